@@ -1,0 +1,44 @@
+# run, test, ui, bench and lint each work alone on a fresh clone with Python 3.11, git and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+export DAGSTER_HOME := $(CURDIR)/.dagster
+
+.PHONY: run test test-slow ui bench lint format clean
+
+run: $(VENV)/.installed
+	@$(BIN)/stemma run
+
+test: $(VENV)/.installed
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/python -m pytest
+
+test-slow: $(VENV)/.installed
+	@$(BIN)/python -m pytest -m slow --timeout 3600
+
+ui: $(VENV)/.installed
+	@$(BIN)/stemma ui
+
+bench: $(VENV)/.installed
+	@$(BIN)/python benchmarks/incremental.py
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(VENV)/.installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf $(VENV) .stemma .dagster build *.egg-info
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "Installing Stemma's pinned environment into $(VENV) (once) ..."
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stemma needs Python 3.11 or newer")'
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@

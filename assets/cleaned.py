@@ -1,0 +1,11 @@
+"""cleaned: text, language and scores of every document that no rule drops."""
+
+import dagster as dg
+
+from stemma.assets.dataset import dataset_asset
+from stemma.datasets import CLEANED
+
+
+def cleaned(recipe: str) -> dg.AssetsDefinition:
+    """Return the asset `cleaned` under its present recipe."""
+    return dataset_asset(CLEANED, recipe, kinds={"python"})

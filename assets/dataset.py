@@ -1,0 +1,126 @@
+"""What the five assets share: how a dataset's contract and counts become Dagster metadata."""
+
+from collections.abc import Callable
+from typing import Any
+
+import dagster as dg
+
+from stemma.datasets import Dataset
+from stemma.incremental.counts import Counts
+from stemma.resources.engine import Publication
+from stemma.resources.pipeline import Pipeline
+
+GROUP = "corpus"
+OWNERS = ("team:stemma",)
+
+
+def dataset_asset(
+    dataset: Dataset, recipe: str, *, kinds: set[str], checks: tuple[str, ...] = ()
+) -> dg.AssetsDefinition:
+    """Return the asset that brings a dataset up to date; `checks` name the blocking checks that it reports."""
+
+    @dg.asset(
+        name=dataset.name,
+        deps=[dataset.upstream or "source"],
+        group_name=GROUP,
+        owners=list(OWNERS),
+        kinds={"duckdb", *kinds},
+        description=dataset.description,
+        code_version=recipe,
+        metadata={
+            "dagster/table_name": dataset.qualified,
+            "dagster/column_schema": column_schema(dataset),
+            "dagster/column_lineage": column_lineage(dataset),
+        },
+        check_specs=[dg.AssetCheckSpec(name, asset=dataset.name, blocking=True) for name in checks],
+    )
+    def materialize(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
+        counts, publication, rows = pipeline.materialize(context, dataset.name)
+        return dg.MaterializeResult(
+            metadata=count_metadata(counts) | publication_metadata(publication) | {"preview": table(rows)},
+            data_version=dg.DataVersion(counts.state_hash),
+            check_results=check_results(dataset, checks, publication),
+        )
+
+    return materialize
+
+
+def column_schema(dataset: Dataset) -> dg.TableSchema:
+    """Return a dataset's columns as Dagster shows them."""
+    return dg.TableSchema(
+        columns=[dg.TableColumn(column.name, column.type, column.description) for column in dataset.columns]
+    )
+
+
+def column_lineage(dataset: Dataset) -> dg.TableColumnLineage:
+    """Return which columns above each column derives from."""
+    return dg.TableColumnLineage(
+        {
+            column.name: [
+                dg.TableColumnDep(asset_key=above.split(".")[0], column_name=above.split(".")[1])
+                for above in column.derives_from
+            ]
+            for column in dataset.columns
+            if column.derives_from
+        }
+    )
+
+
+def count_metadata(counts: Counts) -> dict[str, Any]:
+    """Return the counts of an update as metadata."""
+    return {
+        "dagster/row_count": counts.rows,
+        "rows_in": counts.rows_in,
+        "rows_added": counts.rows_added,
+        "rows_changed": counts.rows_changed,
+        "rows_removed": counts.rows_removed,
+        "rows_reused": counts.rows_reused,
+        "rows_computed": counts.rows_computed,
+        "errors": counts.errors,
+        "recipe": counts.recipe,
+        "seconds": round(counts.seconds, 3),
+    } | ({"warnings": dg.MetadataValue.md("\n".join(f"- {line}" for line in counts.warnings))} if counts.warnings else {})
+
+
+def publication_metadata(publication: Publication | None) -> dict[str, Any]:
+    """Return what became of the publication as metadata."""
+    if publication is None:
+        return {}
+    return {"published": publication.published, "publication": publication.reason}
+
+
+def check_results(
+    dataset: Dataset, checks: tuple[str, ...], publication: Publication | None
+) -> list[dg.AssetCheckResult]:
+    """Return the outcome of the checks; a publication that changed nothing stands on the checks of the last."""
+    outcomes = {check.name: check for check in publication.checks} if publication else {}
+    return [
+        dg.AssetCheckResult(
+            asset_key=dataset.name,
+            check_name=name,
+            passed=outcomes[name].passed if name in outcomes else True,
+            metadata={"detail": outcomes[name].detail if name in outcomes else "nothing new to check"},
+        )
+        for name in checks
+    ]
+
+
+def table(rows: list[dict[str, Any]]) -> dg.MarkdownMetadataValue:
+    """Return rows as a Markdown table; cell text is escaped, so a title of `<script>` stays text."""
+    if not rows:
+        return dg.MetadataValue.md("_no rows_")
+    head = list(rows[0])
+    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
+    lines += ["| " + " | ".join(_cell(row[name]) for name in head) + " |" for row in rows]
+    return dg.MetadataValue.md("\n".join(lines))
+
+
+def _cell(value: Any) -> str:
+    text = "" if value is None else " ".join(str(value).split())
+    text = text if len(text) <= 80 else text[:79] + "…"
+    for character, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "&#96;")):
+        text = text.replace(character, escape)
+    return text
+
+
+AssetFactory = Callable[[str], dg.AssetsDefinition]

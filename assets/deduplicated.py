@@ -1,0 +1,11 @@
+"""deduplicated: the documents kept of each family of near-duplicates."""
+
+import dagster as dg
+
+from stemma.assets.dataset import dataset_asset
+from stemma.datasets import DEDUPLICATED
+
+
+def deduplicated(recipe: str) -> dg.AssetsDefinition:
+    """Return the asset `deduplicated` under its present recipe."""
+    return dataset_asset(DEDUPLICATED, recipe, kinds={"python", "numpy"})

@@ -1,0 +1,12 @@
+"""embedded: a vector for each chunk; with it all five datasets are checked and published."""
+
+import dagster as dg
+
+from stemma.assets.dataset import dataset_asset
+from stemma.datasets import EMBEDDED
+from stemma.lineage.checks import BLOCKING
+
+
+def embedded(recipe: str) -> dg.AssetsDefinition:
+    """Return the asset `embedded` under its present recipe, with the blocking checks of the publication."""
+    return dataset_asset(EMBEDDED, recipe, kinds={"pytorch"}, checks=tuple(BLOCKING))

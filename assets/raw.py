@@ -1,0 +1,11 @@
+"""raw: every document as its source has it."""
+
+import dagster as dg
+
+from stemma.assets.dataset import dataset_asset
+from stemma.datasets import RAW
+
+
+def raw(recipe: str) -> dg.AssetsDefinition:
+    """Return the asset `raw` under its present recipe."""
+    return dataset_asset(RAW, recipe, kinds={"file"})

@@ -1,0 +1,54 @@
+"""The engine: brings each dataset up to date with the one above it, and publishes all five together.
+
+Each dataset's module says how it is made; `rowwise` is the one mechanism behind the row-wise stages,
+`deduplicated` the global one, `publication` the way into the published file.
+"""
+
+from collections.abc import Callable
+
+from stemma.config import Config
+from stemma.incremental.counts import Counts
+from stemma.resources.embedder import Embedder
+from stemma.resources.engine.chunked import chunked
+from stemma.resources.engine.cleaned import cleaned
+from stemma.resources.engine.deduplicated import dedup_recipe, update_deduplicated
+from stemma.resources.engine.embedded import embedded
+from stemma.resources.engine.publication import Publication
+from stemma.resources.engine.publication import publish as publish_state
+from stemma.resources.engine.raw import raw_recipe, update_raw
+from stemma.resources.engine.rowwise import update
+from stemma.resources.engine.run import Run
+
+DATASETS: dict[str, Callable[[Run], Counts]] = {
+    "raw": update_raw,
+    "cleaned": lambda run: update(run, cleaned(run.config)),
+    "deduplicated": update_deduplicated,
+    "chunked": lambda run: update(run, chunked(run.config, run.embedder)),
+    "embedded": lambda run: update(run, embedded(run.config, run.embedder)),
+}
+
+
+def recipes(config: Config, embedder: Embedder) -> dict[str, str]:
+    """Return the recipe of each dataset as configured, in the order of the datasets."""
+    return {
+        "raw": raw_recipe(config.sources),
+        "cleaned": cleaned(config).recipe,
+        "deduplicated": dedup_recipe(config),
+        "chunked": chunked(config, embedder).recipe,
+        "embedded": embedded(config, embedder).recipe,
+    }
+
+
+def publish(run: Run) -> Publication:
+    """Publish what the run's updates have made of the corpus; see publication.publish."""
+    return publish_state(run, recipes(run.config, run.embedder))
+
+
+def run_all(run: Run) -> Publication:
+    """Update all five datasets and publish them, in this process and without an orchestrator."""
+    for update_dataset in DATASETS.values():
+        update_dataset(run)
+    return publish(run)
+
+
+__all__ = ["DATASETS", "Publication", "Run", "publish", "recipes", "run_all"]

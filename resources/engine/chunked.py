@@ -1,0 +1,101 @@
+"""chunked: spans of the kept documents."""
+
+import functools
+from collections.abc import Callable
+
+import pyarrow as pa
+
+from stemma.chunking.chunker import CHUNKS_TYPE, chunk
+from stemma.chunking.tokens import TokenCounter, load_tokenizer
+from stemma.config import Config
+from stemma.hashing import key
+from stemma.incremental.recipe import recipe
+from stemma.incremental.stage import Stage
+from stemma.resources.embedder import Embedder
+from stemma.resources.engine.cleaned import clean_stage
+from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
+from stemma.resources.engine.run import Run
+
+
+def chunk_stage(config: Config, embedder: Embedder) -> Stage:
+    """Return the chunking stage as configured; sizes are in the embedder's tokens and never over its limit."""
+    limit = embedder.max_tokens or config.chunk.max_tokens
+    return Stage(
+        name="chunk",
+        function=chunk,
+        parameters={
+            "strategy": config.chunk.strategy,
+            "max_tokens": min(config.chunk.max_tokens, limit),
+            "overlap": config.chunk.overlap,
+            "tokenizer": embedder.name if embedder.tokenizer_file else "estimate",
+        },
+        inputs=pa.schema([("text", pa.string())]),
+        outputs=pa.schema([pa.field("chunks", CHUNKS_TYPE)]),
+        libraries=("tokenizers",) if embedder.tokenizer_file else (),
+        digests={path: value for path, value in embedder.digests.items() if path.endswith("tokenizer.json")},
+        load=_tokenizer_loader(embedder),
+    )
+
+
+def _tokenizer_loader(embedder: Embedder) -> Callable[..., TokenCounter]:
+    def load(**_parameters: object) -> TokenCounter:
+        return load_tokenizer(embedder.tokenizer_file)
+
+    return load
+
+
+def chunked(config: Config, embedder: Embedder) -> RowDataset:
+    """Return how chunked is made of the kept documents."""
+    stage = chunk_stage(config, embedder)
+    # body_hash is the memo key of the cleaned text; input_hash (the text's own hash) that of its chunks.
+    desired = """(SELECT document_id, document_id AS part, text_hash AS input_hash, input_hash AS body_hash,
+        hash(text_hash) AS origin FROM state.deduplicated WHERE kept_document_id IS NULL)"""
+    return RowDataset(
+        name="chunked",
+        upstream="deduplicated",
+        key="chunk_id",
+        stage=stage,
+        desired=desired,
+        current="(SELECT DISTINCT document_id, document_id AS part, origin FROM state.chunked)",
+        bodies=functools.partial(cleaned_bodies, config=config),
+        fresh=lambda run, located: _fresh(run, stage, located),
+        recipe=key("chunked", recipe(stage)).hex(),
+    )
+
+
+def cleaned_bodies(run: Run, config: Config) -> Bodies:
+    """Return the relation of (input_hash = text_hash, text) for tables that name the text's memo key body_hash."""
+
+    def relation(missing: str) -> str:
+        store = segments_of(run, clean_stage(config))
+        places = f"{missing}_places"
+        store.locate(
+            run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places
+        )
+        return store.bodies(places, "text_hash AS input_hash, text")
+
+    return relation
+
+
+def _fresh(run: Run, stage: Stage, located: str) -> str:
+    """The rows of state.chunked for the documents in scope.
+
+    A chunk's id is made of its document, its text and its occurrence among equal texts of the document: text
+    inserted before it does not change it.
+    """
+    spans = segments_of(run, stage).bodies(located, CHUNK_SPANS)
+    return f"""
+        SELECT md5(concat_ws('|', document_id, text_hash, occurrence))::UUID AS chunk_id, document_id, ordinal,
+            char_start, char_end, tokens, section, text_hash, input_hash, origin,
+            hash(document_id, ordinal, char_start, char_end, tokens, section, text_hash) AS row_hash
+        FROM (SELECT s.document_id, c.ordinal, c.char_start, c.char_end, c.tokens, c.section, c.text_hash, s.input_hash,
+                s.origin, row_number() OVER (PARTITION BY s.document_id, c.text_hash ORDER BY c.ordinal) AS occurrence
+            FROM scope AS s JOIN {spans} AS c USING (input_hash))"""
+
+
+# A memo row's list of chunks as rows: the list's columns are unnested side by side, in step.
+CHUNK_SPANS = """input_hash, unnest(range(len(chunks)))::INTEGER AS ordinal,
+    unnest([c.char_start for c in chunks]) AS char_start, unnest([c.char_end for c in chunks]) AS char_end,
+    unnest([c.tokens for c in chunks]) AS tokens, unnest([c.section for c in chunks]) AS section,
+    unnest([c.text_hash for c in chunks])::UUID AS text_hash"""
+CHUNK_TEXTS = """input_hash, unnest(range(len(chunks)))::INTEGER AS ordinal, unnest([c.text for c in chunks]) AS text"""

@@ -1,0 +1,385 @@
+"""deduplicated: families of near-duplicates, and the documents that witness each.
+
+The families are a function of the live documents alone. What a change costs follows the change: the index of
+bands is kept, only buckets that a document entered or left propose pairs anew, only pairs never verified are
+verified, and only families that an edge or a member touched are solved again.
+"""
+
+import json
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from stemma.config import Config, DeduplicateConfig
+from stemma.deduplication import band_keys, band_parameters, candidate_pairs, families, jaccard, shingle_sets, sign
+from stemma.hashing import UUID, key
+from stemma.incremental.counts import Counts
+from stemma.incremental.recipe import code_hash, explain, recipe
+from stemma.incremental.stage import Stage
+from stemma.resources.engine.chunked import cleaned_bodies
+from stemma.resources.engine.cleaned import clean_stage
+from stemma.resources.engine.rowwise import Outcome, run_stage, segments_of
+from stemma.resources.engine.run import (
+    Run,
+    State,
+    apply_rows,
+    fetch_value,
+    finish,
+    remember_recipe,
+    replace_errors,
+    state_of,
+)
+from stemma.resources.memo import Segments
+
+PAIR_OUTPUTS = pa.schema([pa.field("similarity", pa.float64())])
+# Pairs verified and committed to the memo together; their texts are held in memory meanwhile.
+VERIFY_PAIRS = 20_000
+
+
+def sign_stage(config: Config) -> Stage:
+    """Return the signature stage as configured."""
+    permutations = config.deduplicate.permutations
+    return Stage(
+        name="sign",
+        function=sign,
+        parameters={"shingle_words": config.deduplicate.shingle_words, "permutations": permutations},
+        inputs=pa.schema([("text", pa.string())]),
+        outputs=pa.schema(
+            [
+                pa.field("norm_hash", UUID),
+                pa.field("shingles", pa.int32()),
+                pa.field("signature", pa.binary(4 * permutations)),
+            ]
+        ),
+        libraries=("datasketch", "numpy"),
+    )
+
+
+def dedup_recipe(config: Config) -> str:
+    """Return the recipe of deduplicated: signatures, candidates, verification, the choice of the kept, settings."""
+    settings = config.deduplicate
+    return key(
+        "deduplicated",
+        recipe(sign_stage(config)),
+        _pairs_recipe(settings),
+        code_hash(candidate_pairs),
+        code_hash(band_keys),
+        code_hash(band_parameters),
+        code_hash(families),
+        repr((settings.threshold, settings.scope, settings.keep)),
+    ).hex()
+
+
+def _pairs_recipe(settings: DeduplicateConfig) -> str:
+    return key("pairs", code_hash(shingle_sets), code_hash(jaccard), str(settings.shingle_words)).hex()
+
+
+def _pairs_of(run: Run) -> Segments:
+    return run.warehouse.memo.segments("pairs", _pairs_recipe(run.config.deduplicate), PAIR_OUTPUTS)
+
+
+def update_deduplicated(run: Run) -> Counts:
+    """Bring deduplicated up to date with cleaned; returns what was done."""
+    counts = run.begin("deduplicated", dedup_recipe(run.config))
+    stage = sign_stage(run.config)
+    with run.warehouse.session() as connection:
+        upstream_version = state_of(connection, "cleaned").version
+        state = state_of(connection, "deduplicated")
+        live = "(SELECT * FROM state.cleaned WHERE rule IS NULL)"
+        counts.rows_in = fetch_value(connection, f"SELECT count(*) FROM {live}")
+        if state.upstream_version == upstream_version and state.recipe == counts.recipe and state.settled:
+            counts.rows_reused = counts.rows_in
+            if not run.dry:
+                _close(run, connection, counts, stage, upstream_version, settled=True)
+            return counts
+        _plan_signatures(connection, state, counts.recipe, live)
+    outcome = run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run, run.config))
+    counts.rows_computed = outcome.computed
+    counts.rows_reused = counts.rows_in - outcome.computed
+    counts.warnings += outcome.warnings
+    if run.dry:
+        return counts
+    while (unverified := _solve(run, counts, stage, outcome, live, upstream_version)) is not None:
+        _verify(run, unverified)
+    return counts
+
+
+def _plan_signatures(connection: duckdb.DuckDBPyConnection, state: State, recipe_now: str, live: str) -> None:
+    known = "" if state.recipe != recipe_now else "ANTI JOIN state.dedup_documents USING (document_id, text_hash)"
+    connection.execute(
+        f"""CREATE OR REPLACE TABLE scope AS
+        SELECT document_id, text_hash AS input_hash, input_hash AS body_hash FROM {live} {known}"""
+    )
+
+
+def _solve(
+    run: Run, counts: Counts, stage: Stage, outcome: Outcome, live: str, upstream_version: int
+) -> pa.Table | None:
+    """Bring index and families up to date in one transaction, if every candidate pair has been verified.
+
+    Otherwise everything is rolled back and the unverified pairs are returned.
+    """
+    try:
+        with run.warehouse.session() as connection:
+            same_recipe = state_of(connection, "deduplicated").recipe == counts.recipe
+            if not same_recipe:
+                for table in ("documents", "bands", "candidates", "edges"):
+                    connection.execute(f"DELETE FROM state.dedup_{table}")
+            _diff_documents(run, connection, stage, outcome, live)
+            _update_bands(run, connection)
+            _update_candidates(connection)
+            _update_edges(run, connection)
+            _solve_families(run, connection, counts, whole=not same_recipe)
+            _close(run, connection, counts, stage, upstream_version, settled=not outcome.retryable)
+    except _Unverified as unknown:
+        return unknown.pairs
+    _pairs_of(run).merge()
+    return None
+
+
+def _diff_documents(
+    run: Run, connection: duckdb.DuckDBPyConnection, stage: Stage, outcome: Outcome, live: str
+) -> None:
+    """Make node_rows (fresh nodes with their signatures), and came/went, the documents that differ from the index."""
+    settings = run.config.deduplicate
+    node = "s.norm_hash" if settings.scope == "global" else "md5(concat_ws('|', c.source, s.norm_hash))::UUID"
+    signatures = segments_of(run, stage).bodies(outcome.located, "input_hash, norm_hash, signature")
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE signed AS SELECT c.document_id, {node} AS node, c.text_hash, c.document_date,
+            c.characters AS length, hash({node}, c.text_hash, c.document_date, c.characters) AS row_hash, s.signature
+        FROM {live} AS c JOIN scope ON scope.document_id = c.document_id
+        JOIN {signatures} AS s ON s.input_hash = c.text_hash"""
+    )
+    # A document whose text stayed may still have another date; its node is known.
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE current AS
+        SELECT * EXCLUDE (signature) FROM signed
+        UNION ALL
+        SELECT c.document_id, d.node, c.text_hash, c.document_date, c.characters AS length,
+            hash(d.node, c.text_hash, c.document_date, c.characters) AS row_hash
+        FROM {live} AS c JOIN state.dedup_documents AS d USING (document_id, text_hash)
+        WHERE c.document_id NOT IN (SELECT document_id FROM signed)"""
+    )
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE came AS SELECT * FROM current ANTI JOIN state.dedup_documents USING (document_id, row_hash)"
+    )
+    connection.execute(
+        "CREATE OR REPLACE TEMP TABLE went AS SELECT * FROM state.dedup_documents ANTI JOIN current USING (document_id, row_hash)"
+    )
+    connection.execute("DELETE FROM state.dedup_documents WHERE document_id IN (SELECT document_id FROM went)")
+    connection.execute("INSERT INTO state.dedup_documents SELECT * FROM came")
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE failed AS SELECT scope.document_id, min(error) AS error, min(detail) AS detail
+        FROM scope JOIN (FROM """
+        + outcome.located
+        + """ WHERE error IS NOT NULL) USING (input_hash) GROUP BY document_id"""
+    )
+
+
+def _update_bands(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
+    """Enter new nodes into the band index, take dead ones out; `touched` holds the buckets that changed."""
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE dead_nodes AS SELECT DISTINCT node FROM went
+        ANTI JOIN state.dedup_documents USING (node)"""
+    )
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE touched AS
+        SELECT DISTINCT bucket FROM state.dedup_bands SEMI JOIN dead_nodes USING (node)"""
+    )
+    connection.execute("DELETE FROM state.dedup_bands WHERE node IN (SELECT node FROM dead_nodes)")
+    fresh = connection.execute(
+        """SELECT node, any_value(signature) AS signature FROM signed
+        WHERE signature IS NOT NULL AND node NOT IN (SELECT node FROM state.dedup_bands) GROUP BY node"""
+    ).to_arrow_table()
+    if fresh.num_rows == 0:
+        return
+    permutations = run.config.deduplicate.permutations
+    bands, rows = band_parameters(run.config.deduplicate.threshold, permutations)
+    packed = np.frombuffer(b"".join(fresh["signature"].to_pylist()), dtype="<u4").reshape(-1, permutations)
+    buckets = band_keys(packed, bands, rows)
+    nodes = fresh["node"].combine_chunks().take(np.repeat(np.arange(fresh.num_rows), bands))
+    connection.register("incoming", pa.table({"bucket": buckets.reshape(-1), "node": nodes}))
+    connection.execute("INSERT INTO state.dedup_bands SELECT bucket, node FROM incoming")
+    connection.execute(
+        "INSERT INTO touched SELECT DISTINCT bucket FROM incoming ANTI JOIN touched USING (bucket)"
+    )
+    connection.unregister("incoming")
+
+
+def _update_candidates(connection: duckdb.DuckDBPyConnection) -> None:
+    """Propose the pairs of the touched buckets anew: a bucket's pairs are a function of its members.
+
+    Makes affected_pairs (a, b): all that a touched bucket proposed before or proposes now.
+    """
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE affected_pairs AS
+        SELECT DISTINCT a, b FROM state.dedup_candidates SEMI JOIN touched USING (bucket)"""
+    )
+    connection.execute("DELETE FROM state.dedup_candidates WHERE bucket IN (SELECT bucket FROM touched)")
+    members = connection.execute(
+        """SELECT bucket, node FROM state.dedup_bands SEMI JOIN touched USING (bucket)
+        QUALIFY count(*) OVER (PARTITION BY bucket) > 1 ORDER BY bucket, node"""
+    ).to_arrow_table()
+    if members.num_rows == 0:
+        return
+    # Members are numbered by place, so that a pair of places tells its bucket, and the smallest node comes first.
+    buckets = members["bucket"].combine_chunks()
+    nodes = members["node"].combine_chunks()
+    pairs = candidate_pairs(buckets.to_numpy(), np.arange(members.num_rows))
+    first, second = pa.array(pairs[:, 0]), pa.array(pairs[:, 1])
+    proposed = pa.table({"bucket": buckets.take(first), "a": nodes.take(first), "b": nodes.take(second)})
+    connection.register("incoming", proposed)
+    connection.execute("INSERT INTO state.dedup_candidates SELECT bucket, a, b FROM incoming")
+    connection.execute(
+        "INSERT INTO affected_pairs SELECT DISTINCT a, b FROM incoming ANTI JOIN affected_pairs USING (a, b)"
+    )
+    connection.unregister("incoming")
+
+
+def _update_edges(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the edges of the affected pairs anew; `changed_edges` (a, b) holds those that came, went or differ.
+
+    Raises _Unverified with the pairs whose similarity the memo doesn't know.
+    """
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE live_pairs AS
+        SELECT a, b, md5(concat_ws('|', a, b))::UUID AS input_hash FROM affected_pairs
+        SEMI JOIN state.dedup_candidates USING (a, b)"""
+    )
+    store = _pairs_of(run)
+    store.locate(connection, "live_pairs", "pair_places", temporary=True)
+    unverified = connection.execute(
+        """WITH texts AS (SELECT node, arg_min(text_hash, document_id) AS text_hash
+            FROM state.dedup_documents GROUP BY node)
+        SELECT p.input_hash, x.text_hash AS a, y.text_hash AS b FROM live_pairs AS p
+        ANTI JOIN pair_places USING (input_hash)
+        JOIN texts AS x ON x.node = p.a JOIN texts AS y ON y.node = p.b ORDER BY p.a, p.b"""
+    ).to_arrow_table()
+    if unverified.num_rows:
+        raise _Unverified(unverified)
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE fresh_edges AS
+        SELECT a, b, similarity FROM live_pairs JOIN {store.bodies("pair_places", "input_hash, similarity")}
+        USING (input_hash) WHERE similarity >= ?""",
+        [run.config.deduplicate.threshold],
+    )
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE old_edges AS
+        SELECT * FROM state.dedup_edges SEMI JOIN affected_pairs USING (a, b)"""
+    )
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE changed_edges AS
+        (FROM fresh_edges EXCEPT FROM old_edges) UNION (FROM old_edges EXCEPT FROM fresh_edges)"""
+    )
+    connection.execute("DELETE FROM state.dedup_edges WHERE (a, b) IN (SELECT (a, b) FROM old_edges)")
+    connection.execute("INSERT INTO state.dedup_edges SELECT * FROM fresh_edges")
+
+
+class _Unverified(Exception):
+    """Candidate pairs lack their similarity: verify them outside the lock, then solve again."""
+
+    def __init__(self, pairs: pa.Table) -> None:
+        super().__init__(f"{pairs.num_rows} pairs")
+        self.pairs = pairs
+
+
+def _verify(run: Run, pairs: pa.Table) -> None:
+    """Measure the exact Jaccard similarity of pairs (input_hash, a, b: text hashes) and commit it to the memo."""
+    connection = run.warehouse.connection
+    cleaned = segments_of(run, clean_stage(run.config))
+    done = 0
+    for start in range(0, pairs.num_rows, VERIFY_PAIRS):
+        block = pairs.slice(start, VERIFY_PAIRS)
+        texts = _texts(run, connection, cleaned, block)
+        hashes = list(texts)
+        number = {text_hash: index for index, text_hash in enumerate(hashes)}
+        sets = shingle_sets(
+            [texts[text_hash] for text_hash in hashes], shingle_words=run.config.deduplicate.shingle_words
+        )
+        index = np.array(
+            [[number[value] for value in block[side].combine_chunks().storage.to_pylist()] for side in ("a", "b")]
+        ).T
+        similarity = jaccard(sets, index)
+        nulls = pa.nulls(block.num_rows, pa.string())
+        _pairs_of(run).append(
+            pa.table(
+                [block["input_hash"], pa.array(similarity), nulls, nulls],
+                names=["input_hash", "similarity", "error", "detail"],
+            )
+        )
+        done += block.num_rows
+        run.progress("deduplicated", done, pairs.num_rows)
+
+
+def _texts(
+    run: Run, connection: duckdb.DuckDBPyConnection, cleaned: Segments, block: pa.Table
+) -> dict[bytes, str]:
+    connection.register("block", block)
+    connection.execute(
+        """CREATE OR REPLACE TABLE block_texts AS
+        SELECT DISTINCT text_hash FROM (SELECT a AS text_hash FROM block UNION ALL SELECT b FROM block)"""
+    )
+    connection.unregister("block")
+    with run.warehouse.session():
+        connection.execute(
+            """CREATE OR REPLACE TABLE block_bodies AS SELECT min(input_hash) AS input_hash
+            FROM state.cleaned SEMI JOIN block_texts USING (text_hash) GROUP BY text_hash"""
+        )
+    cleaned.locate(connection, "block_bodies", "block_places")
+    rows = connection.execute(
+        f"SELECT text_hash, text FROM {cleaned.bodies('block_places', 'text_hash, text')}"
+    ).to_arrow_table()
+    return dict(zip(rows["text_hash"].combine_chunks().storage.to_pylist(), rows["text"].to_pylist(), strict=True))
+
+
+def _solve_families(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, whole: bool) -> None:
+    """Solve the families that a changed document or edge touches, and apply their members."""
+    if whole:
+        connection.execute(
+            """CREATE OR REPLACE TEMP TABLE touched_documents AS SELECT document_id FROM state.dedup_documents
+            UNION SELECT document_id FROM state.deduplicated"""
+        )
+    else:
+        connection.execute(
+            """CREATE OR REPLACE TEMP TABLE touched_documents AS
+            WITH nodes AS (SELECT node FROM came UNION SELECT node FROM went
+                    UNION SELECT a FROM changed_edges UNION SELECT b FROM changed_edges),
+                direct AS (SELECT document_id FROM state.dedup_documents SEMI JOIN nodes USING (node)
+                    UNION SELECT document_id FROM went),
+                clusters AS (SELECT DISTINCT cluster_id FROM state.deduplicated SEMI JOIN direct USING (document_id))
+            SELECT document_id FROM direct
+            UNION SELECT document_id FROM state.deduplicated SEMI JOIN clusters USING (cluster_id)"""
+        )
+    documents = connection.execute(
+        """SELECT document_id, node, document_date, length FROM state.dedup_documents
+        SEMI JOIN touched_documents USING (document_id)"""
+    ).to_arrow_table()
+    connection.register("documents", documents)
+    edges = connection.execute(
+        """SELECT a, b, similarity FROM state.dedup_edges
+        WHERE a IN (SELECT node FROM documents)"""
+    ).to_arrow_table()
+    connection.unregister("documents")
+    members = families(documents, edges, keep=run.config.deduplicate.keep)
+    connection.register("members", members)
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE fresh AS
+        SELECT m.document_id, m.cluster_id, m.cluster_size, m.kept_document_id, m.similarity, m.method,
+            CASE m.method WHEN 'near' THEN {run.config.deduplicate.threshold}::DOUBLE WHEN 'exact' THEN 1.0 END AS threshold,
+            '{run.run_id}' AS run_id, c.text_hash, c.input_hash,
+            hash(m.document_id, m.cluster_id, m.cluster_size, m.kept_document_id, m.similarity, m.method, threshold,
+                c.text_hash) AS row_hash
+        FROM members AS m JOIN state.cleaned AS c USING (document_id)"""
+    )
+    connection.unregister("members")
+    apply_rows(connection, counts, "document_id", "fresh", "touched_documents")
+    replace_errors(connection, "deduplicated", "touched_documents", "failed", run.run_id)
+
+
+def _close(
+    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, stage: Stage, upstream_version: int, *, settled: bool
+) -> None:
+    explained = explain(stage) | {"settings": repr(run.config.deduplicate)}
+    remember_recipe(connection, "deduplicated", counts.recipe, json.dumps(explained, sort_keys=True))
+    finish(run, connection, counts, upstream_version=upstream_version, stage_recipe=recipe(stage), settled=settled)

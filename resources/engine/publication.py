@@ -1,0 +1,262 @@
+"""Publication: state and bodies joined into the one file that everybody reads, in one transaction."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import duckdb
+
+from stemma.datasets import CHUNKED, CLEANED, EMBEDDED, ERRORS, RAW, RUNS, Dataset
+from stemma.errors import StemmaError
+from stemma.lineage.checks import BLOCKING, Check, run_check
+from stemma.lineage.views import VIEWS
+from stemma.resources.engine.chunked import CHUNK_TEXTS, chunk_stage
+from stemma.resources.engine.cleaned import clean_stage
+from stemma.resources.engine.embedded import embed_stage
+from stemma.resources.engine.raw import bodies_of
+from stemma.resources.engine.rowwise import segments_of
+from stemma.resources.engine.run import Run, fetch_value, state_of
+
+# Up to this size the file is published again only to add the rows of a run that changed nothing to
+# lineage.runs; beyond it they wait for the next change, so that the cost of a run never follows the corpus.
+NOTHING_NEW_BYTES = 64 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What `publish` did: whether a new file stands, why not if not, and the checks that it passed."""
+
+    published: bool
+    reason: str
+    checks: tuple[Check, ...] = ()
+
+
+def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
+    """Publish the state if all five datasets belong together and differ from what is published.
+
+    `recipes` names the recipe of each dataset as configured now.
+
+    Raises StemmaError when a blocking check fails or nothing could be processed; the published file stays.
+    """
+    with run.warehouse.session() as connection:
+        behind = _behind(connection, recipes)
+        if behind:
+            return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
+        fingerprint = _fingerprint(connection)
+        if _nothing_new(run, connection, fingerprint):
+            return Publication(False, "nothing has changed")
+        _refuse_if_nothing_worked(connection)
+        passed: list[Check] = []
+
+        def fill(connection: duckdb.DuckDBPyConnection) -> None:
+            # Views are bound as a reader of the file will see them: with it as the default database.
+            connection.execute("USE next")
+            try:
+                _fill(run, connection)
+                passed.extend(_check(connection))
+            finally:
+                connection.execute("USE memory")
+
+        run.warehouse.publish(connection, fill)
+        connection.execute("DELETE FROM state.publication")
+        connection.execute("INSERT INTO state.publication VALUES (?)", [fingerprint])
+        return Publication(True, "published", tuple(passed))
+
+
+def _behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
+    """Return the first dataset that another recipe or an older version of the one above has made, if any."""
+    above = 0
+    for dataset, recipe in recipes.items():
+        state = state_of(connection, dataset)
+        if state.recipe != recipe or state.upstream_version != above:
+            return dataset
+        above = state.version
+    return None
+
+
+def _fingerprint(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return a hash of all that is published but the rows of lineage.runs."""
+    return str(
+        fetch_value(
+            connection,
+            """SELECT concat((SELECT list((name, version, recipe, state_hash) ORDER BY name)::VARCHAR FROM state.datasets),
+            (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors))""",
+        )
+    )
+
+
+def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
+    path = run.warehouse.path
+    if not path.exists() or path.stat().st_size <= NOTHING_NEW_BYTES:
+        return False
+    return bool(
+        fetch_value(connection, "SELECT count(*) FROM state.publication WHERE fingerprint = ?", [fingerprint])
+    )
+
+
+def _refuse_if_nothing_worked(connection: duckdb.DuckDBPyConnection) -> None:
+    row = connection.execute(
+        """SELECT (SELECT count(*) FROM state.raw), (SELECT count(*) FROM state.errors),
+            (SELECT count(*) FROM state.raw ANTI JOIN state.errors USING (document_id))"""
+    ).fetchone()
+    assert row is not None
+    documents, errors, sound = row
+    if errors and not sound:
+        first = connection.execute("SELECT uri, error, detail FROM state.errors ORDER BY uri LIMIT 1").fetchone()
+        assert first is not None
+        raise StemmaError(
+            f"nothing could be processed ({errors} errors, {documents} documents); the first: {first[0]}: {first[1]}: {first[2]}"
+        )
+
+
+@dataclass(frozen=True)
+class Published:
+    """How a published base table is made: rows of `state` whose (key, row_hash) differ, joined with `bodies`."""
+
+    dataset: Dataset
+    state: str
+    bodies: Callable[[Run], str] | None = None
+
+
+def _body_join(store_bodies: str, condition: str) -> str:
+    return f"JOIN {store_bodies} AS body ON {condition}"
+
+
+def _raw_bodies(run: Run) -> str:
+    store = bodies_of(run)
+    store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
+    return _body_join(
+        store.bodies("fresh_places", "input_hash, content, content_bytes"), "body.input_hash = fresh.input_hash"
+    )
+
+
+def _cleaned_bodies(run: Run) -> str:
+    store = segments_of(run, clean_stage(run.config))
+    store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
+    return _body_join(store.bodies("fresh_places", "input_hash, text"), "body.input_hash = fresh.input_hash")
+
+
+def _chunked_bodies(run: Run) -> str:
+    store = segments_of(run, chunk_stage(run.config, run.embedder))
+    store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
+    return _body_join(
+        store.bodies("fresh_places", CHUNK_TEXTS),
+        "body.input_hash = fresh.input_hash AND body.ordinal = fresh.ordinal",
+    )
+
+
+def _embedded_bodies(run: Run) -> str:
+    store = segments_of(run, embed_stage(run.embedder))
+    store.locate(
+        run.warehouse.connection, "(SELECT DISTINCT text_hash AS input_hash FROM fresh)", "fresh_places", temporary=True
+    )
+    return _body_join(
+        store.bodies("fresh_places", "input_hash, embedding"), "body.input_hash = fresh.text_hash"
+    )
+
+
+TABLES = (
+    Published(RAW, "state.raw", _raw_bodies),
+    Published(CLEANED, "(SELECT * FROM state.cleaned WHERE rule IS NULL)", _cleaned_bodies),
+    Published(CHUNKED, "state.chunked", _chunked_bodies),
+    Published(EMBEDDED, "state.embedded", _embedded_bodies),
+)
+
+# Small ledgers: copied whole, row for row what the state has.
+REJECTIONS = """SELECT document_id, 'cleaned' AS stage, rule, score, threshold, NULL::UUID AS kept_document_id, run_id
+    FROM state.cleaned WHERE rule IS NOT NULL"""
+MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept_document_id, similarity, method, threshold, run_id
+    FROM state.deduplicated"""
+LEDGERS = {
+    "lineage.rejections": REJECTIONS,
+    "lineage.members": MEMBERS,
+    "lineage.errors": f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors",
+    "lineage.runs": f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs",
+    "lineage.files": "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files",
+    "lineage.datasets": "SELECT name, recipe, version, rows, state_hash, run_id FROM state.datasets",
+    "lineage.recipes": "SELECT recipe, dataset, explained FROM state.recipes",
+}
+
+
+def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the attached database `next` equal to the state."""
+    connection.execute("CREATE SCHEMA IF NOT EXISTS next.corpus")
+    connection.execute("CREATE SCHEMA IF NOT EXISTS next.lineage")
+    _fit_vectors(connection, run.embedder.dimensions)
+    for published in TABLES:
+        _create(connection, published.dataset, run.embedder.dimensions)
+        _update(run, connection, published)
+    for name, query in LEDGERS.items():
+        connection.execute(f"CREATE TABLE IF NOT EXISTS next.{name} AS {query} LIMIT 0")
+        _replace(connection, f"next.{name}", query)
+    for name, query in VIEWS.items():
+        connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
+
+
+def _fit_vectors(connection: duckdb.DuckDBPyConnection, dimensions: int) -> None:
+    """Drop the vectors of a model with another number of dimensions: the column's type holds it."""
+    row = connection.execute(
+        """SELECT data_type FROM duckdb_columns() WHERE database_name = 'next' AND schema_name = 'corpus'
+        AND table_name = 'embedded' AND column_name = 'embedding'"""
+    ).fetchone()
+    if row and row[0] != f"FLOAT[{dimensions}]":
+        connection.execute("DROP TABLE next.corpus.embedded")
+
+
+def _create(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
+    columns = [
+        f"{column.name} {f'FLOAT[{dimensions}]' if column.type == 'FLOAT[]' else column.type}"
+        for column in dataset.columns
+    ]
+    connection.execute(
+        f"CREATE TABLE IF NOT EXISTS next.{dataset.qualified} ({', '.join(columns)}, row_hash UBIGINT)"
+    )
+
+
+def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Published) -> None:
+    dataset, key = published.dataset, published.dataset.key
+    table = f"next.{dataset.qualified}"
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE stale AS SELECT {key} FROM {table}
+        ANTI JOIN {published.state} AS now USING ({key}, row_hash)"""
+    )
+    connection.execute(f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM stale)")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM {published.state} ANTI JOIN {table} USING ({key}, row_hash)"
+    )
+    wanted = fetch_value(connection, "SELECT count(*) FROM fresh")
+    if not wanted:
+        return
+    join = published.bodies(run) if published.bodies else ""
+    columns = ", ".join(
+        f"{'body' if column.body else 'fresh'}.{column.name}" for column in dataset.columns
+    )
+    connection.execute(f"INSERT INTO {table} SELECT {columns}, fresh.row_hash FROM fresh {join}")
+    have = fetch_value(connection, f"SELECT count(*) FROM {table} SEMI JOIN fresh USING ({key})")
+    if have != wanted:
+        raise StemmaError(
+            f"publication of {dataset.qualified}: {wanted} rows wanted, {have} bodies found in the memo;"
+            " nothing was published (see docs/operations.md, 'The memo lost something')"
+        )
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
+    """Make a small table equal to a query, touching only rows that differ."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS {query}")
+    differ = fetch_value(
+        connection,
+        f"""SELECT EXISTS (FROM (FROM wanted EXCEPT ALL FROM {table}))
+            OR EXISTS (FROM (FROM {table} EXCEPT ALL FROM wanted))""",
+    )
+    if differ:
+        connection.execute(f"DELETE FROM {table}")
+        connection.execute(f"INSERT INTO {table} FROM wanted")
+
+
+def _check(connection: duckdb.DuckDBPyConnection) -> list[Check]:
+    results = [run_check(connection, name, query) for name, query in BLOCKING.items()]
+    failed = [check for check in results if not check.passed]
+    if failed:
+        raise StemmaError(
+            "blocking check failed, nothing was published: " + "; ".join(f"{check.name}: {check.detail}" for check in failed)
+        )
+    return results

@@ -1,0 +1,514 @@
+"""raw: read and hash every file, parse those that are new or changed, guard against a vanished source."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from stemma.config import SourceConfig
+from stemma.errors import RetryableError, StemmaError
+from stemma.hashing import UUID, digest, key, uuid_array
+from stemma.incremental.counts import Counts
+from stemma.incremental.recipe import code_hash
+from stemma.reading import ReadError, ReadOptions, Record, read
+from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe
+from stemma.resources.memo import Segments
+from stemma.resources.sources import FileEntry, ListingError, list_files, read_stable
+from stemma.resources.warehouse import first_line, utc_now
+
+BODIES = pa.schema(
+    [pa.field("content", pa.string()), pa.field("content_bytes", pa.binary()), pa.field("media_type", pa.string())]
+)
+# The one store that is keyed by content alone: what was read doesn't depend on how it is processed.
+BODIES_RECIPE = "content"
+
+ROWS = pa.schema(
+    [
+        pa.field("document_id", UUID),
+        pa.field("source", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("record", pa.string()),
+        pa.field("byte_start", pa.int64()),
+        pa.field("byte_end", pa.int64()),
+        pa.field("media_type", pa.string()),
+        pa.field("encoding", pa.string()),
+        pa.field("document_date", pa.date32()),
+        pa.field("content_hash", UUID),
+        pa.field("size_bytes", pa.int64()),
+        pa.field("ingested_at", pa.timestamp("us")),
+        pa.field("partition_date", pa.date32()),
+        pa.field("title", pa.string()),
+        pa.field("metadata", pa.string()),
+        pa.field("input_hash", UUID),
+    ]
+)
+FILES = pa.schema(
+    [
+        pa.field("source", pa.string()),
+        pa.field("path", pa.string()),
+        pa.field("uri", pa.string()),
+        pa.field("file_hash", UUID),
+        pa.field("reader", pa.string()),
+        pa.field("size", pa.int64()),
+        pa.field("mtime_ns", pa.int64()),
+    ]
+)
+ERRORS = pa.schema([(name, pa.string()) for name in ("source", "path", "uri", "record", "error", "detail")])
+
+# What of a row a rebuild reproduces: all but ingested_at.
+ROW_HASH = (
+    "hash(document_id, source, path, uri, record, byte_start, byte_end, media_type, encoding, document_date,"
+    " content_hash, size_bytes, partition_date, title, metadata, input_hash)"
+)
+
+FLUSH_ROWS = 2048
+FLUSH_BYTES = 16 * 1024 * 1024
+
+# A source may lose this many documents, or this share of them, before a person must confirm.
+GUARD_DOCUMENTS = 5
+GUARD_SHARE = 0.10
+
+
+def bodies_of(run: Run) -> Segments:
+    """Return the store of contents as read, keyed by raw.input_hash."""
+    return run.warehouse.memo.segments("read", BODIES_RECIPE, BODIES)
+
+
+def read_options(source: SourceConfig) -> ReadOptions:
+    """Return how the files of a source are read."""
+    return ReadOptions(
+        format=source.format,
+        text_field=source.text_field,
+        id_field=source.id_field,
+        date_field=source.date_field,
+    )
+
+
+def reader_of(source: SourceConfig) -> str:
+    """Return the recipe of reading one file of a source: the reading code and its options."""
+    return key(code_hash(read), json.dumps(asdict(read_options(source)), sort_keys=True)).hex()
+
+
+def raw_recipe(sources: tuple[SourceConfig, ...]) -> str:
+    """Return the recipe of raw: how each source, by name, is read and what of it is taken. No paths."""
+    parts = [
+        f"{source.name}|{reader_of(source)}|{source.include}|{source.exclude}|{source.complete}"
+        for source in sorted(sources, key=lambda source: source.name)
+    ]
+    return key("raw", code_hash(_row), *parts).hex()
+
+
+@dataclass
+class _Delta:
+    """What has been read but not yet applied."""
+
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    bodies: list[tuple[bytes, Record]] = field(default_factory=list)
+    files: list[dict[str, Any]] = field(default_factory=list)
+    size: int = 0
+
+    def full(self) -> bool:
+        return len(self.rows) >= FLUSH_ROWS or self.size >= FLUSH_BYTES
+
+
+@dataclass
+class _Scan:
+    """What the listing and reading found, for the last step: deletions and errors."""
+
+    listed: list[tuple[str, str]] = field(default_factory=list)
+    read: list[tuple[str, str]] = field(default_factory=list)
+    put_off: list[tuple[str, str]] = field(default_factory=list)
+    moved: list[dict[str, Any]] = field(default_factory=list)
+    errors: list[dict[str, Any]] = field(default_factory=list)
+    seen: list[bytes] = field(default_factory=list)
+    stored: set[bytes] | None = None
+
+
+def update_raw(run: Run) -> Counts:
+    """Bring raw up to date with the sources.
+
+    Raises StemmaError when a source cannot be listed, or when more of its documents would vanish than
+    max(5, 10 %) and deletes were not allowed; then nothing has been deleted.
+    """
+    sources = run.config.sources
+    if not sources:
+        raise StemmaError(
+            "no sources: name a path ('stemma run PATH') or add [[sources]] to stemma.toml (see docs/configuration.md)"
+        )
+    counts = run.begin("raw", raw_recipe(sources))
+    listings = [(source, *_listing(source)) for source in sources]
+    known = _known_files(run)
+    total = sum(len(files) for _source, files, _problems in listings)
+    scan, delta, done = _Scan(), _Delta(), 0
+    for source, files, problems in listings:
+        reader = reader_of(source)
+        scan.errors += [_listing_error(source, problem) for problem in problems]
+        for entry in files:
+            scan.listed.append((source.name, entry.relative))
+            _take(run, counts, source, reader, entry, known.get((source.name, entry.relative)), scan, delta)
+            done += 1
+            if done % 500 == 0 or done == total:
+                run.progress("raw", done, total)
+    _flush(run, counts, scan, delta)
+    _settle(run, counts, scan)
+    return counts
+
+
+def _listing(source: SourceConfig) -> tuple[list[FileEntry], list[ListingError]]:
+    files: list[FileEntry] = []
+    problems: list[ListingError] = []
+    for item in list_files(source):
+        if isinstance(item, ListingError):
+            problems.append(item)
+        else:
+            files.append(item)
+    return files, problems
+
+
+def _listing_error(source: SourceConfig, problem: ListingError) -> dict[str, Any]:
+    return {
+        "source": source.name,
+        "path": problem.uri,
+        "uri": problem.uri,
+        "record": None,
+        "error": problem.error,
+        "detail": problem.detail,
+    }
+
+
+def _known_files(run: Run) -> dict[tuple[str, str], tuple[bytes, str, int, str]]:
+    with run.warehouse.session() as connection:
+        connection.execute(
+            "CREATE OR REPLACE TABLE had_before AS SELECT source, count(*) AS had FROM state.raw GROUP BY source"
+        )
+        table = connection.execute(
+            "SELECT source, path, file_hash, reader, mtime_ns, uri FROM state.files"
+        ).to_arrow_table()
+    hashes = table["file_hash"].combine_chunks()
+    columns = [
+        table["source"].to_pylist(),
+        table["path"].to_pylist(),
+        (hashes.storage if table.num_rows else hashes).to_pylist(),
+        table["reader"].to_pylist(),
+        table["mtime_ns"].to_pylist(),
+        table["uri"].to_pylist(),
+    ]
+    return {(row[0], row[1]): row[2:] for row in zip(*columns, strict=True)}
+
+
+def _take(
+    run: Run,
+    counts: Counts,
+    source: SourceConfig,
+    reader: str,
+    entry: FileEntry,
+    known: tuple[bytes, str, int, str] | None,
+    scan: _Scan,
+    delta: _Delta,
+) -> None:
+    place = (source.name, entry.relative)
+    try:
+        file, file_hash, entry = read_stable(entry)
+    except RetryableError as error:
+        scan.put_off.append(place)
+        scan.errors.append(_file_error(source, entry, "changing", first_line(error)))
+        return
+    except OSError as error:
+        scan.read.append(place)
+        scan.errors.append(_file_error(source, entry, type(error).__name__, error.strerror or first_line(error)))
+        return
+    with file:
+        facts = _file_row(source, entry, file_hash, reader)
+        if known is not None and known[:2] == (file_hash, reader):
+            if known[2:] != (entry.mtime_ns, entry.uri):
+                scan.moved.append(facts)
+            return
+        scan.read.append(place)
+        for item in _items(file, entry, source):
+            if isinstance(item, ReadError):
+                scan.errors.append(_file_error(source, entry, item.error, item.detail, item.record))
+                continue
+            _add(run, counts, source, entry, item, scan, delta)
+            if delta.full():
+                _flush(run, counts, scan, delta)
+        delta.files.append(facts)
+
+
+def _items(file: Any, entry: FileEntry, source: SourceConfig) -> Iterator[Record | ReadError]:
+    try:
+        yield from read(file, entry.relative, read_options(source))
+    except Exception as error:
+        # The reader promises not to raise; if it does, that costs this file and not the run.
+        yield ReadError(None, None, None, type(error).__name__, first_line(error))
+
+
+def _add(
+    run: Run, counts: Counts, source: SourceConfig, entry: FileEntry, record: Record, scan: _Scan, delta: _Delta
+) -> None:
+    row = _row(source.name, entry.relative, entry.uri, entry.mtime_ns, record)
+    scan.seen.append(row["document_id"])
+    delta.rows.append(row)
+    if scan.stored is None:
+        scan.stored = set(bodies_of(run).known(run.warehouse.connection)["input_hash"].to_pylist())
+    if row["input_hash"] not in scan.stored:
+        scan.stored.add(row["input_hash"])
+        delta.bodies.append((row["input_hash"], record))
+        delta.size += row["size_bytes"]
+        counts.rows_computed += 1
+
+
+def _row(source: str, path: str, uri: str, mtime_ns: int, record: Record) -> dict[str, Any]:
+    data = record.content.encode() if record.content is not None else record.content_bytes or b""
+    content_hash = digest(data)
+    return {
+        "document_id": key("document", source, path, "" if record.record is None else "#" + record.record),
+        "source": source,
+        "path": path,
+        "uri": uri,
+        "record": record.record,
+        "byte_start": record.byte_start,
+        "byte_end": record.byte_end,
+        "media_type": record.media_type,
+        "encoding": record.encoding,
+        "document_date": record.document_date,
+        "content_hash": content_hash,
+        "size_bytes": len(data),
+        "partition_date": record.document_date or _day(mtime_ns),
+        "title": record.title,
+        "metadata": json.dumps(record.metadata, sort_keys=True, ensure_ascii=False, default=str),
+        "input_hash": key(content_hash, record.media_type),
+    }
+
+
+def _day(mtime_ns: int) -> date:
+    return datetime.fromtimestamp(mtime_ns // 1_000_000_000, UTC).date()
+
+
+def _file_row(source: SourceConfig, entry: FileEntry, file_hash: bytes, reader: str) -> dict[str, Any]:
+    return {
+        "source": source.name,
+        "path": entry.relative,
+        "uri": entry.uri,
+        "file_hash": file_hash,
+        "reader": reader,
+        "size": entry.size,
+        "mtime_ns": entry.mtime_ns,
+    }
+
+
+def _file_error(
+    source: SourceConfig, entry: FileEntry, error: str, detail: str, record: str | None = None
+) -> dict[str, Any]:
+    return {
+        "source": source.name,
+        "path": entry.relative,
+        "uri": entry.uri,
+        "record": record,
+        "error": error,
+        "detail": detail,
+    }
+
+
+def _flush(run: Run, counts: Counts, scan: _Scan, delta: _Delta) -> None:
+    """Commit what has been read so far: bodies first, then the rows and files that name them."""
+    if run.dry or not (delta.rows or delta.files):
+        delta.__init__()  # type: ignore[misc]
+        return
+    _store_bodies(run, delta)
+    now = utc_now()
+    with run.warehouse.session() as connection:
+        connection.register("incoming", _table([{**row, "ingested_at": now} for row in delta.rows], ROWS))
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT *, {ROW_HASH} AS row_hash FROM incoming")
+        connection.unregister("incoming")
+        _upsert_rows(connection, counts)
+        connection.register("incoming", _table(delta.files, FILES))
+        _upsert_files(connection)
+        connection.unregister("incoming")
+        _mark_unsettled(connection)
+    delta.__init__()  # type: ignore[misc]
+
+
+def _store_bodies(run: Run, delta: _Delta) -> None:
+    if not delta.bodies:
+        return
+    records = [record for _key, record in delta.bodies]
+    nulls = pa.nulls(len(records), pa.string())
+    columns = [
+        uuid_array(body_key for body_key, _record in delta.bodies),
+        pa.array([record.content for record in records], pa.string()),
+        pa.array([record.content_bytes for record in records], pa.binary()),
+        pa.array([record.media_type for record in records], pa.string()),
+        nulls,
+        nulls,
+    ]
+    bodies_of(run).append(pa.table(columns, names=["input_hash", *BODIES.names, "error", "detail"]))
+
+
+def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
+    """Replace the rows of the same ids; a row whose content stays keeps the time it was ingested."""
+    row = connection.execute(
+        """SELECT count(*) FILTER (WHERE r.document_id IS NULL), count(*) FILTER (WHERE r.row_hash <> f.row_hash)
+        FROM fresh AS f LEFT JOIN state.raw AS r USING (document_id)"""
+    ).fetchone()
+    assert row is not None
+    counts.rows_added += row[0]
+    counts.rows_changed += row[1]
+    connection.execute(
+        """UPDATE fresh SET ingested_at = r.ingested_at FROM state.raw AS r
+        WHERE r.document_id = fresh.document_id AND r.input_hash = fresh.input_hash"""
+    )
+    connection.execute("DELETE FROM state.raw WHERE document_id IN (SELECT document_id FROM fresh)")
+    connection.execute("INSERT INTO state.raw SELECT * FROM fresh")
+
+
+def _upsert_files(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute(
+        "DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM incoming)"
+    )
+    connection.execute("INSERT INTO state.files SELECT * FROM incoming")
+
+
+def _mark_unsettled(connection: duckdb.DuckDBPyConnection) -> None:
+    # Rows are in, the version isn't raised yet: a run that dies here must not leave cleaned believing it is current.
+    connection.execute(
+        "UPDATE state.datasets SET version = version + 1, state_hash = '' WHERE name = 'raw'"
+    )
+
+
+def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
+    """Apply deletions (guarded), moves and errors, and close the update."""
+    connection = run.warehouse.connection
+    _memory_table(connection, "listed", _pairs(scan.listed))
+    _memory_table(connection, "was_read", _pairs(scan.read))
+    _memory_table(connection, "put_off", _pairs(scan.put_off))
+    _memory_table(connection, "seen", pa.table({"document_id": uuid_array(scan.seen)}))
+    _memory_table(connection, "moved", _table(scan.moved, FILES))
+    _memory_table(connection, "raw_errors", _table(scan.errors, ERRORS))
+    _memory_table(
+        connection,
+        "complete_sources",
+        pa.table(
+            {
+                "source": pa.array([source.name for source in run.config.sources], pa.string()),
+                "complete": pa.array([source.complete for source in run.config.sources], pa.bool_()),
+            }
+        ),
+    )
+    with run.warehouse.session() as connection:
+        _find_vanished(connection)
+        if not run.allow_deletes:
+            _guard(connection)
+        counts.rows_removed = fetch_value(connection, "SELECT count(*) FROM vanished")
+        if run.dry:
+            counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw") + counts.rows_added
+            return
+        connection.execute("DELETE FROM state.raw WHERE document_id IN (SELECT document_id FROM vanished)")
+        connection.execute(
+            """DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM gone_files)"""
+        )
+        _move(connection, counts)
+        _replace_errors(connection, run.run_id)
+        counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw")
+        counts.rows_reused = counts.rows_in - min(counts.rows_in, counts.rows_computed)
+        remember_recipe(connection, "raw", counts.recipe, json.dumps({"reader": code_hash(read)}))
+        finish(run, connection, counts, upstream_version=0)
+    bodies_of(run).merge()
+
+
+def _find_vanished(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the tables gone_files (source, path) and vanished (document_id, source, input_hash)."""
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE gone_files AS
+        SELECT source, path FROM state.files
+        LEFT JOIN complete_sources USING (source) ANTI JOIN listed USING (source, path)
+        WHERE coalesce(complete, true)"""
+    )
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE vanished AS
+        SELECT document_id, source, input_hash FROM state.raw SEMI JOIN gone_files USING (source, path)
+        UNION ALL
+        SELECT document_id, source, input_hash FROM state.raw SEMI JOIN was_read USING (source, path)
+        ANTI JOIN seen USING (document_id)"""
+    )
+
+
+def _guard(connection: duckdb.DuckDBPyConnection) -> None:
+    """Stop when too much of a source would vanish. A document that only moved (same content, new place) counts as there."""
+    row = connection.execute(
+        f"""WITH here AS (SELECT source, input_hash FROM state.raw SEMI JOIN seen USING (document_id)),
+            lost AS (SELECT source, count(*) AS lost FROM vanished
+                ANTI JOIN here USING (source, input_hash) GROUP BY source)
+        SELECT source, lost, had FROM lost JOIN had_before USING (source)
+        WHERE lost > greatest({GUARD_DOCUMENTS}, {GUARD_SHARE} * had) ORDER BY lost DESC LIMIT 1"""
+    ).fetchone()
+    if row:
+        source, lost, had = row
+        raise StemmaError(
+            f"source '{source}': {lost} of its {had} documents would vanish (an empty mount? a wrong path?);"
+            " nothing was deleted. If this is meant, run again with --allow-deletes"
+        )
+
+
+def _move(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
+    """Take over new modification times and places of files whose bytes are the same."""
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE fresh AS SELECT * REPLACE ({ROW_HASH} AS row_hash) FROM (
+            SELECT r.* REPLACE (m.uri AS uri,
+                coalesce(r.document_date, epoch_ms(m.mtime_ns // 1000000)::DATE) AS partition_date)
+            FROM state.raw AS r JOIN moved AS m USING (source, path))"""
+    )
+    connection.execute("DELETE FROM fresh USING state.raw AS r WHERE r.document_id = fresh.document_id AND r.row_hash = fresh.row_hash")
+    _upsert_rows(connection, counts)
+    connection.execute("DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM moved)")
+    connection.execute("INSERT INTO state.files SELECT * FROM moved")
+
+
+def _replace_errors(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
+    """Errors of files that were not read again stay; all others are as this run found them."""
+    same = "e.source = n.source AND e.path = n.path AND e.record IS NOT DISTINCT FROM n.record AND e.error = n.error AND e.detail = n.detail"
+    connection.execute(
+        f"""DELETE FROM state.errors AS e WHERE stage = 'raw'
+        AND NOT EXISTS (SELECT 1 FROM raw_errors AS n WHERE {same})
+        AND ((source, path) IN (SELECT (source, path) FROM was_read UNION ALL SELECT (source, path) FROM put_off)
+            OR (source, path) NOT IN (SELECT (source, path) FROM listed)
+            OR error = 'changing')"""
+    )
+    connection.execute(
+        f"""INSERT INTO state.errors
+        SELECT NULL, source, path, uri, record, 'raw', error, detail, ? FROM raw_errors AS n
+        WHERE NOT EXISTS (SELECT 1 FROM state.errors AS e WHERE e.stage = 'raw' AND {same})""",
+        [run_id],
+    )
+    connection.execute(
+        "DELETE FROM state.errors WHERE stage <> 'raw' AND document_id NOT IN (SELECT document_id FROM state.raw)"
+    )
+
+
+def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
+    columns = [
+        uuid_array(row.get(item.name) for row in rows)
+        if item.type == UUID
+        else pa.array([row.get(item.name) for row in rows], item.type)
+        for item in schema
+    ]
+    return pa.Table.from_arrays(columns, schema=schema)
+
+
+def _pairs(places: list[tuple[str, str]]) -> pa.Table:
+    return pa.table(
+        {
+            "source": pa.array([source for source, _path in places], pa.string()),
+            "path": pa.array([path for _source, path in places], pa.string()),
+        }
+    )
+
+
+def _memory_table(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
+    connection.register("incoming", table)
+    connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM incoming")
+    connection.unregister("incoming")

@@ -1,0 +1,242 @@
+"""The one mechanism behind every row-wise stage: plan by anti-join, compute what is unknown, apply the delta."""
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stemma.errors import StemmaError
+from stemma.incremental.compute import Failure, batches, call, compute
+from stemma.incremental.counts import Counts
+from stemma.incremental.recipe import explain, recipe
+from stemma.incremental.stage import Stage
+from stemma.resources.engine.run import (
+    Run,
+    apply_rows,
+    fetch_value,
+    finish,
+    remember_recipe,
+    replace_errors,
+    state_of,
+)
+from stemma.resources.memo import Segments
+
+# Remembered rows recomputed as a check in each run that computes anyway.
+AUDITED_ROWS = 2
+
+
+@dataclass
+class Outcome:
+    """What running a stage over wanted inputs did. `located` names the table of memo places (see Segments)."""
+
+    located: str
+    computed: int = 0
+    failures: list[Failure] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def retryable(self) -> list[Failure]:
+        return [failure for failure in self.failures if failure.retryable]
+
+
+# Makes, for a table of missing inputs, the relation of (input_hash, the stage's input columns).
+Bodies = Callable[[str], str]
+
+
+def segments_of(run: Run, stage: Stage) -> Segments:
+    """Return the memo of a stage under its present recipe."""
+    return run.warehouse.memo.segments(stage.name, recipe(stage), stage.outputs)
+
+
+def plan_stage(run: Run, stage: Stage, wanted: str) -> tuple[Outcome, str, int]:
+    """Find which inputs of the table `wanted` the memo doesn't know.
+
+    Returns the outcome so far, the name of the table of missing inputs, and how many they are.
+    """
+    connection = run.warehouse.connection
+    located, missing = f"{stage.name}_located", f"{stage.name}_missing"
+    segments_of(run, stage).locate(connection, wanted, located)
+    connection.execute(
+        f"""CREATE OR REPLACE TABLE {missing} AS SELECT DISTINCT ON (input_hash) * FROM {wanted}
+        ANTI JOIN {located} USING (input_hash)"""
+    )
+    return Outcome(located), missing, fetch_value(connection, f"SELECT count(*) FROM {missing}")
+
+
+def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies) -> Outcome:
+    """Compute the inputs of the table `wanted` that the memo doesn't know, batch by batch, each a checkpoint.
+
+    Holds no lock. Raises StemmaError when inputs were there but none of them could be processed.
+    """
+    connection = run.warehouse.connection
+    outcome, missing, count = plan_stage(run, stage, wanted)
+    if count == 0 or run.dry:
+        outcome.computed = count
+        return outcome
+    segments = segments_of(run, stage)
+    model = stage.load(**stage.parameters) if stage.load is not None else None
+    worked_before = bool(segments.files())
+    failed_rows: list[pa.Table] = []
+    run.progress(dataset, 0, count)
+    for batch in batches(_stream(connection, bodies(missing), stage), stage.batch_rows):
+        result = compute(stage, batch, model)
+        segments.append(result.rows.filter(pc.is_null(result.rows["error"])))
+        failed_rows.append(result.rows.filter(pc.is_valid(result.rows["error"])))
+        outcome.computed += batch.num_rows
+        outcome.failures += result.failures
+        run.progress(dataset, outcome.computed, count)
+    if outcome.computed < count:
+        raise StemmaError(f"{dataset}: the memo has lost {count - outcome.computed} inputs; see docs/operations.md")
+    if len(outcome.failures) == count and not worked_before:
+        # Nothing has ever gone through: the fault lies with the stage, so its rows must not be remembered as bad.
+        first = outcome.failures[0]
+        raise StemmaError(f"{dataset}: nothing could be processed; the first reason: {first.error}: {first.detail}")
+    segments.append(pa.concat_tables(failed_rows))
+    if run.audit:
+        outcome.warnings += _audit(run, stage, wanted, bodies, model, outcome.located)
+    segments.merge()
+    segments.locate(connection, wanted, outcome.located)
+    return outcome
+
+
+def _stream(connection: duckdb.DuckDBPyConnection, relation: str, stage: Stage) -> Iterator[pa.RecordBatch]:
+    names = ", ".join(["input_hash", *stage.inputs.names])
+    # A cursor of its own: a second statement on the same one would end this reader.
+    with connection.cursor() as cursor:
+        yield from cursor.execute(f"SELECT {names} FROM {relation}").to_arrow_reader(stage.batch_rows)
+
+
+def _audit(run: Run, stage: Stage, wanted: str, bodies: Bodies, model: object, located: str) -> list[str]:
+    """Recompute a few remembered rows: an undeclared dependency of the stage shows itself as a difference."""
+    connection = run.warehouse.connection
+    connection.execute(
+        f"""CREATE OR REPLACE TABLE {stage.name}_audited AS SELECT DISTINCT ON (input_hash) * FROM
+        (SELECT * FROM {wanted} SEMI JOIN (FROM {located} WHERE error IS NULL) USING (input_hash)
+         ORDER BY hash(input_hash, ?) LIMIT {AUDITED_ROWS})""",
+        [run.run_id],
+    )
+    warnings = []
+    segments = segments_of(run, stage)
+    for batch in batches(_stream(connection, bodies(f"{stage.name}_audited"), stage), AUDITED_ROWS):
+        again = call(stage, batch, model)
+        names = ", ".join(["input_hash", *stage.outputs.names])
+        kept = connection.execute(
+            f"SELECT {names} FROM {segments.bodies(f'(FROM {located} SEMI JOIN {stage.name}_audited USING (input_hash))', names)}"
+        ).to_arrow_table()
+        remembered = {row["input_hash"]: row for row in kept.to_pylist()}
+        for key, row in zip(batch["input_hash"].to_pylist(), again.to_pylist(), strict=True):
+            if key in remembered and {**row, "input_hash": key} != remembered[key]:
+                warnings.append(
+                    f"stage {stage.name}: recomputing {key} gave another result than the memo has:"
+                    " the stage depends on something that its recipe does not declare"
+                )
+    return warnings
+
+
+@dataclass(frozen=True)
+class RowDataset:
+    """A dataset made by one row-wise stage.
+
+    SQL relations over `state`:
+        desired: (document_id, part, input_hash, origin, and what `bodies` needs): the dataset's inputs; `part`
+            is the row's key below the document, `origin` a hash of all that its row takes from above.
+        current: (document_id, part, origin) as applied before.
+        fresh: from `scope` (the rows of desired for documents whose inputs changed) and `located` to the rows
+            of state.<name>, in the order of its columns.
+    """
+
+    name: str
+    upstream: str
+    key: str
+    stage: Stage
+    desired: str
+    current: str
+    bodies: Callable[[Run], Bodies]
+    fresh: Callable[[Run, str], str]
+    recipe: str
+
+
+def update(run: Run, dataset: RowDataset) -> Counts:
+    """Bring a row-wise dataset up to date with the one above it; returns what was done."""
+    counts = run.begin(dataset.name, dataset.recipe)
+    with run.warehouse.session() as connection:
+        upstream_version = state_of(connection, dataset.upstream).version
+        if _up_to_date(connection, dataset, upstream_version):
+            counts.rows_in = counts.rows_reused = fetch_value(connection, f"SELECT count(*) FROM {dataset.desired}")
+            _close(run, connection, counts, dataset, upstream_version, settled=True)
+            return counts
+        _plan(connection, dataset)
+        counts.rows_in = fetch_value(connection, "SELECT count(*) FROM desired")
+    outcome = run_stage(run, dataset.stage, dataset.name, "scope", dataset.bodies(run))
+    counts.rows_computed = outcome.computed
+    counts.rows_reused = max(0, counts.rows_in - outcome.computed)
+    counts.warnings += outcome.warnings
+    if not run.dry:
+        with run.warehouse.session() as connection:
+            _apply(run, connection, counts, dataset, outcome)
+            _close(run, connection, counts, dataset, upstream_version, settled=not outcome.retryable)
+    return counts
+
+
+def _up_to_date(connection: duckdb.DuckDBPyConnection, dataset: RowDataset, upstream_version: int) -> bool:
+    state = state_of(connection, dataset.name)
+    return state.upstream_version == upstream_version and state.recipe == dataset.recipe and state.settled
+
+
+def _plan(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
+    state = state_of(connection, dataset.name)
+    connection.execute(f"CREATE OR REPLACE TABLE desired AS SELECT * FROM {dataset.desired}")
+    if state.recipe == dataset.recipe:
+        # A document is in scope when any of its rows came, went or takes something else from above.
+        changed = f"""SELECT document_id FROM (SELECT document_id, part, origin FROM desired
+                EXCEPT ALL SELECT document_id, part, origin FROM {dataset.current})
+            UNION SELECT document_id FROM (SELECT document_id, part, origin FROM {dataset.current}
+                EXCEPT ALL SELECT document_id, part, origin FROM desired)"""
+    else:
+        changed = f"SELECT document_id FROM desired UNION SELECT document_id FROM {dataset.current}"
+    connection.execute(f"CREATE OR REPLACE TABLE changed AS {changed}")
+    connection.execute("CREATE OR REPLACE TABLE scope AS SELECT * FROM desired SEMI JOIN changed USING (document_id)")
+
+
+def _apply(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, outcome: Outcome) -> None:
+    # What failed for a reason that may pass is not in the memo; it is reported all the same.
+    retryable = pa.table(
+        {
+            "input_hash": pa.array([failure.input_hash.hex() for failure in outcome.retryable], pa.string()),
+            "error": pa.array([failure.error for failure in outcome.retryable], pa.string()),
+            "detail": pa.array([failure.detail for failure in outcome.retryable], pa.string()),
+        }
+    )
+    connection.register("retryable", retryable)
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE failed AS SELECT document_id, min(error) AS error, min(detail) AS detail
+        FROM scope JOIN (SELECT input_hash, error, detail FROM {outcome.located} WHERE error IS NOT NULL
+            UNION ALL SELECT input_hash::UUID, error, detail FROM retryable) USING (input_hash)
+        GROUP BY document_id"""
+    )
+    connection.unregister("retryable")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM ({dataset.fresh(run, outcome.located)})"
+        " ANTI JOIN failed USING (document_id)"
+    )
+    apply_rows(connection, counts, dataset.key, "fresh", "changed")
+    replace_errors(connection, dataset.name, "changed", "failed", run.run_id)
+
+
+def _close(
+    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, upstream_version: int, *, settled: bool
+) -> None:
+    if run.dry:
+        return
+    remember_recipe(connection, dataset.name, dataset.recipe, json.dumps(explain(dataset.stage), sort_keys=True))
+    finish(
+        run,
+        connection,
+        counts,
+        upstream_version=upstream_version,
+        stage_recipe=recipe(dataset.stage),
+        settled=settled,
+    )

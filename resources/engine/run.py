@@ -1,0 +1,208 @@
+"""One run: what it is made of, and the bookkeeping that every dataset's update shares."""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import duckdb
+
+from stemma.config import Config
+from stemma.incremental.counts import Counts
+from stemma.resources.embedder import Embedder
+from stemma.resources.warehouse import Warehouse, utc_now
+
+
+def silent(_dataset: str, _done: int, _total: int) -> None:
+    """Show no progress."""
+
+
+@dataclass
+class Run:
+    """What an update of a dataset needs.
+
+    Attributes:
+        progress: called as progress(dataset, done, total) after each batch; total 0 means unknown.
+        allow_deletes: lets more documents of a source vanish than the guard would.
+        dry: plan only; nothing is computed or written.
+        audit: recompute a few remembered rows of each stage that computes anyway, and compare.
+    """
+
+    run_id: str
+    config: Config
+    warehouse: Warehouse
+    embedder: Embedder
+    progress: Callable[[str, int, int], None] = silent
+    allow_deletes: bool = False
+    dry: bool = False
+    audit: bool = True
+    counts: dict[str, Counts] = field(default_factory=dict)
+
+    def begin(self, dataset: str, recipe: str) -> Counts:
+        """Start the counts of a dataset's update."""
+        self.counts[dataset] = Counts(dataset, recipe, utc_now(), seconds=-time.perf_counter())
+        return self.counts[dataset]
+
+
+@dataclass(frozen=True)
+class State:
+    """The row of state.datasets for one dataset; version 0 when it was never made."""
+
+    recipe: str = ""
+    stage_recipe: str = ""
+    version: int = 0
+    upstream_version: int = -1
+    state_hash: str = ""
+    rows: int = 0
+    settled: bool = False
+
+
+def state_of(connection: duckdb.DuckDBPyConnection, dataset: str) -> State:
+    """Read the bookkeeping of a dataset, within a session."""
+    row = connection.execute(
+        "SELECT recipe, stage_recipe, version, upstream_version, state_hash, rows,"
+        " coalesce((detail->>'settled')::BOOLEAN, false) FROM state.datasets WHERE name = ?",
+        [dataset],
+    ).fetchone()
+    return State(*row) if row else State()
+
+
+def finish(
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    counts: Counts,
+    *,
+    upstream_version: int,
+    stage_recipe: str = "",
+    settled: bool = True,
+) -> None:
+    """Close a dataset's update in the session's transaction: version, state hash, the row of lineage.runs.
+
+    `settled` is false when rows failed for a reason that may pass: then the next run tries them again even
+    though nothing above has changed.
+    """
+    before = state_of(connection, counts.dataset)
+    # An empty state hash is the mark of a run that died between applying rows and closing.
+    changed = counts.touched or before.recipe != counts.recipe or not before.state_hash
+    if changed:
+        counts.rows, counts.state_hash = state_hash(connection, counts.dataset)
+    else:
+        counts.rows, counts.state_hash = before.rows, before.state_hash
+    counts.errors = fetch_value(
+        connection, "SELECT count(*) FROM state.errors WHERE stage = ?", [counts.dataset]
+    )
+    counts.finished_at = utc_now()
+    counts.seconds += time.perf_counter()
+    connection.execute("DELETE FROM state.datasets WHERE name = ?", [counts.dataset])
+    connection.execute(
+        "INSERT INTO state.datasets VALUES (?, ?, ?, ?, ?, ?, ?, ?, json_object('settled', ?::BOOLEAN))",
+        [
+            counts.dataset,
+            counts.recipe,
+            stage_recipe,
+            before.version + int(changed),
+            upstream_version,
+            counts.state_hash,
+            counts.rows,
+            run.run_id,
+            settled,
+        ],
+    )
+    connection.execute(
+        "DELETE FROM state.runs WHERE run_id = ? AND dataset = ?", [run.run_id, counts.dataset]
+    )
+    connection.execute(
+        "INSERT INTO state.runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            run.run_id,
+            counts.dataset,
+            counts.recipe,
+            counts.started_at,
+            counts.finished_at,
+            counts.rows_in,
+            counts.rows_added,
+            counts.rows_changed,
+            counts.rows_removed,
+            counts.rows_reused,
+            counts.rows_computed,
+            counts.rows,
+            counts.errors,
+        ],
+    )
+
+
+def state_hash(connection: duckdb.DuckDBPyConnection, dataset: str) -> tuple[int, str]:
+    """Return a dataset's row count and an order-free hash of its rows (the sum of its row hashes)."""
+    key = "chunk_id" if dataset in ("chunked", "embedded") else "document_id"
+    row = connection.execute(
+        f"SELECT count(*), coalesce(sum(hash({key}, row_hash)::HUGEINT), 0) FROM state.{dataset}"
+    ).fetchone()
+    assert row is not None
+    return row[0], f"{row[0]}-{row[1] % 2**64:016x}"
+
+
+def replace_errors(
+    connection: duckdb.DuckDBPyConnection, stage: str, scope: str, failed: str, run_id: str
+) -> None:
+    """Make the errors of a stage, for the documents of relation `scope`, those of relation `failed`.
+
+    `failed` has the columns document_id, error, detail. A row that stands already keeps its run_id.
+    """
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE new_errors AS
+        SELECT f.document_id, r.source, r.path, r.uri, r.record, ? AS stage, f.error, f.detail, ? AS run_id
+        FROM {failed} AS f JOIN state.raw AS r USING (document_id)""",
+        [stage, run_id],
+    )
+    connection.execute(
+        f"""DELETE FROM state.errors WHERE stage = ? AND document_id IN (SELECT document_id FROM {scope})
+        AND NOT EXISTS (SELECT 1 FROM new_errors AS n WHERE n.document_id = errors.document_id
+            AND n.error = errors.error AND n.detail = errors.detail)""",
+        [stage],
+    )
+    connection.execute(
+        """INSERT INTO state.errors SELECT * FROM new_errors AS n WHERE NOT EXISTS
+        (SELECT 1 FROM state.errors AS e WHERE e.stage = n.stage AND e.document_id = n.document_id)"""
+    )
+
+
+def remember_recipe(
+    connection: duckdb.DuckDBPyConnection, dataset: str, recipe: str, explained: str
+) -> None:
+    """Keep what went into a recipe, once."""
+    connection.execute(
+        "INSERT INTO state.recipes SELECT ?, ?, ?"
+        " WHERE NOT EXISTS (SELECT 1 FROM state.recipes WHERE recipe = ? AND dataset = ?)",
+        [recipe, dataset, explained, recipe, dataset],
+    )
+
+
+def fetch_value(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:
+    """Return the single value of a query."""
+    row = connection.execute(query, parameters or []).fetchone()
+    assert row is not None
+    return row[0]
+
+
+def apply_rows(connection: duckdb.DuckDBPyConnection, counts: Counts, key: str, fresh: str, scope: str) -> None:
+    """Replace the rows of a dataset for the documents of relation `scope` by those of the table `fresh`.
+
+    `fresh` has the columns of state.<dataset>, in order. Counts added, changed and removed rows by row_hash.
+    """
+    table = f"state.{counts.dataset}"
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE replaced AS SELECT {key} AS key, row_hash FROM {table}
+        WHERE document_id IN (SELECT document_id FROM {scope})"""
+    )
+    row = connection.execute(
+        f"""SELECT count(*) FILTER (WHERE r.key IS NULL),
+            count(*) FILTER (WHERE r.row_hash <> f.row_hash),
+            count(*) FILTER (WHERE f.key IS NULL)
+        FROM (SELECT {key} AS key, row_hash FROM {fresh}) AS f FULL JOIN replaced AS r ON r.key = f.key"""
+    ).fetchone()
+    assert row is not None
+    counts.rows_added += row[0]
+    counts.rows_changed += row[1]
+    counts.rows_removed += row[2]
+    connection.execute(f"DELETE FROM {table} WHERE document_id IN (SELECT document_id FROM {scope})")
+    connection.execute(f"INSERT INTO {table} SELECT * FROM {fresh}")

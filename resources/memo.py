@@ -1,0 +1,181 @@
+"""The memo: results by content, in immutable Parquet segments that need no lock.
+
+`memo/<stage>/<recipe>/<n>-<digest>.parquet` holds rows of (input_hash, the stage's outputs, error, detail).
+A segment is written beside, synced and renamed, so a crash leaves whole segments only; nobody ever changes
+one, so any number of processes read and write at once. The same input may stand in two segments when two runs
+computed it side by side: look-ups take the first.
+"""
+
+import contextlib
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from stemma.hashing import UUID
+
+# Merging starts past this many segments, so that a stage's look-up opens a few dozen files at most.
+MERGE_SEGMENTS = 48
+# Segments of this size are left alone: rewriting them would cost more than opening them.
+LARGE_SEGMENT_BYTES = 128 * 1024 * 1024
+
+ERROR_FIELDS = (pa.field("error", pa.string()), pa.field("detail", pa.string()))
+
+
+def quoted(text: str) -> str:
+    """Quote a string as a SQL literal."""
+    return "'" + text.replace("'", "''") + "'"
+
+
+class Segments:
+    """The memo of one stage under one recipe."""
+
+    def __init__(self, folder: Path, outputs: pa.Schema) -> None:
+        self.folder = folder
+        self.schema = pa.schema([pa.field("input_hash", UUID), *outputs, *ERROR_FIELDS])
+
+    def files(self) -> list[Path]:
+        """Return the segments, oldest first."""
+        if not self.folder.is_dir():
+            return []
+        return sorted(path for path in self.folder.iterdir() if path.suffix == ".parquet")
+
+    def append(self, rows: pa.Table) -> None:
+        """Commit rows (columns as in `schema`) as one segment; durable when this returns."""
+        if rows.num_rows == 0:
+            return
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with self._new_segment() as path:
+            pq.write_table(rows.cast(self.schema), path, compression="lz4", use_dictionary=False)
+
+    def scan(self, columns: str = "*") -> str:
+        """Return a SQL relation over all rows, with `filename` and `file_row_number`; empty without segments."""
+        files = self.files()
+        if not files:
+            names = ", ".join(f"NULL::{_duckdb_type(field.type)} AS {field.name}" for field in self.schema)
+            return (
+                f"(SELECT {columns} FROM (SELECT {names}, NULL::VARCHAR AS filename,"
+                " NULL::BIGINT AS file_row_number) WHERE false)"
+            )
+        names = ", ".join(quoted(str(path)) for path in files)
+        return (
+            f"(SELECT {columns} FROM read_parquet([{names}], filename=true, file_row_number=true,"
+            " hive_partitioning=false))"
+        )
+
+    def locate(
+        self, connection: duckdb.DuckDBPyConnection, keys: str, into: str, *, temporary: bool = False
+    ) -> None:
+        """Make the table `into` (input_hash, filename, file_row_number, error, detail).
+
+        It has one row for each distinct input_hash of the relation `keys` that the memo knows. Ask for a
+        temporary table inside a transaction that writes to the state; cursors cannot see it.
+        """
+        kind = "TEMP TABLE" if temporary else "TABLE"
+        self._retrying(
+            connection,
+            lambda: f"""
+            CREATE OR REPLACE {kind} {into} AS
+            SELECT input_hash, min(filename || '|' || lpad(file_row_number::VARCHAR, 12, '0')) AS place,
+                   split_part(place, '|', 1) AS filename, split_part(place, '|', 2)::BIGINT AS file_row_number,
+                   min(error) AS error, min(detail) AS detail
+            FROM {self.scan("input_hash, filename, file_row_number, error, detail")} AS memo
+            SEMI JOIN {keys} AS wanted USING (input_hash)
+            GROUP BY input_hash""",
+        )
+
+    def bodies(self, located: str, columns: str) -> str:
+        """Return a SQL relation of `columns` for the rows that `locate` put into the table `located`."""
+        return f"""(SELECT {columns} FROM {self.scan()} AS memo
+            SEMI JOIN {located} AS place
+            ON memo.filename = place.filename AND memo.file_row_number = place.file_row_number)"""
+
+    def known(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """Return the distinct keys as a table of one binary(16) column `input_hash`."""
+        table = connection.execute(
+            f"SELECT DISTINCT input_hash FROM {self.scan('input_hash')}"
+        ).to_arrow_table()
+        return pa.table({"input_hash": table["input_hash"].cast(pa.binary(16))}) if table.num_rows else table
+
+    def merge(self) -> int:
+        """Merge small segments into one when there are many; return how many were merged."""
+        small = [path for path in self.files() if path.stat().st_size < LARGE_SEGMENT_BYTES]
+        if len(small) <= MERGE_SEGMENTS:
+            return 0
+        with self._new_segment() as target:
+            with pq.ParquetWriter(target, self.schema, compression="lz4", use_dictionary=False) as writer:
+                for path in small:
+                    writer.write_table(pq.read_table(path, partitioning=None).cast(self.schema))
+        for path in small:
+            path.unlink(missing_ok=True)
+        return len(small)
+
+    @contextlib.contextmanager
+    def _new_segment(self) -> Iterator[Path]:
+        temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
+        try:
+            yield temporary
+            with temporary.open("rb") as written:
+                os.fsync(written.fileno())
+            os.replace(temporary, self.folder / f"{_sequence(self.files()):08d}-{uuid.uuid4().hex[:12]}.parquet")
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def _retrying(self, connection: duckdb.DuckDBPyConnection, statement) -> None:  # type: ignore[no-untyped-def]
+        # Another process may merge segments between our listing them and opening them.
+        for attempt in range(3):
+            try:
+                connection.execute(statement())
+                return
+            except duckdb.IOException:
+                if attempt == 2:
+                    raise
+
+
+def _sequence(files: list[Path]) -> int:
+    return int(files[-1].name.split("-")[0]) + 1 if files else 0
+
+
+def _duckdb_type(kind: pa.DataType) -> str:
+    if kind == UUID:
+        return "UUID"
+    if pa.types.is_fixed_size_list(kind) or pa.types.is_list(kind):
+        return f"{_duckdb_type(kind.value_type)}[]"
+    if pa.types.is_struct(kind):
+        return "STRUCT(" + ", ".join(f'"{field.name}" {_duckdb_type(field.type)}' for field in kind) + ")"
+    if pa.types.is_string(kind):
+        return "VARCHAR"
+    if pa.types.is_binary(kind) or pa.types.is_fixed_size_binary(kind):
+        return "BLOB"
+    return {
+        pa.int32(): "INTEGER",
+        pa.int64(): "BIGINT",
+        pa.float32(): "FLOAT",
+        pa.float64(): "DOUBLE",
+        pa.bool_(): "BOOLEAN",
+    }[kind]
+
+
+class Memo:
+    """All stages' segments below one folder."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def segments(self, stage: str, recipe: str, outputs: pa.Schema) -> Segments:
+        """Return the segments of a stage under a recipe; the folder is made with the first of them."""
+        return Segments(self.root / stage / recipe, outputs)
+
+    def recipes(self) -> Iterator[tuple[str, str, Path]]:
+        """Yield (stage, recipe, folder) of all that the memo holds."""
+        for stage in sorted(self.root.iterdir()) if self.root.is_dir() else ():
+            for folder in sorted(stage.iterdir()):
+                yield stage.name, folder.name, folder
+
+    def size_bytes(self) -> int:
+        """Return the bytes on disk."""
+        return sum(path.stat().st_size for path in self.root.rglob("*.parquet"))

@@ -1,0 +1,83 @@
+"""The Dagster resource: opens the warehouse for a step, brings one dataset up to date, tells how it goes."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+
+from stemma.config import Config, load_config
+from stemma.errors import StemmaError
+from stemma.incremental.counts import Counts
+from stemma.resources.embedder import resolve_embedder
+from stemma.resources.engine import DATASETS, Publication, Run, publish
+from stemma.resources.engine.preview import preview
+from stemma.resources.warehouse import Warehouse
+
+LOG_SECONDS = 5.0
+
+# Whoever runs the job in its own process (the command line) may watch: called as listener(dataset, done, total).
+listeners: list[Callable[[str, int, int], None]] = []
+
+
+class Pipeline(dg.ConfigurableResource):
+    """Access to the corpus of one stemma.toml.
+
+    Attributes:
+        config_file: path of stemma.toml; empty looks in STEMMA_CONFIG and the working folder.
+        allow_deletes: lets more of a source vanish than max(5, 10 %) of its documents.
+    """
+
+    config_file: str = ""
+    allow_deletes: bool = False
+
+    def config(self) -> Config:
+        """Load the configuration anew, as it is now."""
+        return load_config(Path(self.config_file) if self.config_file else None)
+
+    def materialize(
+        self, context: dg.AssetExecutionContext, dataset: str
+    ) -> tuple[Counts, Publication | None, list[dict[str, Any]]]:
+        """Bring a dataset up to date; `embedded`, the last one, publishes.
+
+        Returns what was done, the publication if there was one, and a few rows to look at.
+        Raises dg.Failure, with one clear line, for what a person has to mend.
+        """
+        config = self.config()
+        warehouse = Warehouse(config.warehouse.path, waiting=context.log.info)
+        run = Run(
+            run_id=context.run_id,
+            config=config,
+            warehouse=warehouse,
+            embedder=resolve_embedder(config.embed.model, config.embed.device, config.embed.precision),
+            progress=_progress(context),
+            allow_deletes=self.allow_deletes,
+        )
+        try:
+            counts = DATASETS[dataset](run)
+            for warning in counts.warnings:
+                context.log.warning(warning)
+            publication = publish(run) if dataset == "embedded" else None
+            return counts, publication, preview(run, dataset)
+        except StemmaError as error:
+            raise dg.Failure(description=str(error)) from error
+        finally:
+            warehouse.close()
+
+
+def _progress(context: dg.AssetExecutionContext) -> Callable[[str, int, int], None]:
+    started = last = time.monotonic()
+
+    def report(dataset: str, done: int, total: int) -> None:
+        nonlocal last
+        for listener in listeners:
+            listener(dataset, done, total)
+        now = time.monotonic()
+        if now - last >= LOG_SECONDS:
+            last = now
+            rate = done / (now - started)
+            left = f", {(total - done) / rate:.0f} s left" if total and rate else ""
+            context.log.info(f"{dataset}: {done:,} of {total:,} ({rate:,.0f} a second{left})")
+
+    return report

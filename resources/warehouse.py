@@ -1,0 +1,330 @@
+"""The warehouse: the only module that knows how rows are kept.
+
+Three layers below the path of the published file (`.stemma/corpus.duckdb`, folder `.stemma/corpus.work/`):
+
+- `memo/`: bodies (contents, cleaned texts, chunks, vectors) by content and recipe, immutable (see memo.py);
+- `state.duckdb`: what the corpus is now, without bodies: narrow tables, opened by one writer at a time, briefly;
+- the published file: state and bodies joined, made beside the old one and swapped in, so that a reader keeps
+  the file that it opened and no reader or writer ever waits for the other.
+"""
+
+import contextlib
+import errno
+import fcntl
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import duckdb
+
+from stemma.errors import StemmaError
+from stemma.resources.memo import Memo
+
+STORAGE_VERSION = "v1.5.0"
+# The writer's share of memory: state is narrow and bodies stream, so this bounds the process, not the corpus.
+MEMORY_LIMIT = "192MB"
+# A file that holds more dead than live blocks is rewritten instead of copied.
+DEAD_SHARE = 0.5
+DEAD_BYTES = 64 * 1024 * 1024
+# Stages whose memo `compact` may forget by recipe; contents and pairs are keyed by content alone.
+MEMO_BY_RECIPE = ("clean", "sign", "chunk", "embed")
+
+STATE_SCHEMA = """
+CREATE TABLE IF NOT EXISTS state.datasets (
+    name VARCHAR, recipe VARCHAR, stage_recipe VARCHAR, version BIGINT, upstream_version BIGINT,
+    state_hash VARCHAR, rows BIGINT, run_id VARCHAR, detail JSON);
+CREATE TABLE IF NOT EXISTS state.files (
+    source VARCHAR, path VARCHAR, uri VARCHAR, file_hash UUID, reader VARCHAR, size BIGINT, mtime_ns BIGINT);
+CREATE TABLE IF NOT EXISTS state.raw (
+    document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, byte_start BIGINT, byte_end BIGINT,
+    media_type VARCHAR, encoding VARCHAR, document_date DATE, content_hash UUID, size_bytes BIGINT,
+    ingested_at TIMESTAMP, partition_date DATE, title VARCHAR, metadata JSON, input_hash UUID, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.cleaned (
+    document_id UUID, title VARCHAR, text_hash UUID, language VARCHAR, language_score DOUBLE, words INTEGER,
+    quality JSON, characters BIGINT, document_date DATE, source VARCHAR, rule VARCHAR, score DOUBLE, threshold DOUBLE,
+    run_id VARCHAR, input_hash UUID, origin UBIGINT, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.deduplicated (
+    document_id UUID, cluster_id UUID, cluster_size BIGINT, kept_document_id UUID, similarity DOUBLE,
+    method VARCHAR, threshold DOUBLE, run_id VARCHAR, text_hash UUID, input_hash UUID, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.chunked (
+    chunk_id UUID, document_id UUID, ordinal INTEGER, char_start INTEGER, char_end INTEGER, tokens INTEGER,
+    section VARCHAR, text_hash UUID, input_hash UUID, origin UBIGINT, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.embedded (
+    chunk_id UUID, document_id UUID, model VARCHAR, text_hash UUID, origin UBIGINT, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.errors (
+    document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, stage VARCHAR, error VARCHAR,
+    detail VARCHAR, run_id VARCHAR);
+CREATE TABLE IF NOT EXISTS state.runs (
+    run_id VARCHAR, dataset VARCHAR, recipe VARCHAR, started_at TIMESTAMP, finished_at TIMESTAMP, rows_in BIGINT,
+    rows_added BIGINT, rows_changed BIGINT, rows_removed BIGINT, rows_reused BIGINT, rows_computed BIGINT,
+    rows BIGINT, errors BIGINT);
+CREATE TABLE IF NOT EXISTS state.publication (fingerprint VARCHAR);
+CREATE TABLE IF NOT EXISTS state.recipes (recipe VARCHAR, dataset VARCHAR, explained JSON);
+CREATE TABLE IF NOT EXISTS state.dedup_documents (
+    document_id UUID, node UUID, text_hash UUID, document_date DATE, length BIGINT, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.dedup_bands (bucket UBIGINT, node UUID);
+CREATE TABLE IF NOT EXISTS state.dedup_candidates (bucket UBIGINT, a UUID, b UUID);
+CREATE TABLE IF NOT EXISTS state.dedup_edges (a UUID, b UUID, similarity DOUBLE);
+"""
+
+
+def utc_now() -> datetime:
+    """Return the time now, in UTC, without a zone (DuckDB TIMESTAMP)."""
+    return datetime.now(UTC).replace(tzinfo=None)
+
+
+@dataclass(frozen=True)
+class Size:
+    """Bytes on disk of the three layers."""
+
+    published: int
+    state: int
+    memo: int
+
+
+class Warehouse:
+    """Where the corpus is kept. One object a process; any number of processes.
+
+    `session()` gives the writer's connection with the state attached as `state`, under a lock between
+    processes: hold it for bookkeeping only, never while something is computed.
+    """
+
+    def __init__(self, path: Path, *, waiting: Callable[[str], None] | None = None) -> None:
+        self.path = path
+        self.folder = path.with_suffix(".work")
+        self.state_path = self.folder / "state.duckdb"
+        self.memo = Memo(self.folder / "memo")
+        self._waiting = waiting or (lambda _message: None)
+        self._connection: duckdb.DuckDBPyConnection | None = None
+
+    # -- the writer's side -------------------------------------------------------------------------------------
+
+    @property
+    def connection(self) -> duckdb.DuckDBPyConnection:
+        """The process's in-memory connection: temporary tables and the memo; the state only within a session."""
+        if self._connection is None:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._connection = duckdb.connect(
+                config={
+                    "memory_limit": MEMORY_LIMIT,
+                    "temp_directory": str(self.folder / "spill"),
+                    "python_enable_replacements": False,
+                    "arrow_lossless_conversion": True,
+                    "preserve_insertion_order": False,
+                    "autoinstall_known_extensions": False,
+                    "autoload_known_extensions": False,
+                }
+            )
+        return self._connection
+
+    def close(self) -> None:
+        """Close the connection and drop its temporary tables."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Attach the state as `state` in one transaction: committed at the end, rolled back on an exception."""
+        connection = self.connection
+        with self._lock():
+            self._attach_state(connection)
+            try:
+                connection.execute("BEGIN")
+                try:
+                    yield connection
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+            finally:
+                connection.execute("DETACH state")
+
+    def _attach_state(self, connection: duckdb.DuckDBPyConnection) -> None:
+        fresh = not self.state_path.exists()
+        try:
+            connection.execute(f"ATTACH '{_escaped(self.state_path)}' AS state (STORAGE_VERSION '{STORAGE_VERSION}')")
+        except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
+            raise StemmaError(f"{self.state_path}: cannot be opened as Stemma's state: {first_line(error)}") from error
+        if fresh:
+            connection.execute(STATE_SCHEMA)
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("a+") as handle:
+            self._acquire(handle.fileno())
+            try:
+                yield
+            finally:
+                fcntl.flock(handle, fcntl.LOCK_UN)
+
+    def _acquire(self, descriptor: int) -> None:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            self._waiting(f"another run is writing to {self.path}; waiting for it")
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+    # -- the readers' side -------------------------------------------------------------------------------------
+
+    def read(self) -> duckdb.DuckDBPyConnection:
+        """Open the published file read-only. Raises StemmaError when nothing has been published yet."""
+        if not self.path.exists():
+            raise StemmaError(f"{self.path}: nothing published yet; run 'stemma run' first")
+        try:
+            return duckdb.connect(str(self.path), read_only=True)
+        except duckdb.Error as error:
+            raise StemmaError(f"{self.path}: cannot be opened: {first_line(error)}") from error
+
+    # -- publication -------------------------------------------------------------------------------------------
+
+    def publish(self, connection: duckdb.DuckDBPyConnection, fill: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+        """Swap in a new published file.
+
+        Call it within `session()`. `fill` gets the connection with the next file attached as `next` (a copy of
+        the published one, or empty) inside a transaction, and makes it equal to the state; if it raises, the
+        published file stays as it is.
+        """
+        # The session's transaction has read the state only; the next file needs a transaction of its own.
+        connection.execute("COMMIT")
+        target = self.path.with_name(f".{self.path.name}.{os.getpid()}.next")
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._discard_leftovers()
+        try:
+            self._copy_published(connection, target)
+            connection.execute(f"ATTACH '{_escaped(target)}' AS next (STORAGE_VERSION '{STORAGE_VERSION}')")
+            try:
+                connection.execute("BEGIN")
+                try:
+                    fill(connection)
+                except BaseException:
+                    connection.execute("ROLLBACK")
+                    raise
+                connection.execute("COMMIT")
+                connection.execute("CHECKPOINT next")
+            finally:
+                connection.execute("DETACH next")
+            _sync(target)
+            target.chmod(0o444)
+            os.replace(target, self.path)
+            _sync(self.path.parent)
+        finally:
+            target.unlink(missing_ok=True)
+            target.with_name(target.name + ".wal").unlink(missing_ok=True)
+            connection.execute("BEGIN")
+
+    def _copy_published(self, connection: duckdb.DuckDBPyConnection, target: Path) -> None:
+        if not self.path.exists():
+            return
+        try:
+            if self._mostly_dead(connection):
+                _rewrite(connection, self.path, target)
+            else:
+                shutil.copyfile(self.path, target)
+        except duckdb.Error as error:
+            raise StemmaError(
+                f"{self.path}: not a DuckDB file that Stemma published ({first_line(error)});"
+                " move it away and run again: it is made anew from the state"
+            ) from error
+
+    def _mostly_dead(self, connection: duckdb.DuckDBPyConnection) -> bool:
+        connection.execute(f"ATTACH '{_escaped(self.path)}' AS published (READ_ONLY)")
+        try:
+            row = connection.execute(
+                "SELECT free_blocks * block_size, total_blocks * block_size FROM pragma_database_size()"
+                " WHERE database_name = 'published'"
+            ).fetchone()
+        finally:
+            connection.execute("DETACH published")
+        return row is not None and row[0] > DEAD_BYTES and row[0] > DEAD_SHARE * row[1]
+
+    def _discard_leftovers(self) -> None:
+        # Under the lock nobody else publishes: whatever lies there is of a process that was killed.
+        for path in self.path.parent.glob(f".{self.path.name}.*.next*"):
+            path.unlink(missing_ok=True)
+
+    # -- upkeep ------------------------------------------------------------------------------------------------
+
+    def compact(self, *, keep_days: int = 30) -> tuple[Size, Size]:
+        """Rewrite state and published file without dead space, and drop what the memo keeps for nobody.
+
+        A recipe that no dataset uses now is forgotten once its newest result is older than `keep_days`: until
+        then, going back to an earlier setting is free. Returns the sizes before and after.
+        """
+        before = self.size()
+        connection = self.connection
+        with self.session():
+            used = {row[0] for row in connection.execute("SELECT stage_recipe FROM state.datasets").fetchall()}
+        with self._lock():
+            self._discard_leftovers()
+            self._forget(used, time.time() - keep_days * 86400)
+            for path in (self.state_path, self.path):
+                if path.exists():
+                    target = path.with_name(f".{path.name}.{os.getpid()}.next")
+                    target.unlink(missing_ok=True)
+                    mode = path.stat().st_mode
+                    _rewrite(connection, path, target)
+                    _sync(target)
+                    target.chmod(mode)
+                    os.replace(target, path)
+        return before, self.size()
+
+    def _forget(self, used: set[str], horizon: float) -> None:
+        for stage, recipe, folder in self.memo.recipes():
+            newest = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+            if stage in MEMO_BY_RECIPE and recipe not in used and newest < horizon:
+                shutil.rmtree(folder)
+
+    def size(self) -> Size:
+        """Return the bytes on disk of each layer."""
+        return Size(_bytes(self.path), _bytes(self.state_path), self.memo.size_bytes())
+
+    def sweep(self) -> None:
+        """Remove half-written segments of processes that died more than an hour ago."""
+        horizon = time.time() - 3600
+        for _stage, _recipe, folder in self.memo.recipes():
+            for path in folder.glob(".*.tmp"):
+                with contextlib.suppress(FileNotFoundError):
+                    if path.stat().st_mtime < horizon:
+                        path.unlink()
+
+
+def first_line(error: BaseException) -> str:
+    """Return an error's first line, for a message of one line."""
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _rewrite(connection: duckdb.DuckDBPyConnection, source: Path, target: Path) -> None:
+    connection.execute(f"ATTACH '{_escaped(source)}' AS rewrite_from (READ_ONLY)")
+    try:
+        connection.execute(f"ATTACH '{_escaped(target)}' AS rewrite_to (STORAGE_VERSION '{STORAGE_VERSION}')")
+        try:
+            connection.execute("COPY FROM DATABASE rewrite_from TO rewrite_to")
+            connection.execute("CHECKPOINT rewrite_to")
+        finally:
+            connection.execute("DETACH rewrite_to")
+    finally:
+        connection.execute("DETACH rewrite_from")
+
+
+def _escaped(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _bytes(path: Path) -> int:
+    return path.stat().st_size if path.exists() else 0
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

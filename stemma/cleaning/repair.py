@@ -1,0 +1,252 @@
+"""Repair of characters and white space: a pure function of the text, linear in its length."""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cache
+
+
+@dataclass(frozen=True)
+class Repaired:
+    """A repaired text, and whether more than white space was changed in it."""
+
+    text: str
+    changed: bool
+
+
+def repair(text: str) -> Repaired:
+    """Repair mojibake, Unicode form, invisible characters and white space.
+
+    In this order: line ends become a newline; mojibake is decoded (ftfy); terminal escapes, control,
+    invisible and direction characters, Unicode tags and non-characters are removed, lone surrogates become
+    U+FFFD; the text is brought to NFC; non-breaking spaces become a space, white space at the end of lines
+    goes, three and more newlines become two, and the ends are stripped. Letters, quotes and widths stay as
+    the author wrote them.
+    """
+    text = _LINE_END.sub("\n", text)
+    if text.isascii():
+        characters = _remove_controls(text)
+    else:
+        characters = _compose(without_invisible(_decode_mojibake(text)))
+    return Repaired(_tidy(characters), characters != text)
+
+
+def without_surrogates(text: str) -> str:
+    """Replace lone surrogates, which UTF-8 cannot hold, by U+FFFD."""
+    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+
+
+def without_invisible(text: str) -> str:
+    """Remove control, invisible and direction characters, Unicode tags and non-characters.
+
+    A zero-width joiner, non-joiner or space stays where its script needs it.
+    """
+    text = _INVISIBLE.sub("", _remove_controls(text))
+    if _BEYOND_BMP.search(text):
+        text = _INVISIBLE_BEYOND_BMP.sub("", text)
+    if _ZERO_WIDTH.search(text):
+        text = _STRAY_ZERO_WIDTH.sub("", text)
+    return without_surrogates(text)
+
+
+# White space --------------------------------------------------------------------------------------
+
+_LINE_END = re.compile("\r\n?|[\v\f\u2028\u2029]")
+_NON_BREAKING_SPACE = re.compile("[\u00a0\u2007\u202f]")
+_BLANK_LINES = re.compile(r"\n{3,}")
+
+
+def _tidy(text: str) -> str:
+    if not text.isascii():
+        text = _NON_BREAKING_SPACE.sub(" ", text)
+    # Not a regular expression: `[ \t]+$` takes quadratic time on a long run of spaces inside a line.
+    text = "\n".join([line.rstrip() for line in text.split("\n")])
+    return _BLANK_LINES.sub("\n\n", text).strip("\n").rstrip()
+
+
+# Mojibake -----------------------------------------------------------------------------------------
+
+
+def _decode_mojibake(text: str) -> str:
+    """Let ftfy decode the lines that can hold mojibake; it reads 6 MB/s, the gate in front of it ten times that."""
+    if _suspicious_pair().search(text) is None:
+        return text
+    return "\n".join([_fix_line(line) if _can_be_mojibake(line) else line for line in text.split("\n")])
+
+
+def _can_be_mojibake(line: str) -> bool:
+    """Tell whether ftfy could change a line: it holds broken UTF-8 as a whole, or a sequence of it somewhere."""
+    from ftfy.chardata import UTF8_DETECTOR_RE
+
+    starts = (pair.start() for pair in _suspicious_pair().finditer(line))
+    return any(
+        _undecoded_utf8().match(line, start) or UTF8_DETECTOR_RE.match(line, start) for start in starts
+    )
+
+
+def _fix_line(line: str) -> str:
+    from ftfy import TextFixerConfig, fix_text
+
+    return fix_text(
+        line,
+        TextFixerConfig(
+            unescape_html=False,
+            fix_latin_ligatures=False,
+            fix_character_width=False,
+            uncurl_quotes=False,
+            fix_line_breaks=False,
+            remove_terminal_escapes=False,
+            remove_control_chars=False,
+            normalization=None,
+            explain=False,
+        ),
+    )
+
+
+@cache
+def _suspicious_pair() -> re.Pattern[str]:
+    """Match any lead byte before any continuation byte, as in `_undecoded_utf8`: less exact, and cheaper."""
+    from ftfy.chardata import CHARMAP_ENCODINGS
+
+    lead = "".join(_characters(encoding, range(0xC0, 0xF5)) for encoding in CHARMAP_ENCODINGS)
+    continuation = "".join(_characters(encoding, range(0x80, 0xC0)) for encoding in CHARMAP_ENCODINGS)
+    before_space = "".join(
+        _characters(encoding, _BEFORE_SPACE) for encoding in CHARMAP_ENCODINGS if _restores_spaces(encoding)
+    )
+    return re.compile(f"{_BROKEN}|[{lead}](?=[{continuation}\x1a\ufffd?])|[{before_space}](?= )")
+
+
+@cache
+def _undecoded_utf8() -> re.Pattern[str]:
+    """Match what every text has in it that ftfy changes as a whole.
+
+    ftfy undoes UTF-8 that was read in a single-byte encoding, so there is a character for a lead byte, and after
+    it those for its continuation bytes, all in one encoding. A continuation byte may have become a space (as in
+    ftfy's ALTERED_UTF8_RE) or been lost (U+FFFD, control 1A or `?`, as in its LOSSY_UTF8_RE). Apart from these,
+    C1 controls are read as Windows-1252, and surrogates joined.
+    """
+    from ftfy.chardata import CHARMAP_ENCODINGS
+
+    sequences = [sequence for encoding in CHARMAP_ENCODINGS for sequence in _utf8_sequences(encoding)]
+    return re.compile("|".join([_BROKEN, *sequences]))
+
+
+_BROKEN = "[\x80-\x9f\ud800-\udfff]"
+_BEFORE_SPACE = (0xC2, 0xC3, 0xC5, 0xCE, 0xD0, 0xD9, 0xE0, 0xE1, 0xE2, 0xE3, 0xF0)
+
+
+def _restores_spaces(encoding: str) -> bool:
+    return encoding != "macroman"
+
+
+def _restores_lost_bytes(encoding: str) -> bool:
+    return encoding.startswith("sloppy")
+
+
+def _utf8_sequences(encoding: str) -> list[str]:
+    """Return patterns for two to four bytes of UTF-8 that were read in this encoding."""
+
+    def lead(*byte_values: int) -> str:
+        return f"[{_characters(encoding, byte_values)}]"
+
+    rest = _characters(encoding, range(0x80, 0xC0)) + (
+        "\x1a\ufffd?" if _restores_lost_bytes(encoding) else ""
+    )
+    sequences = [
+        f"{lead(*range(0xC0, 0xE0))}[{rest}]",
+        f"{lead(*range(0xE0, 0xF0))}[{rest}]{{2}}",
+        f"{lead(*range(0xF0, 0xF5))}[{rest}]{{3}}",
+    ]
+    if _restores_spaces(encoding):
+        sequences += [
+            f"{lead(0xC2, 0xC3, 0xC5, 0xCE, 0xD0, 0xD9)} ",
+            f"{lead(0xE2, 0xE3)} [{rest}]",
+            f"{lead(0xE0, 0xE1, 0xE2, 0xE3)}[{rest}] ",
+            f"{lead(0xF0)}[ {rest}]{{3}}",
+        ]
+    return sequences
+
+
+def _characters(encoding: str, byte_values: Iterable[int]) -> str:
+    """Return, for a character class, what these bytes are in one of ftfy's encodings."""
+    return "".join(re.escape(char) for char in bytes(byte_values).decode(encoding, "ignore"))
+
+
+# Controls and invisible characters ----------------------------------------------------------------
+
+_TERMINAL_ESCAPE = re.compile("\x1b\\[[0-9;]*[A-Za-z]")
+_CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+# Soft hyphen, direction marks and overrides, word joiner and invisible operators, BOM, annotation marks, the
+# deprecated format characters, tags (text that no reader sees), non-characters. Those beyond U+FFFF stand apart:
+# Python looks them up in a list, a hundred times slower than in the bitmap that it makes of the others.
+_INVISIBLE = re.compile(
+    "[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff]"
+)
+_BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
+_INVISIBLE_BEYOND_BMP = re.compile(
+    "[\U000e0000-\U000e007f"
+    + "".join(chr(plane + 0xFFFE) + chr(plane + 0xFFFF) for plane in range(0x10000, 0x110000, 0x10000))
+    + "]"
+)
+
+# Scripts in which a joiner or non-joiner changes how letters are written: Arabic, Syriac, N'Ko and their
+# neighbours, the Indic scripts with Tibetan, Mongolian, Myanmar and Khmer.
+_JOINING = (
+    "\u0600-\u08ff\u0900-\u0dff\u0f00-\u109f\u1780-\u18af\ua840-\ua8ff\ua9e0-\uaaff\ufb50-\ufdcf\ufe70-\ufefc"
+)
+_EMOJI = "\u00a9\u00ae\u2190-\u21ff\u2300-\u27bf\u2900-\u2bff\U0001f000-\U0001faff"
+# Thai, Lao, Myanmar and Khmer write no spaces; there a zero-width space is what separates words.
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
+_ZERO_WIDTH = re.compile("[\u200b-\u200d]")
+_STRAY_ZERO_WIDTH = re.compile(
+    f"(?<![{_UNSPACED}])\u200b|\u200b(?![{_UNSPACED}])"
+    f"|(?<![{_JOINING}])\u200c|\u200c(?![{_JOINING}])"
+    f"|(?<![{_JOINING}{_EMOJI}\ufe0f])\u200d|(?<=[{_EMOJI}\ufe0f])\u200d(?![{_EMOJI}])"
+)
+
+
+def _remove_controls(text: str) -> str:
+    if "\x1b" in text:
+        text = _TERMINAL_ESCAPE.sub("", text)
+    return _CONTROL.sub("", text)
+
+
+# Unicode form -------------------------------------------------------------------------------------
+
+# Unicode's Stream-Safe Text Format (UAX #15, section 13) allows 30 marks in a row.
+_STREAM_SAFE_MARKS = 30
+
+
+def _compose(text: str) -> str:
+    """Bring a text to NFC.
+
+    Python orders the marks on a letter by insertion, in quadratic time (40,000 marks: 1.4 s). Long runs,
+    which only hostile text has, are put into that same order beforehand.
+    """
+    if _possible_mark_run().search(text):
+        text = _mark_run().sub(lambda run: "".join(sorted(run[0], key=unicodedata.combining)), text)
+    return unicodedata.normalize("NFC", text)
+
+
+@cache
+def _possible_mark_run() -> re.Pattern[str]:
+    """Match what every `_mark_run` matches, and runs beyond U+FFFF: a bitmap and one range, so it is fast."""
+    return _run_of(_marks(0x300, 0x10000) + "\U00010000-\U0001efff")
+
+
+@cache
+def _mark_run() -> re.Pattern[str]:
+    """Match more combining marks in a row than any real text has."""
+    return _run_of(_marks(0x300, 0x1F000))
+
+
+def _marks(start: int, stop: int) -> str:
+    return "".join(char for char in map(chr, range(start, stop)) if unicodedata.combining(char))
+
+
+def _run_of(characters: str) -> re.Pattern[str]:
+    # A class of its own in front is what Python's search can skip to.
+    return re.compile(f"[{characters}][{characters}]{{{_STREAM_SAFE_MARKS},}}")

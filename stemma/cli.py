@@ -1,0 +1,193 @@
+"""The command line: words, options and exit codes. What each word does is in stemma/commands/."""
+
+import argparse
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from stemma import __version__
+from stemma.errors import StemmaError
+
+EXIT_CODES = "exit codes: 0 done, 1 the run or a blocking check failed, 2 wrong use"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns the exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return options.command(options) or 0
+    except StemmaError as error:
+        if options.debug:
+            traceback.print_exc()
+        print(f"stemma: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("stemma: interrupted; the next run carries on", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        # The reader of our output went away (stemma sql … | head): nothing more to say to anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        if options.debug:
+            raise
+        lines = str(error).strip().split("\n")
+        print(f"stemma: {type(error).__name__}: {lines[0]} (--debug shows where)", file=sys.stderr)
+        return 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of all commands; docs/cli.md is tested against it."""
+    top = argparse.ArgumentParser(
+        prog="stemma",
+        description="Piles of documents into a corpus for retrieval or training: incremental, with lineage.",
+        epilog=EXIT_CODES,
+    )
+    top.add_argument("--version", action="version", version=f"stemma {__version__}")
+    words = top.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    _run(words)
+    _status(words)
+    _sql(words)
+    _search(words)
+    _trace(words)
+    _why(words)
+    _verify(words)
+    _compact(words)
+    _ui(words)
+    return top
+
+
+def _word(words: argparse._SubParsersAction, name: str, summary: str, **texts: str) -> argparse.ArgumentParser:
+    word = words.add_parser(name, help=summary, description=summary, **texts)
+    word.add_argument("--config", type=Path, metavar="FILE", help="stemma.toml (default: STEMMA_CONFIG, then ./stemma.toml)")
+    word.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return word
+
+
+def _run(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "run", "Bring the corpus up to date with the sources, through Dagster.", epilog=EXIT_CODES)
+    word.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, globs or URLs instead of the configured sources")
+    word.add_argument("--select", metavar="DATASETS", help="only these datasets, comma-separated (raw,cleaned,…)")
+    word.add_argument("--dry-run", action="store_true", help="only print how many rows each stage would compute")
+    word.add_argument("--allow-deletes", action="store_true", help="let more of a source vanish than max(5, 10 %%) of its documents")
+    word.add_argument("--json", action="store_true", help="print the summary as JSON")
+    word.add_argument("--quiet", action="store_true", help="no progress bars")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.run import run
+
+        return run(options)
+
+    word.set_defaults(command=command)
+
+
+def _status(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "status", "Show what the corpus holds, its last run and its size on disk.")
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.status import status
+
+        return status(options)
+
+    word.set_defaults(command=command)
+
+
+def _sql(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "sql", "Query the published corpus, read-only.", epilog="Tables: corpus.* and lineage.*, see docs/contract.md")
+    word.add_argument("query", help="one SQL statement; - reads it from standard input")
+    word.add_argument("--format", choices=["table", "csv", "json", "parquet"], default="table", help="form of the output")
+    word.add_argument("--limit", type=int, default=None, metavar="N", help="stop after N rows (tables show 100 by default)")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.sql import sql
+
+        return sql(options)
+
+    word.set_defaults(command=command)
+
+
+def _search(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "search", "Find the chunks nearest in meaning to a text.")
+    word.add_argument("text", help="what to look for")
+    word.add_argument("-k", type=int, default=5, metavar="N", help="how many chunks (default 5)")
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.search import search
+
+        return search(options)
+
+    word.set_defaults(command=command)
+
+
+def _trace(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "trace", "From any id the way back to its source and forward to what came of it.")
+    word.add_argument("id", help="a document_id, chunk_id or cluster_id")
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.trace import trace
+
+        return trace(options)
+
+    word.set_defaults(command=command)
+
+
+def _why(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "why", "What became of a document, and why.")
+    word.add_argument("document", metavar="PATH_OR_ID", help="a file (or the end of its path) or a document_id")
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.trace import why
+
+        return why(options)
+
+    word.set_defaults(command=command)
+
+
+def _verify(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "verify", "Rebuild the corpus in a scratch folder and compare: incremental must equal rebuild.", epilog=EXIT_CODES)
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.verify import verify
+
+        return verify(options)
+
+    word.set_defaults(command=command)
+
+
+def _compact(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "compact", "Rewrite the files without dead space and forget results that no document uses.")
+    word.add_argument("--keep-days", type=int, default=30, metavar="N", help="keep unused results of the last N days (default 30)")
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.compact import compact
+
+        return compact(options)
+
+    word.set_defaults(command=command)
+
+
+def _ui(words: argparse._SubParsersAction) -> None:
+    word = _word(words, "ui", "Open Dagster's UI on this machine (loopback only by default).")
+    word.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
+    word.add_argument("--port", type=int, default=3000, help="port (default 3000)")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.ui import ui
+
+        return ui(options)
+
+    word.set_defaults(command=command)
+
+
+
+
+if __name__ == "__main__":
+    sys.exit(main())

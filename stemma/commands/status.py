@@ -1,0 +1,49 @@
+"""stemma status: what the corpus holds, its last run, its size on disk."""
+
+import argparse
+
+from stemma.commands.output import human_bytes, print_facts, print_json, print_table
+from stemma.commands.published import open_published, rows
+from stemma.commands.run import corpus_facts, print_corpus
+from stemma.config import load_config
+
+
+def status(options: argparse.Namespace) -> int:
+    """Print the state of the published corpus. Raises StemmaError when nothing has been published."""
+    from stemma.resources.warehouse import Warehouse
+
+    config = load_config(options.config)
+    with open_published(config) as connection:
+        runs = rows(
+            connection,
+            """SELECT run_id, min(started_at) AS started_at, max(finished_at) AS finished_at,
+                sum(rows_computed)::BIGINT AS rows_computed, sum(rows_added)::BIGINT AS rows_added,
+                sum(rows_changed)::BIGINT AS rows_changed, sum(rows_removed)::BIGINT AS rows_removed
+            FROM lineage.runs GROUP BY run_id ORDER BY started_at DESC LIMIT 5""",
+        )
+        sources = rows(connection, "SELECT source, count(*) AS documents FROM corpus.raw GROUP BY source ORDER BY source")
+    corpus = corpus_facts(config)
+    size = Warehouse(config.warehouse.path).size()
+    if options.json:
+        print_json(
+            {
+                "warehouse": str(config.warehouse.path),
+                "bytes": {"published": size.published, "state": size.state, "memo": size.memo},
+                "sources": sources,
+                "corpus": corpus,
+                "runs": runs,
+            }
+        )
+        return 0
+    print_facts(
+        {
+            "warehouse": config.warehouse.path,
+            "on disk": f"published {human_bytes(size.published)}, state {human_bytes(size.state)}, memo {human_bytes(size.memo)}",
+        }
+    )
+    print()
+    print_table("Sources", ["source", "documents"], [[row["source"], row["documents"]] for row in sources])
+    print_corpus(corpus)
+    columns = ("run_id", "started_at", "finished_at", "rows_computed", "rows_added", "rows_changed", "rows_removed")
+    print_table("Last runs", [name.replace("_", " ") for name in columns], [[row[name] for name in columns] for row in runs])
+    return 0

@@ -1,0 +1,206 @@
+"""stemma trace and stemma why: from an id or a path to where it came from and what became of it."""
+
+import argparse
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import duckdb
+
+from stemma.commands.output import print_facts, print_json, print_table, shown
+from stemma.commands.published import open_published, rows
+from stemma.config import load_config
+from stemma.errors import UsageError
+
+SHOWN_CHUNKS = 20
+
+
+def trace(options: argparse.Namespace) -> int:
+    """Print the way back to the source and forward to what came of an id. Raises UsageError for an unknown id."""
+    with open_published(load_config(options.config)) as connection:
+        wanted = _uuid(options.id)
+        if wanted is None:
+            raise UsageError(f"'{options.id}' is no id (a UUID of 32 hex digits); for a path use 'stemma why'")
+        found = _trace(connection, wanted)
+    if options.json:
+        print_json(found)
+        return 0
+    if "chunk" in found:
+        print("chunk")
+        print_facts(found["chunk"])
+    for document in found["documents"]:
+        _print_document(document)
+    return 0
+
+
+def _trace(connection: duckdb.DuckDBPyConnection, wanted: UUID) -> dict[str, Any]:
+    chunk = rows(
+        connection,
+        """SELECT chunk_id, document_id, ordinal, char_start, char_end, tokens, section, t.model, c.text
+        FROM corpus.chunked AS c LEFT JOIN (SELECT chunk_id, model FROM corpus.embedded) AS t USING (chunk_id)
+        WHERE chunk_id = ?""",
+        [wanted],
+    )
+    if chunk:
+        return {"chunk": chunk[0], "documents": [_document(connection, chunk[0]["document_id"])]}
+    members = rows(
+        connection,
+        """SELECT document_id FROM corpus.raw WHERE document_id = ?
+        UNION SELECT document_id FROM lineage.members WHERE cluster_id = ? ORDER BY document_id""",
+        [wanted, wanted],
+    )
+    if not members:
+        raise UsageError(f"{wanted}: no document, chunk or family of the corpus has this id")
+    return {"documents": [_document(connection, row["document_id"]) for row in members]}
+
+
+def _document(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[str, Any]:
+    """Return all that the corpus knows of a document: source, stages with their recipes, fate, what came of it."""
+    source = rows(
+        connection,
+        """SELECT document_id, source, uri, record, byte_start, byte_end, media_type, encoding, document_date,
+            content_hash, size_bytes, ingested_at FROM corpus.raw WHERE document_id = ?""",
+        [document_id],
+    )[0]
+    cleaned = rows(
+        connection,
+        "SELECT title, language, language_score, words, text_hash FROM corpus.cleaned WHERE document_id = ?",
+        [document_id],
+    )
+    family = rows(
+        connection,
+        """SELECT cluster_id, cluster_size, kept_document_id, similarity, method FROM lineage.members
+        WHERE document_id = ?""",
+        [document_id],
+    )
+    chunks = rows(
+        connection,
+        """SELECT chunk_id, ordinal, char_start, char_end, tokens, section FROM corpus.chunked
+        WHERE document_id = ? ORDER BY ordinal""",
+        [document_id],
+    )
+    duplicates = rows(
+        connection,
+        """SELECT document_id, uri, similarity, method FROM lineage.duplicates JOIN corpus.raw USING (document_id)
+        WHERE kept_document_id = ? ORDER BY uri""",
+        [document_id],
+    )
+    return {
+        "fate": fate(connection, document_id),
+        "source": source,
+        "cleaned": cleaned[0] if cleaned else None,
+        "family": family[0] if family else None,
+        "chunks": chunks,
+        "removed_in_its_favour": duplicates,
+        "recipes": {r["name"]: r["recipe"] for r in rows(connection, "SELECT name, recipe FROM lineage.datasets")},
+    }
+
+
+def fate(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[str, Any]:
+    """Return what became of a document: kept, dropped (rule, score, threshold) or error (stage, reason)."""
+    errors = rows(
+        connection, "SELECT stage, error, detail, run_id FROM lineage.errors WHERE document_id = ?", [document_id]
+    )
+    if errors:
+        return {"fate": "error", **errors[0]}
+    decisions = rows(
+        connection,
+        """SELECT d.stage, d.rule, d.score, d.threshold, d.kept_document_id, k.uri AS kept_uri, d.run_id
+        FROM lineage.decisions AS d LEFT JOIN corpus.raw AS k ON k.document_id = d.kept_document_id
+        WHERE d.document_id = ?""",
+        [document_id],
+    )
+    if decisions:
+        return {"fate": "dropped", **decisions[0]}
+    count = rows(connection, "SELECT count(*) AS chunks FROM corpus.embedded WHERE document_id = ?", [document_id])
+    return {"fate": "kept", "chunks": count[0]["chunks"]}
+
+
+def sentence(what: dict[str, Any]) -> str:
+    """Return a fate as a sentence."""
+    if what["fate"] == "kept":
+        return f"kept, in {what['chunks']} chunk{'s' if what['chunks'] != 1 else ''}"
+    if what["fate"] == "error":
+        return f"could not be processed ({what['stage']}): {what['error']}: {what['detail']}"
+    if what["kept_document_id"]:
+        return (
+            f"dropped ({what['stage']}): {what['rule']} duplicate of {what['kept_uri']},"
+            f" similarity {shown(what['score'])} ≥ {shown(what['threshold'])}"
+        )
+    return f"dropped ({what['stage']}): rule '{what['rule']}', score {shown(what['score'])}, threshold {shown(what['threshold'])}"
+
+
+def _print_document(document: dict[str, Any]) -> None:
+    print(f"\ndocument: {sentence(document['fate'])}")
+    print_facts({name: value for name, value in document["source"].items() if value is not None})
+    for name in ("cleaned", "family"):
+        if document[name]:
+            print(name)
+            print_facts({key: value for key, value in document[name].items() if value is not None})
+    if document["removed_in_its_favour"]:
+        print_table(
+            "removed in its favour",
+            ["document_id", "uri", "similarity", "method"],
+            [list(row.values()) for row in document["removed_in_its_favour"]],
+        )
+    if document["chunks"]:
+        columns = ["chunk_id", "ordinal", "char_start", "char_end", "tokens", "section"]
+        print_table("chunks", columns, [[row[name] for name in columns] for row in document["chunks"][:SHOWN_CHUNKS]])
+        if len(document["chunks"]) > SHOWN_CHUNKS:
+            print(f"… and {len(document['chunks']) - SHOWN_CHUNKS} more (--json shows all)")
+    print("recipes")
+    print_facts(document["recipes"])
+
+
+def why(options: argparse.Namespace) -> int:
+    """Print what became of each document of a file, or of one document. Raises UsageError when it is unknown."""
+    with open_published(load_config(options.config)) as connection:
+        found = _why(connection, options.document)
+    if options.json:
+        print_json(found)
+        return 0
+    for entry in found:
+        record = f" #{entry['record']}" if entry.get("record") is not None else ""
+        print(f"{entry['uri']}{record}: {sentence(entry)}")
+        if entry.get("document_id"):
+            print(f"   document {entry['document_id']}")
+    return 0
+
+
+def _why(connection: duckdb.DuckDBPyConnection, wanted: str) -> list[dict[str, Any]]:
+    document_id = _uuid(wanted)
+    condition, parameters = _place(wanted) if document_id is None else ("document_id = ?", [document_id])
+    documents = rows(
+        connection,
+        f"SELECT document_id, uri, record FROM corpus.raw WHERE {condition} ORDER BY uri, byte_start, record",
+        parameters,
+    )
+    found = [row | fate(connection, row["document_id"]) for row in documents]
+    if document_id is None:
+        found += [
+            row | {"document_id": None, "fate": "error"}
+            for row in rows(
+                connection,
+                f"""SELECT uri, record, stage, error, detail, run_id FROM lineage.errors
+                WHERE document_id IS NULL AND {condition} ORDER BY uri, record""",
+                parameters,
+            )
+        ]
+        if not found and rows(connection, f"SELECT uri FROM lineage.files WHERE {condition} LIMIT 1", parameters):
+            raise UsageError(f"{wanted}: was read and holds no documents")
+    if not found:
+        raise UsageError(f"{wanted}: not in the corpus: no source lists it (see 'stemma status'), or the last run was before it")
+    return found
+
+
+def _place(wanted: str) -> tuple[str, list[Any]]:
+    """Return the condition for a path as given, or for the end of one."""
+    absolute = str(Path(wanted).expanduser().absolute())
+    return "(uri = ? OR uri = ? OR ends_with(uri, ?))", [wanted, absolute, "/" + wanted.lstrip("./")]
+
+
+def _uuid(text: str) -> UUID | None:
+    try:
+        return UUID(text)
+    except ValueError:
+        return None

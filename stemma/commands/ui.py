@@ -1,0 +1,26 @@
+"""stemma ui: Dagster's web interface and daemon, on loopback."""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from stemma.commands.run import prepare_dagster_home
+from stemma.config import load_config
+from stemma.errors import StemmaError
+
+
+def ui(options: argparse.Namespace) -> int:
+    """Replace this process by `dagster dev`. Raises StemmaError where Dagster's command is missing."""
+    config = load_config(options.config)
+    prepare_dagster_home(config)
+    if config.file is not None:
+        os.environ["STEMMA_CONFIG"] = str(config.file.absolute())
+    command = Path(sys.executable).with_name("dagster")
+    program = str(command) if command.exists() else shutil.which("dagster")
+    if program is None:
+        raise StemmaError("the command 'dagster' is missing: pip install dagster dagster-webserver")
+    arguments = ["dev", "-m", "stemma.definitions", "--host", options.host, "--port", str(options.port)]
+    print(f"Stemma's assets: http://{options.host}:{options.port} (Ctrl-C ends it)", flush=True)
+    os.execv(program, [program, *arguments])

@@ -1,0 +1,588 @@
+"""The configuration: one TOML file, checked key by key, with a default for everything but the sources.
+
+Each key's type, default, allowed values and meaning stand in one place, on the field of its section's
+dataclass: checking, error messages, and the table in docs/configuration.md are made from there.
+"""
+
+import dataclasses
+import difflib
+import os
+import re
+import tomllib
+import typing
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import MISSING, dataclass, field
+from pathlib import Path
+from typing import Any, NoReturn
+
+from stemma.errors import UsageError
+from stemma.toml_lines import Lines, key_lines
+
+ENVIRONMENT_VARIABLE = "STEMMA_CONFIG"
+FILE_NAME = "stemma.toml"
+REMEMBERED_FILE = Path(".stemma") / FILE_NAME
+"""Where `stemma run PATH` remembers its sources; paths in it start from the folder that holds `.stemma`."""
+
+_WAREHOUSE_PATH = Path(".stemma/corpus.duckdb")
+_REQUIRED = "required"
+_TYPE_NAMES = {
+    str: "text",
+    Path: "text",
+    bool: "true or false",
+    int: "a whole number",
+    float: "a number",
+}
+
+_URL = re.compile(r"([A-Za-z0-9]+::)*[A-Za-z][A-Za-z0-9+.-]*://")
+_MAGIC = re.compile(r"[*?\[]")
+_VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|(\$\{)")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What one key means and which values it takes, beyond its type."""
+
+    meaning: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    above: float | None = None
+    maximum: float | None = None
+    pattern: str | None = None
+    pattern_meaning: str = ""
+    default_meaning: str = ""  # where the dataclass has none, or None
+
+    def complaint(self, value: Any) -> str | None:
+        """Return what is wrong with a value of the right type, None if nothing is."""
+        if isinstance(value, tuple):
+            return next(filter(None, map(self.complaint, value)), None)
+        if self.choices and value not in self.choices:
+            return f"one of {', '.join(map(_quoted, self.choices))}{_nearest(value, self.choices)}"
+        if isinstance(value, str):
+            if not value.strip() or "\0" in value:
+                return "text that is not empty and has no NUL in it"
+            if self.pattern and not re.fullmatch(self.pattern, value):
+                return self.pattern_meaning
+        elif not self._in_range(value):
+            return self.range
+        return None
+
+    def _in_range(self, value: float) -> bool:
+        return (
+            (self.minimum is None or value >= self.minimum)
+            and (self.above is None or value > self.above)
+            and (self.maximum is None or value <= self.maximum)
+        )
+
+    @property
+    def range(self) -> str:
+        """The allowed numbers in words; empty where all are allowed."""
+        lowest = f"at least {self.minimum:g}" if self.minimum is not None else ""
+        above = f"above {self.above:g}" if self.above is not None else ""
+        highest = f"at most {self.maximum:g}" if self.maximum is not None else ""
+        return " and ".join(filter(None, (lowest, above, highest)))
+
+
+def _key(default: Any, meaning: str, **rule: Any) -> Any:
+    return field(default=default, metadata={"rule": Rule(meaning, **rule)})
+
+
+@dataclass(frozen=True)
+class WarehouseConfig:
+    path: Path = _key(_WAREHOUSE_PATH, "The published database, which anyone may open to read.")
+
+
+@dataclass(frozen=True)
+class SourceConfig:
+    name: str = _key(
+        MISSING,
+        "The source's name in the corpus; no two sources share one.",
+        pattern=r"[a-z0-9_.-]+",
+        pattern_meaning="small letters a-z, digits, and . _ - only",
+        default_meaning="from the path",
+    )
+    path: str = _key(
+        MISSING,
+        "A file, folder, glob or fsspec URL; `${NAME}` is taken from the environment, `$${` stands for `${`.",
+        default_meaning=_REQUIRED,
+    )
+    include: tuple[str, ...] = _key((), "Globs below the folder of files to read; none: all files.")
+    exclude: tuple[str, ...] = _key((), "Globs below the folder of files to leave out.")
+    format: str = _key(
+        "auto",
+        "The files' format.",
+        choices=(
+            *("auto", "text", "markdown", "rst", "html", "texinfo", "pdf"),
+            *("jsonl", "json", "csv", "tsv", "parquet"),
+        ),
+    )
+    text_field: str | None = _key(
+        None, "The field that holds a record's text.", default_meaning="guessed by name"
+    )
+    id_field: str | None = _key(
+        None, "The field that holds a record's key.", default_meaning="guessed by name"
+    )
+    date_field: str | None = _key(
+        None, "The field that holds a record's date.", default_meaning="guessed by name"
+    )
+    complete: bool = _key(
+        True, "Whether a listing is everything there is: a document that is not listed any more is deleted."
+    )
+
+
+@dataclass(frozen=True)
+class CleanConfig:
+    profile: str = _key(
+        "retrieval",
+        "Which documents are dropped: `retrieval` drops only what is empty or in another language.",
+        choices=("retrieval",),
+    )
+    languages: tuple[str, ...] = _key(
+        (),
+        "The languages to keep, as ISO 639 codes; none: all.",
+        pattern=r"[a-z]{2,3}(-[a-zA-Z0-9]+)*",
+        pattern_meaning='language codes such as "en", "de" or "zh-Hant"',
+    )
+    repair: bool = _key(True, "Whether text that was decoded wrongly is repaired (mojibake).")
+
+
+@dataclass(frozen=True)
+class DeduplicateConfig:
+    threshold: float = _key(
+        0.7,
+        "Jaccard similarity of word shingles from which two documents are duplicates.",
+        above=0,
+        maximum=1,
+    )
+    scope: str = _key(
+        "global",
+        "Whether duplicates are looked for in the whole corpus or in each source.",
+        choices=("global", "source"),
+    )
+    keep: str = _key("oldest", "Which document of a family is kept.", choices=("oldest", "newest", "longest"))
+    shingle_words: int = _key(5, "Words in a shingle.", minimum=1, maximum=100)
+    permutations: int = _key(128, "Hash functions in a MinHash signature.", minimum=16, maximum=1024)
+
+
+@dataclass(frozen=True)
+class ChunkConfig:
+    strategy: str = _key("structure", "How documents are cut.", choices=("structure", "recursive", "fixed"))
+    max_tokens: int = _key(
+        200, "Tokens of the embedding model in a chunk, at most.", minimum=1, maximum=100_000
+    )
+    overlap: int = _key(0, "Tokens that a chunk repeats of the one before; below `max_tokens`.", minimum=0)
+
+
+@dataclass(frozen=True)
+class EmbedConfig:
+    model: str = _key("all-MiniLM-L6-v2", "A sentence-transformers model: its name, or the folder it is in.")
+    device: str = _key(
+        "auto",
+        'Where the model runs: "auto" takes a GPU where there is one.',
+        pattern=r"auto|cpu|mps|xpu|cuda(:\d{1,3})?",
+        pattern_meaning='"auto", "cpu", "cuda", "cuda:N", "mps" or "xpu"',
+    )
+    precision: str = _key("float32", "What the model computes in.", choices=("float32", "bfloat16"))
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    kind: str = _key("local", "What runs the stages: this process.", choices=("local",))
+
+
+@dataclass(frozen=True)
+class Config:
+    """The whole configuration. `sources` paths and `warehouse.path` are absolute; a URL stays as it is.
+
+    Attributes:
+        file: the file that it was read from, None for defaults.
+        directory: the absolute folder that relative paths started from.
+    """
+
+    warehouse: WarehouseConfig = field(default_factory=WarehouseConfig)
+    sources: tuple[SourceConfig, ...] = ()
+    clean: CleanConfig = field(default_factory=CleanConfig)
+    deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
+    chunk: ChunkConfig = field(default_factory=ChunkConfig)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    file: Path | None = None
+    directory: Path = field(default_factory=Path.cwd)
+
+
+_SECTIONS: dict[str, type[Any]] = {
+    "warehouse": WarehouseConfig,
+    "sources": SourceConfig,
+    "clean": CleanConfig,
+    "deduplicate": DeduplicateConfig,
+    "chunk": ChunkConfig,
+    "embed": EmbedConfig,
+    "engine": EngineConfig,
+}
+
+
+def load_config(
+    path: Path | str | None = None,
+    *,
+    environ: Mapping[str, str] = os.environ,
+    cwd: Path | str | None = None,
+) -> Config:
+    """Read `path`, else $STEMMA_CONFIG, else ./stemma.toml, else the remembered .stemma/stemma.toml.
+
+    Without any of them everything has its default and there are no sources. `environ` and `cwd` stand for
+    the process's own. Relative paths start from the file's folder.
+
+    Raises:
+        UsageError: the named file is absent or not TOML, has an unknown section or key or a value that is
+            not allowed, or names an environment variable that is not set; with file, line, key and remedy.
+    """
+    folder = Path(os.path.abspath(cwd or Path.cwd()))
+    named = path or environ.get(ENVIRONMENT_VARIABLE)
+    if named:
+        file = folder / Path(named).expanduser()
+        if not file.is_file():
+            where = "" if path else f" (from {ENVIRONMENT_VARIABLE})"
+            raise UsageError(f"{file}: there is no such configuration file{where}")
+        return _read(file, file.parent, environ)
+    if (folder / FILE_NAME).is_file():
+        return _read(folder / FILE_NAME, folder, environ)
+    if (folder / REMEMBERED_FILE).is_file():
+        return _read(folder / REMEMBERED_FILE, folder, environ)
+    return _resolved(Config(directory=folder))
+
+
+def with_paths(config: Config, paths: Sequence[str | Path], cwd: Path | str | None = None) -> Config:
+    """Return the configuration with these paths as its sources instead; without any, as it is.
+
+    A path is a file, folder, glob or URL, relative to `cwd`; given twice it counts once. A source is named
+    after the last part of its path, and where two would share a name, after as many parts as tell them apart.
+
+    Raises:
+        UsageError: a path is empty.
+    """
+    folder = Path(os.path.abspath(cwd or Path.cwd()))
+    if not all(str(path).strip() for path in paths):
+        raise UsageError("a path is empty")
+    absolute = list(dict.fromkeys(_absolute(str(path), folder) for path in paths))
+    if not absolute:
+        return config
+    names = _names(absolute, taken=())
+    sources = tuple(SourceConfig(name, path) for name, path in zip(names, absolute, strict=True))
+    return dataclasses.replace(config, sources=sources)
+
+
+def to_toml(config: Config) -> str:
+    """Write the configuration as TOML, leaving defaults out; `load_config` reads the same from it again.
+
+    Paths below `config.directory` are written relative to it, so that the folder can be moved.
+    """
+    defaults = _resolved(Config(directory=config.directory))
+    lines: list[str] = []
+    for source in config.sources:
+        relative = _relative(source.path, config.directory).replace("${", "$${")
+        lines += _toml_section("[[sources]]", dataclasses.replace(source, path=relative), None)
+    for name in _SECTIONS:
+        section = getattr(config, name)
+        if name != "sources" and section != getattr(defaults, name):
+            if name == "warehouse":
+                section = WarehouseConfig(Path(_relative(str(section.path), config.directory)))
+            lines += _toml_section(f"[{name}]", section, _SECTIONS[name]())
+    return "\n".join(lines).lstrip("\n")
+
+
+def docs_table() -> str:
+    """Return a Markdown table of every key: section, key, type, default, meaning."""
+    lines = ["| Section | Key | Type | Default | Meaning |", "|---|---|---|---|---|"]
+    for name, section in _SECTIONS.items():
+        heading = "`[[sources]]`" if name == "sources" else f"`[{name}]`"
+        for key in dataclasses.fields(section):
+            rule: Rule = key.metadata["rule"]
+            cells = (heading, f"`{key.name}`", _allowed(key), _default(key), rule.meaning)
+            lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+# Reading a file
+
+
+def _read(file: Path, directory: Path, environ: Mapping[str, str]) -> Config:
+    data, lines = _parse(file)
+    check = _Check(file, lines)
+    check.sections(data)
+    sections = {
+        name: section(**check.table(section, (name,), data.get(name, {})))
+        for name, section in _SECTIONS.items()
+        if name != "sources"
+    }
+    chunk = sections["chunk"]
+    if chunk.overlap >= chunk.max_tokens:
+        check.fail(
+            ("chunk", "overlap"), f"must be below max_tokens ({chunk.max_tokens}), not {chunk.overlap}"
+        )
+    tables = data.get("sources", [])
+    if not isinstance(tables, list):
+        check.fail(("sources",), "write [[sources]], in two brackets, above each source")
+    sources = check.sources(tables, directory, environ)
+    return _resolved(Config(**sections, sources=sources, file=file, directory=directory))
+
+
+def _parse(file: Path) -> tuple[dict[str, Any], Lines]:
+    try:
+        data = file.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{file}: cannot be read: {error.strerror}") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{file}, line {line}: not UTF-8, which TOML must be") from error
+    try:
+        return tomllib.loads(text), key_lines(text)
+    except RecursionError as error:
+        raise UsageError(f"{file}: nested too deeply") from error
+    except ValueError as error:  # syntax, and numbers that Python refuses
+        place = re.search(r" \(at line (\d+), column \d+\)$| \(at end of document\)$", str(error))
+        if place is None:
+            raise UsageError(f"{file}: not TOML: {error}") from error
+        last_line = text.count("\n") + 1
+        message = f"line {place[1] or last_line}: not TOML: {str(error)[: place.start()]}"
+        raise UsageError(f"{file}, {message}") from error
+
+
+class _Check:
+    """Turns parsed TOML into sections; `fail` says file, line and key."""
+
+    def __init__(self, file: Path, lines: Lines) -> None:
+        self._file = file
+        self._lines = lines
+
+    def fail(self, path: tuple[str | int, ...], message: str) -> NoReturn:
+        line = self._lines.of(path)
+        place = f"{self._file}, line {line}" if line else str(self._file)
+        raise UsageError(f"{place}: {_where(path)}: {message}")
+
+    def sections(self, data: Mapping[str, Any]) -> None:
+        for name in data:
+            if name in _SECTIONS:
+                continue
+            homes = [section for section, keys in _SECTIONS.items() if name in _key_names(keys)]
+            if homes:
+                self.fail((name,), f"this key belongs below {' or '.join(map(_heading, homes))}")
+            known = ", ".join(map(_heading, _SECTIONS))
+            self.fail((name,), f"there is no such section{_nearest(name, _SECTIONS)}; there are {known}")
+
+    def table(self, section: type[Any], path: tuple[str | int, ...], data: Any) -> dict[str, Any]:
+        """Return the values of the keys that the section's table holds, checked."""
+        if not isinstance(data, dict):
+            self.fail(path, f"must be a section with keys, not {_shown(data)}")
+        keys = {key.name: key for key in dataclasses.fields(section)}
+        for name in data:
+            if name not in keys:
+                self.fail(
+                    (*path, name), f"there is no such key{_nearest(name, keys)}; there are {', '.join(keys)}"
+                )
+        for name, key in keys.items():
+            if name not in data and key.metadata["rule"].default_meaning == _REQUIRED:
+                self.fail(path, f"{name} is missing")
+        return {name: self._value(keys[name], (*path, name), value) for name, value in data.items()}
+
+    def _value(self, key: dataclasses.Field[Any], path: tuple[str | int, ...], value: Any) -> Any:
+        rule: Rule = key.metadata["rule"]
+        if key.type == tuple[str, ...]:
+            if not isinstance(value, list):
+                self.fail(path, f"must be a list of text, not {_shown(value)}")
+            return tuple(self._scalar(str, rule, (*path, i), item) for i, item in enumerate(value))
+        return self._scalar(_scalar_type(key), rule, path, value)
+
+    def _scalar(self, kind: type[Any], rule: Rule, path: tuple[str | int, ...], value: Any) -> Any:
+        accepted = (int, float) if kind is float else str if kind is Path else kind
+        if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
+            self.fail(path, f"must be {_TYPE_NAMES[kind]}, not {_shown(value)}")
+        complaint = rule.complaint(value)
+        if complaint:
+            self.fail(path, f"must be {complaint}, not {_shown(value)}")
+        return kind(value)
+
+    def sources(
+        self, tables: Sequence[Any], directory: Path, environ: Mapping[str, str]
+    ) -> tuple[SourceConfig, ...]:
+        """Read [[sources]]: paths made absolute, names given to those without."""
+        read = [
+            self.table(SourceConfig, ("sources", position), table) for position, table in enumerate(tables)
+        ]
+        taken: set[str] = set()
+        for position, values in enumerate(read):
+            path = self._substituted(("sources", position, "path"), values["path"], environ)
+            values["path"] = _absolute(path, directory)
+            if values.get("name") in taken:
+                self.fail(("sources", position, "name"), f"two sources have the name {values['name']!r}")
+            taken |= {values["name"]} if "name" in values else set()
+        unnamed = [values for values in read if "name" not in values]
+        names = _names([values["path"] for values in unnamed], taken)
+        for values, name in zip(unnamed, names, strict=True):
+            values["name"] = name
+        return tuple(SourceConfig(**values) for values in read)
+
+    def _substituted(self, path: tuple[str | int, ...], value: str, environ: Mapping[str, str]) -> str:
+        def replacement(match: re.Match[str]) -> str:
+            if match[1]:
+                return "${"
+            if match[3]:
+                self.fail(path, "${ must be followed by a name and }; $${ stands for ${ itself")
+            if not environ.get(match[2]):
+                self.fail(path, f"the environment variable {match[2]} is not set")
+            return environ[match[2]]
+
+        return _VARIABLE.sub(replacement, value)
+
+
+def _where(path: tuple[str | int, ...]) -> str:
+    """Write a path as the file has it: [chunk] overlap, [[sources]] 2 path (counted from 1)."""
+    section, *rest = path
+    if section not in _SECTIONS:
+        return str(section)
+    words = [str(part + 1) if isinstance(part, int) else part for part in rest]
+    return " ".join([_heading(str(section)), *words])
+
+
+def _heading(section: str) -> str:
+    return "[[sources]]" if section == "sources" else f"[{section}]"
+
+
+def _key_names(section: type[Any]) -> list[str]:
+    return [key.name for key in dataclasses.fields(section)]
+
+
+def _nearest(word: Any, known: Iterable[str]) -> str:
+    matches = difflib.get_close_matches(str(word)[:100], list(known), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]}?)" if matches else ""
+
+
+def _quoted(text: str) -> str:
+    return f'"{text}"'
+
+
+def _shown(value: Any) -> str:
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # an integer of thousands of digits
+        return f"a huge {type(value).__name__}"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _scalar_type(key: dataclasses.Field[Any]) -> type[Any]:
+    """Return the type of one value of a key: the element of a list, the text that may be absent."""
+    kinds = [kind for kind in typing.get_args(key.type) or (key.type,) if kind not in (type(None), ...)]
+    return kinds[0]
+
+
+# Paths and names
+
+
+def _resolved(config: Config) -> Config:
+    path = _absolute(str(config.warehouse.path), config.directory)
+    return dataclasses.replace(config, warehouse=WarehouseConfig(Path(path)))
+
+
+def _absolute(path: str, directory: Path) -> str:
+    if _URL.match(path):
+        return path
+    return os.path.normpath(os.path.join(directory, os.path.expanduser(path)))
+
+
+def _relative(path: str, directory: Path) -> str:
+    if _URL.match(path) or not Path(path).is_relative_to(directory):
+        return path
+    relative = os.path.relpath(path, directory)
+    return f"./{relative}" if relative.startswith("~") else relative
+
+
+def _names(paths: Sequence[str], taken: Iterable[str]) -> list[str]:
+    """Name each path by its last part, and by as many more as it takes to be alone with the name."""
+    parts = [_name_parts(path) for path in paths]
+    depths = [1] * len(parts)
+    taken = set(taken)
+    while True:
+        names = ["-".join(part[-depth:]) for part, depth in zip(parts, depths, strict=True)]
+        clashing = [
+            position
+            for position, name in enumerate(names)
+            if (names.count(name) > 1 or name in taken) and depths[position] < len(parts[position])
+        ]
+        if not clashing:
+            return _numbered(names, taken)
+        for position in clashing:
+            depths[position] += 1
+
+
+def _name_parts(path: str) -> list[str]:
+    if url := _URL.match(path):
+        path = re.split(r"[?#]", path[url.end() :])[0].rpartition("::")[2]
+        path = re.sub(r"^[^/]*@", "", path)  # a user and password are no part of a name
+    parts = []
+    for part in path.split("/"):
+        if _MAGIC.search(part):
+            break
+        ascii_part = unicodedata.normalize("NFKD", part).encode("ascii", "ignore").decode().lower()
+        parts.append(re.sub(r"[^a-z0-9_.-]+", "-", ascii_part).strip("-."))
+    return list(filter(None, parts)) or ["source"]
+
+
+def _numbered(names: Sequence[str], taken: set[str]) -> list[str]:
+    used = set(taken)
+    result = []
+    for name in names:
+        number, candidate = 1, name
+        while candidate in used:
+            number += 1
+            candidate = f"{name}-{number}"
+        used.add(candidate)
+        result.append(candidate)
+    return result
+
+
+# Writing
+
+
+def _toml_section(heading: str, section: Any, default: Any) -> list[str]:
+    lines = ["", heading]
+    for key in dataclasses.fields(section):
+        value = getattr(section, key.name)
+        if value != (key.default if default is None else getattr(default, key.name)):
+            lines.append(f"{key.name} = {_toml_value(value)}")
+    return [*lines, ""]
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return repr(value)
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_toml_value, value))}]"
+    return _toml_text(str(value))
+
+
+def _toml_text(text: str) -> str:
+    if re.search("[\ud800-\udfff]", text):
+        raise UsageError(f"{text!r} is not valid Unicode and cannot be written to a file")
+    escaped = re.sub(r'["\\]', r"\\\g<0>", text)
+    return '"' + re.sub(r"[\x00-\x1f\x7f]", lambda match: f"\\u{ord(match[0]):04x}", escaped) + '"'
+
+
+# The table in the documentation
+
+
+def _allowed(key: dataclasses.Field[Any]) -> str:
+    rule: Rule = key.metadata["rule"]
+    kind = _TYPE_NAMES[_scalar_type(key)].removeprefix("a ")
+    if key.type == tuple[str, ...]:
+        return f"list of {kind}"
+    if rule.choices:
+        return ", ".join(f"`{_quoted(choice)}`" for choice in rule.choices)
+    return ", ".join(filter(None, (kind, rule.range)))
+
+
+def _default(key: dataclasses.Field[Any]) -> str:
+    rule: Rule = key.metadata["rule"]
+    return rule.default_meaning or f"`{_toml_value(key.default)}`"

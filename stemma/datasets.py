@@ -1,0 +1,235 @@
+"""The SQL contract: every published table with its columns, types and meaning, in one place.
+
+The warehouse makes its tables from these, the assets their column metadata, the checks their keys, and
+docs/contract.md is tested against them. A *body* column (content, text, vector) is kept once, in the memo,
+and joined in when the corpus is published; all others are *state*.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: DuckDB type, meaning, the upstream columns it derives from ("dataset.column")."""
+
+    name: str
+    type: str
+    description: str
+    derives_from: tuple[str, ...] = ()
+    body: bool = False
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A published table or view `schema.name`, keyed by `key`."""
+
+    schema: str
+    name: str
+    key: str
+    description: str
+    columns: tuple[Column, ...]
+    upstream: str | None = None
+
+    @property
+    def qualified(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+RAW = Dataset(
+    "corpus",
+    "raw",
+    "document_id",
+    "Every document as its source has it: one row for each file, or for each record of a file of records.",
+    (
+        Column("document_id", "UUID", "derived from source, path in the source and record; never random"),
+        Column("source", "VARCHAR", "name of the source in stemma.toml"),
+        Column("uri", "VARCHAR", "absolute path or URL of the file"),
+        Column("record", "VARCHAR", "key or position of the record in the file; null when the file is one document"),
+        Column("byte_start", "BIGINT", "first byte of the record in the (decompressed) file; null where a format has none"),
+        Column("byte_end", "BIGINT", "byte after the record's last"),
+        Column("media_type", "VARCHAR", "media type of the content, found by content first, extension second"),
+        Column("encoding", "VARCHAR", "character encoding that the content was decoded from"),
+        Column("document_date", "DATE", "date of the document from its fields, front matter or path; null when unknown"),
+        Column("content_hash", "UUID", "first 128 bits of the SHA-256 of the content"),
+        Column("size_bytes", "BIGINT", "length of the content in bytes (text counted as UTF-8)"),
+        Column("ingested_at", "TIMESTAMP", "when this content was read, UTC; the one column that a rebuild changes"),
+        Column("partition_date", "DATE", "document_date, else the day (UTC) of the file's modification time"),
+        Column("title", "VARCHAR", "title field of the record or front matter, if any"),
+        Column("metadata", "JSON", "the record's other fields, and where the date came from"),
+        Column("content", "VARCHAR", "the decoded text as it came; null for binary formats", body=True),
+        Column("content_bytes", "BLOB", "the bytes of binary formats such as PDF; null for text", body=True),
+    ),
+)
+
+CLEANED = Dataset(
+    "corpus",
+    "cleaned",
+    "document_id",
+    "Documents with their text extracted and repaired, their language and their quality scores; those that a rule"
+    " dropped are in lineage.decisions.",
+    (
+        Column("document_id", "UUID", "as in raw", ("raw.document_id",)),
+        Column("title", "VARCHAR", "title from the record, the page or the first heading", ("raw.title", "raw.content")),
+        Column("text_hash", "UUID", "first 128 bits of the SHA-256 of text", ("raw.content",)),
+        Column("language", "VARCHAR", "language code by CLD2; null when unknown", ("raw.content",)),
+        Column("language_score", "DOUBLE", "share of the text in that language, 0 to 1", ("raw.content",)),
+        Column("words", "INTEGER", "words in text", ("raw.content",)),
+        Column("quality", "JSON", "quality scores by name", ("raw.content",)),
+        Column("document_date", "DATE", "as in raw", ("raw.document_date",)),
+        Column("text", "VARCHAR", "the cleaned text", ("raw.content", "raw.content_bytes"), body=True),
+    ),
+    "raw",
+)
+
+DEDUPLICATED = Dataset(
+    "corpus",
+    "deduplicated",
+    "document_id",
+    "The documents kept: one witness or more for each family of near-duplicates; the others are in lineage.duplicates.",
+    (
+        Column("document_id", "UUID", "as in raw", ("cleaned.document_id",)),
+        Column("cluster_id", "UUID", "the family: the smallest document_id among its members", ("cleaned.text",)),
+        Column("cluster_size", "BIGINT", "documents in the family, this one included", ("cleaned.text",)),
+        Column("title", "VARCHAR", "as in cleaned", ("cleaned.title",)),
+        Column("text", "VARCHAR", "as in cleaned", ("cleaned.text",)),
+        Column("text_hash", "UUID", "as in cleaned", ("cleaned.text_hash",)),
+        Column("language", "VARCHAR", "as in cleaned", ("cleaned.language",)),
+        Column("words", "INTEGER", "as in cleaned", ("cleaned.words",)),
+        Column("document_date", "DATE", "as in cleaned", ("cleaned.document_date",)),
+    ),
+    "cleaned",
+)
+
+CHUNKED = Dataset(
+    "corpus",
+    "chunked",
+    "chunk_id",
+    "Spans of the kept documents, each exactly cleaned.text[char_start:char_end].",
+    (
+        Column("chunk_id", "UUID", "derived from document_id, text_hash and occurrence", ("deduplicated.document_id",)),
+        Column("document_id", "UUID", "as in raw", ("deduplicated.document_id",)),
+        Column("ordinal", "INTEGER", "position in the document, from 0", ("deduplicated.text",)),
+        Column("char_start", "INTEGER", "first character (code point) in cleaned.text", ("deduplicated.text",)),
+        Column("char_end", "INTEGER", "character after the last", ("deduplicated.text",)),
+        Column("tokens", "INTEGER", "length in the embedder's tokens", ("deduplicated.text",)),
+        Column("section", "VARCHAR", "path of the headings above it", ("deduplicated.text",)),
+        Column("text_hash", "UUID", "first 128 bits of the SHA-256 of text", ("deduplicated.text",)),
+        Column("text", "VARCHAR", "the chunk's text", ("deduplicated.text",), body=True),
+    ),
+    "deduplicated",
+)
+
+EMBEDDED = Dataset(
+    "corpus",
+    "embedded",
+    "chunk_id",
+    "The vector of each chunk; the same text is embedded once, however often it occurs.",
+    (
+        Column("chunk_id", "UUID", "as in chunked", ("chunked.chunk_id",)),
+        Column("document_id", "UUID", "as in raw", ("chunked.document_id",)),
+        Column("model", "VARCHAR", "the embedder's name"),
+        Column("text_hash", "UUID", "as in chunked", ("chunked.text_hash",)),
+        Column("embedding", "FLOAT[]", "the vector, FLOAT[n] with the model's n", ("chunked.text",), body=True),
+    ),
+    "chunked",
+)
+
+DATASETS = (RAW, CLEANED, DEDUPLICATED, CHUNKED, EMBEDDED)
+
+DECISIONS = Dataset(
+    "lineage",
+    "decisions",
+    "document_id",
+    "One row for each document that a stage removed, with the rule, the score and the threshold that decided.",
+    (
+        Column("document_id", "UUID", "the document removed"),
+        Column("uri", "VARCHAR", "its file"),
+        Column("stage", "VARCHAR", "cleaned or deduplicated"),
+        Column("rule", "VARCHAR", "the rule, or exact / near for duplicates"),
+        Column("score", "DOUBLE", "what was measured"),
+        Column("threshold", "DOUBLE", "what it was measured against"),
+        Column("kept_document_id", "UUID", "for duplicates: the kept document that it repeats"),
+        Column("run_id", "VARCHAR", "the run that decided"),
+    ),
+)
+
+DUPLICATES = Dataset(
+    "lineage",
+    "duplicates",
+    "document_id",
+    "One row for each document removed as a duplicate, with the kept document that witnesses it.",
+    (
+        Column("document_id", "UUID", "the document removed"),
+        Column("cluster_id", "UUID", "its family"),
+        Column("kept_document_id", "UUID", "the kept document it was verified against"),
+        Column("similarity", "DOUBLE", "exact Jaccard similarity of the word shingles of the two, 1.0 for exact"),
+        Column("method", "VARCHAR", "exact or near"),
+    ),
+)
+
+ERRORS = Dataset(
+    "lineage",
+    "errors",
+    "uri",
+    "What could not be read or processed, and why; one row costs one document (or one record), never the run.",
+    (
+        Column("document_id", "UUID", "null where reading failed before there was a document"),
+        Column("source", "VARCHAR", "name of the source"),
+        Column("uri", "VARCHAR", "the file"),
+        Column("record", "VARCHAR", "the record in it, if it was one"),
+        Column("stage", "VARCHAR", "the dataset that could not be made of it"),
+        Column("error", "VARCHAR", "class of the error"),
+        Column("detail", "VARCHAR", "the reason in one line"),
+        Column("run_id", "VARCHAR", "the run that met it first"),
+    ),
+)
+
+RUNS = Dataset(
+    "lineage",
+    "runs",
+    "run_id",
+    "What each run did to each dataset. rows_in, rows_reused and rows_computed count the stage's inputs;"
+    " rows_added, rows_changed and rows_removed the dataset's rows.",
+    (
+        Column("run_id", "VARCHAR", "the run (the Dagster run's id)"),
+        Column("dataset", "VARCHAR", "the dataset"),
+        Column("recipe", "VARCHAR", "hash of the code, parameters and versions that made it"),
+        Column("started_at", "TIMESTAMP", "UTC"),
+        Column("finished_at", "TIMESTAMP", "UTC"),
+        Column("rows_in", "BIGINT", "rows of the dataset above (for raw: documents in the sources)"),
+        Column("rows_added", "BIGINT", "rows that were not there before"),
+        Column("rows_changed", "BIGINT", "rows that differ from before"),
+        Column("rows_removed", "BIGINT", "rows that went"),
+        Column("rows_reused", "BIGINT", "inputs whose result was known"),
+        Column("rows_computed", "BIGINT", "inputs that a stage function was called for"),
+        Column("rows", "BIGINT", "rows of the dataset afterwards"),
+        Column("errors", "BIGINT", "documents or records in lineage.errors at this stage afterwards"),
+    ),
+)
+
+TRACE = Dataset(
+    "lineage",
+    "trace",
+    "chunk_id",
+    "From each embedded chunk the way back to its place in the source, with the recipe of each stage.",
+    (
+        Column("chunk_id", "UUID", "the chunk"),
+        Column("document_id", "UUID", "its document"),
+        Column("source", "VARCHAR", "its source"),
+        Column("uri", "VARCHAR", "its file"),
+        Column("record", "VARCHAR", "its record in the file"),
+        Column("byte_start", "BIGINT", "place of the record in the file"),
+        Column("byte_end", "BIGINT", "place of the record in the file"),
+        Column("char_start", "INTEGER", "place of the chunk in the cleaned text"),
+        Column("char_end", "INTEGER", "place of the chunk in the cleaned text"),
+        Column("content_hash", "UUID", "hash of the document's content"),
+        Column("text_hash", "UUID", "hash of the chunk's text"),
+        Column("raw_recipe", "VARCHAR", "recipe of the stage"),
+        Column("cleaned_recipe", "VARCHAR", "recipe of the stage"),
+        Column("deduplicated_recipe", "VARCHAR", "recipe of the stage"),
+        Column("chunked_recipe", "VARCHAR", "recipe of the stage"),
+        Column("embedded_recipe", "VARCHAR", "recipe of the stage"),
+    ),
+)
+
+LEDGER = (DECISIONS, DUPLICATES, ERRORS, RUNS, TRACE)

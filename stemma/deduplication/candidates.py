@@ -1,0 +1,87 @@
+"""Candidate pairs by locality-sensitive hashing: signatures that agree in a whole band."""
+
+from functools import cache
+
+import numpy as np
+
+from stemma.deduplication.mixing import mix64
+
+# Verification removes false candidates, so a missed pair costs a hundred times a needless comparison.
+WEIGHTS = (0.001, 0.999)
+
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+
+
+@cache
+def band_parameters(threshold: float, permutations: int) -> tuple[int, int]:
+    """Return (bands, rows in a band) for pairs of at least the threshold's Jaccard similarity.
+
+    datasketch's own optimiser, with weights set for recall. With 128 permutations that is (27, 4) at 0.7
+    and (21, 6) at 0.8, and a pair exactly at the threshold is found with a probability of 0.996 or more,
+    whatever the threshold from 0.5 to 0.95. Raises ValueError if the threshold is not between 0 and 1 or
+    there are fewer than two permutations.
+    """
+    from datasketch import MinHashLSH
+
+    index = MinHashLSH(threshold=threshold, num_perm=permutations, weights=WEIGHTS)
+    return index.b, index.r
+
+
+def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
+    """Hash each band of each signature (uint32[n, permutations]) to a key (uint64[n, bands]).
+
+    The band's number is mixed in, so that keys of different bands never mean the same bucket. Raises
+    ValueError if the signatures are shorter than bands x rows.
+    """
+    if signatures.shape[1] < bands * rows:
+        raise ValueError(f"{bands} bands of {rows} rows need more than {signatures.shape[1]} permutations")
+    keys = np.empty((len(signatures), bands), np.uint64)
+    for band in range(bands):
+        total = np.full(len(signatures), band, np.uint64)
+        for row in range(band * rows, (band + 1) * rows):
+            total *= MULTIPLIER
+            total += signatures[:, row]
+        keys[:, band] = mix64(total)
+    return keys
+
+
+def candidate_pairs(keys: np.ndarray, members: np.ndarray, *, witnesses: int = 64) -> np.ndarray:
+    """Return the distinct pairs (int64[m, 2], a < b, sorted) of members that share a bucket.
+
+    Row i says that member `members[i]` (int64) is in bucket `keys[i]` (uint64). In a bucket each member is
+    compared only with the `witnesses` smallest members, so the pairs grow linearly with the bucket and
+    depend on nothing but the bucket. Members should be ranks by a hash of the content: then the choice of
+    witnesses does not depend on who came first. 64 witnesses lead to 99 % of the removals that all pairs
+    lead to on the licence texts (a loose family of 500), 16 to 93 %.
+    """
+    names, ranks = np.unique(members, return_inverse=True)
+    order = np.lexsort((ranks, keys))
+    keys, ranks = keys[order], ranks[order]
+    is_new = _differs(keys) | _differs(ranks)
+    keys, ranks = keys[is_new], ranks[is_new]
+    starts = np.flatnonzero(_differs(keys))
+    firsts = np.repeat(starts, np.diff(starts, append=len(keys)))
+    depths = np.arange(len(keys)) - firsts
+    deepest = min(witnesses, int(depths.max(initial=0)))
+    codes = [_coded(ranks, firsts, depths, depth, len(names)) for depth in range(deepest)]
+    distinct = _distinct(np.concatenate(codes)) if codes else np.empty(0, np.int64)
+    return names[np.stack(np.divmod(distinct, max(len(names), 1)), axis=1)]
+
+
+def _coded(ranks: np.ndarray, firsts: np.ndarray, depths: np.ndarray, depth: int, size: int) -> np.ndarray:
+    """Pair the member at `depth` in each bucket with every later one; a pair is coded as one number."""
+    later = np.flatnonzero(depths > depth)
+    return _distinct(ranks[firsts[later] + depth] * size + ranks[later])
+
+
+def _distinct(codes: np.ndarray) -> np.ndarray:
+    """Sort the codes in place and return each once, ten times faster than np.unique and its hash table."""
+    codes.sort()
+    return codes[_differs(codes)]
+
+
+def _differs(values: np.ndarray) -> np.ndarray:
+    """Mark the values that differ from the one before them; the first does."""
+    marks = np.ones(len(values), bool)
+    np.not_equal(values[1:], values[:-1], out=marks[1:])
+    return marks

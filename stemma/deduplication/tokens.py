@@ -1,0 +1,314 @@
+"""Texts as words and their 64-bit hashes, for all scripts, on whole blocks of texts with numpy.
+
+Words are the runs of `\\w` in the text after NFKC and case folding, with these additions:
+- Combining marks belong to the character before them; without one they are punctuation.
+- Invisible format characters (soft hyphen, joiners, variation selectors) are as if they were not there.
+- In scripts written without spaces each character is a word.
+- A word of more than LONGEST_WORD code points (base64, unbroken lines) is cut into words of that length,
+  so that nothing needs memory in proportion to a word.
+
+The tables come from Python's `unicodedata`, so the results depend on `unicodedata.unidata_version`.
+"""
+
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+
+from stemma.deduplication.mixing import mix64
+
+LONGEST_WORD = 256
+SPACE = ord(" ")
+
+# Sizes that keep the working arrays of a block in a processor's caches.
+BLOCK_CHARACTERS = 1 << 19
+HASHED_WORDS = 1 << 14
+
+MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
+
+GAP, WORD, SOLO, MARK, IGNORED = range(5)
+
+# Scripts that do not put spaces between words, by their Unicode blocks.
+UNSPACED = (
+    (0x0E00, 0x0FFF),  # Thai, Lao, Tibetan
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x1950, 0x19DF),  # Tai Le, New Tai Lue
+    (0x1A20, 0x1AAF),  # Tai Tham
+    (0x3005, 0x3007),  # Han iteration mark, closing mark and zero
+    (0x3021, 0x30FF),  # Hangzhou numerals, Hiragana, Katakana
+    (0x31F0, 0x31FF),  # Katakana extensions
+    (0x3400, 0x4DBF),  # Han
+    (0x4E00, 0x9FFF),  # Han
+    (0xA9E0, 0xA9FF),  # Myanmar extended B
+    (0xAA60, 0xAADF),  # Myanmar extended A, Tai Viet
+    (0xF900, 0xFAFF),  # Han compatibility
+    (0x1AFF0, 0x1B16F),  # Kana supplements and extensions
+)
+VARIATION_SELECTORS = ((0x034F, 0x034F), (0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
+CONJOINING_JAMO = (0x1100, 0x11FF)
+ZERO_WIDTH_SPACE = "\u200b"
+
+# Code points to look up one by one: planes 2 and 3 hold Han alone, 4 to 13 nothing, 15 and 16 private ones.
+TABULATED = ((0x00000, 0x1FFFF), (0x2F800, 0x2FA1F), (0xE0000, 0xE0FFF))
+HAN_PLANES = (0x20000, 0x3FFFF)
+
+
+class Words(NamedTuple):
+    """The words of several texts.
+
+    `data` holds all words as UTF-8, each followed by one space; text i owns data[bounds[i] : bounds[i + 1]],
+    and `ends` are the positions of the spaces.
+    """
+
+    data: bytes
+    bounds: np.ndarray
+    ends: np.ndarray
+
+
+class Alphabet(NamedTuple):
+    """What each code point is: its folded form, the class of that, and whether its neighbours matter."""
+
+    folded: np.ndarray
+    classes: np.ndarray
+    contextual: np.ndarray
+
+
+def word_blocks(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Words]]:
+    """Yield the words of `texts` in blocks of bounded size (one text at least) with the texts' positions.
+
+    ASCII texts come in blocks of their own: a byte a character makes them several times faster.
+    """
+    ascii_texts = np.fromiter((text.isascii() for text in texts), bool, len(texts))
+    for positions in (np.flatnonzero(ascii_texts), np.flatnonzero(~ascii_texts)):
+        lengths = np.fromiter((len(texts[place]) for place in positions.tolist()), np.int64, len(positions))
+        block = np.cumsum(lengths) // BLOCK_CHARACTERS
+        for part in np.split(positions, np.flatnonzero(np.diff(block)) + 1):
+            if len(part):
+                yield part, words_of([texts[place] for place in part.tolist()])
+
+
+def words_of(texts: Sequence[str]) -> Words:
+    """Find the words of each text; raises UnicodeEncodeError on lone surrogates."""
+    joined = _joined(texts)
+    codes, bounds = _ascii_words(joined, texts) if joined.isascii() else _wide_words(joined, texts)
+    ends = np.flatnonzero(codes == SPACE)
+    lengths = np.diff(ends, prepend=-1) - 1
+    if lengths.max(initial=0) > LONGEST_WORD:
+        codes, bounds = _with_spaces(codes, bounds, _cuts(ends, lengths))
+        ends = np.flatnonzero(codes == SPACE)
+    if codes.dtype == np.uint8:
+        return Words(codes.tobytes(), bounds, ends)
+    offsets = _byte_offsets(codes)
+    return Words(codes.tobytes().decode("utf-32-le").encode(), offsets[bounds], offsets[ends])
+
+
+def normal_forms(words: Words) -> Iterator[bytes]:
+    """Yield each text's words, joined by single spaces, as UTF-8 (empty where a text has no word)."""
+    for first, last in pairwise(words.bounds.tolist()):
+        yield words.data[first : max(first, last - 1)]
+
+
+def word_hashes(words: Words) -> tuple[np.ndarray, np.ndarray]:
+    """Hash every word: returns the hashes (uint64) and the bounds of each text's run of hashes (int64).
+
+    Words are read eight bytes at a time and mixed by a bijection, so words of up to eight bytes never
+    collide, and longer ones with the odds of a random 64-bit hash.
+    """
+    data = np.frombuffer(words.data + bytes(8), np.uint8)
+    octets = np.ndarray(len(words.data) + 1, "<u8", buffer=data, strides=(1,))
+    hashes = np.empty(len(words.ends), np.uint64)
+    origin = 0
+    for first in range(0, len(hashes), HASHED_WORDS):
+        ends = words.ends[first : first + HASHED_WORDS]
+        starts = np.concatenate(([origin], ends[:-1] + 1))
+        hashes[first : first + HASHED_WORDS] = _hashed(octets, starts, ends - starts)
+        origin = ends[-1] + 1
+    return hashes, np.searchsorted(words.ends, words.bounds)
+
+
+def _hashed(octets: np.ndarray, starts: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Hash the words that start at `starts` in the overlapping eight-byte numbers `octets`."""
+    hashes = mix64(octets[starts] & FIRST_BYTES[np.minimum(lengths, 8)])
+    longer = np.flatnonzero(lengths > 8)
+    done = 8
+    while len(longer):
+        rest = octets[starts[longer] + done] & FIRST_BYTES[np.minimum(lengths[longer] - done, 8)]
+        hashes[longer] = mix64(hashes[longer] * MULTIPLIER + rest)
+        done += 8
+        longer = longer[lengths[longer] > done]
+    return hashes
+
+
+def _joined(texts: Sequence[str]) -> str:
+    return "\n".join(texts) + "\n"
+
+
+def _bounds(texts: Sequence[str]) -> np.ndarray:
+    """Return where each text starts in the joined string, and the end."""
+    lengths = np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts))
+    return np.concatenate(([0], np.cumsum(lengths)))
+
+
+def _ascii_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    codes = np.frombuffer(joined.encode("ascii").translate(_ascii_table()), np.uint8)
+    return _squeezed(codes, _separated(codes != SPACE), _bounds(texts))
+
+
+@cache
+def _ascii_table() -> bytes:
+    return bytes(ord(c.lower()) if c.isalnum() or c == "_" else SPACE for c in map(chr, range(256)))
+
+
+def _wide_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    codes, bounds = _folded(joined, texts)
+    classes = _alphabet().classes[codes]
+    ignored = classes == IGNORED
+    attached = ignored | (classes == MARK)
+    if attached.any():
+        # Marks and invisible characters take the class of the character that they stand on.
+        places = np.arange(len(classes))
+        classes = classes[np.maximum.accumulate(np.where(attached, 0, places))]
+    is_word = (classes == WORD) | (classes == SOLO)
+    breaks = np.zeros(len(codes), bool)
+    breaks[1:] = is_word[1:] & is_word[:-1] & ((classes[1:] == SOLO) | (classes[:-1] == SOLO)) & ~attached[1:]
+    codes = np.where(is_word, codes, np.uint32(SPACE))
+    keep = _separated(is_word) & ~ignored
+    return _with_spaces(*_squeezed(codes, keep, bounds), np.flatnonzero(breaks[keep]))
+
+
+def _folded(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the folded code points of the joined texts and the texts' bounds.
+
+    Folding is a table look-up but for texts with characters that expand or join with their neighbours:
+    these go through `unicodedata`, ten times slower.
+    """
+    alphabet = _alphabet()
+    codes, bounds = np.frombuffer(joined.encode("utf-32-le"), "<u4"), _bounds(texts)
+    contextual = np.flatnonzero(alphabet.contextual[codes])
+    if len(contextual):
+        is_crowded = np.any(contextual[29:] - contextual[:-29] == 29)
+        folded = list(texts)
+        for position in np.unique(np.searchsorted(bounds, contextual, side="right") - 1).tolist():
+            text = stream_safe(folded[position]) if is_crowded else folded[position]
+            folded[position] = fold(text)
+        codes, bounds = np.frombuffer(_joined(folded).encode("utf-32-le"), "<u4"), _bounds(folded)
+    return alphabet.folded[codes], bounds
+
+
+def fold(text: str) -> str:
+    """Apply NFKC and case folding, and NFKC again because folding can leave characters that compose."""
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+
+
+def stream_safe(text: str) -> str:
+    """Put a grapheme joiner after every 30 combining marks in a row (Stream-Safe Text Format, UAX 15).
+
+    NFKC takes quadratic time in such runs: hours for a hostile megabyte. Other texts stay as they are.
+    """
+    return _crowded_marks().sub("\\1\u034f", text)
+
+
+@cache
+def _crowded_marks() -> re.Pattern[str]:
+    marks = "".join(c for c in map(chr, range(0x300, 0x20000)) if unicodedata.combining(c))
+    return re.compile(f"([{marks}]{{30}})")
+
+
+@cache
+def _alphabet() -> Alphabet:
+    """Tabulate the Unicode character database (0.15 s, once a process that meets a text beyond ASCII)."""
+    folded = np.arange(sys.maxunicode + 1, dtype=np.uint32)
+    classes = np.full(sys.maxunicode + 1, GAP, np.uint8)
+    classes[HAN_PLANES[0] : HAN_PLANES[1] + 1] = SOLO
+    forms: dict[int, str] = {}
+    for first, last in TABULATED:
+        characters = [chr(code) for code in range(first, last + 1)]
+        classes[first : last + 1] = _classes(characters)
+        # One call folds them all, because no character joins with a line feed.
+        folded_characters = fold("\n".join(c if c != "\n" else " " for c in characters)).split("\n")
+        pairs = zip(characters, folded_characters, strict=True)
+        forms.update((ord(character), form) for character, form in pairs if form != character)
+    contextual = classes == MARK
+    contextual[CONJOINING_JAMO[0] : CONJOINING_JAMO[1] + 1] = True
+    depends = contextual.copy()
+    for code, form in forms.items():
+        kinds = {int(classes[ord(character)]) for character in form}
+        if kinds == {GAP}:
+            classes[code] = GAP
+        elif len(form) == 1 and not depends[ord(form)]:
+            folded[code], classes[code] = ord(form), classes[ord(form)]
+        else:
+            contextual[code] = True
+    return Alphabet(folded, classes, contextual)
+
+
+def _classes(characters: Sequence[str]) -> np.ndarray:
+    """Classify the characters of one run of code points by their general categories."""
+    first = ord(characters[0])
+    categories = np.array([unicodedata.category(character) for character in characters])
+    is_word = np.array([character.isalnum() or character == "_" for character in characters])
+    classes = np.where(is_word, WORD, GAP).astype(np.uint8)
+    classes[is_word & _within(UNSPACED, first, len(characters))] = SOLO
+    classes[np.char.startswith(categories, "M")] = MARK
+    classes[categories == "Cf"] = IGNORED
+    classes[_within(VARIATION_SELECTORS, first, len(characters))] = IGNORED
+    if first <= ord(ZERO_WIDTH_SPACE) < first + len(characters):
+        classes[ord(ZERO_WIDTH_SPACE) - first] = GAP
+    return classes
+
+
+def _within(ranges: Sequence[tuple[int, int]], first: int, size: int) -> np.ndarray:
+    """Mark the code points from `first` on that lie in one of the ranges."""
+    inside = np.zeros(size, bool)
+    for low, high in ranges:
+        inside[max(low - first, 0) : max(high + 1 - first, 0)] = True
+    return inside
+
+
+def _separated(is_word: np.ndarray) -> np.ndarray:
+    """Mark the word characters and the first character of each gap after a word."""
+    keep = is_word.copy()
+    keep[1:] |= is_word[:-1]
+    return keep
+
+
+def _squeezed(codes: np.ndarray, keep: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Drop what is not to be kept from the codes and move the texts' bounds with it."""
+    kept = np.add.reduceat(keep, bounds[:-1], dtype=np.int64)
+    return np.compress(keep, codes), np.concatenate(([0], np.cumsum(kept)))
+
+
+def _with_spaces(
+    codes: np.ndarray, bounds: np.ndarray, positions: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Insert a space before each of the given positions, all of them inside texts."""
+    if not len(positions):
+        return codes, bounds
+    return np.insert(codes, positions, SPACE), bounds + np.searchsorted(positions, bounds)
+
+
+def _cuts(ends: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """Return where the words of more than LONGEST_WORD code points are to be cut."""
+    long = np.flatnonzero(lengths > LONGEST_WORD)
+    starts = (ends - lengths)[long].tolist()
+    return np.concatenate(
+        [
+            np.arange(start + LONGEST_WORD, end, LONGEST_WORD)
+            for start, end in zip(starts, ends[long].tolist(), strict=True)
+        ]
+    )
+
+
+def _byte_offsets(codes: np.ndarray) -> np.ndarray:
+    """Return where each code point, and the end, stands in the UTF-8 form."""
+    sizes = np.ones(len(codes), np.uint8)
+    for limit in (0x7F, 0x7FF, 0xFFFF):
+        sizes += codes > limit
+    return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))

@@ -1,0 +1,49 @@
+"""The house wired together: what `workspace.yaml`, `dagster dev` and `stemma run` load."""
+
+import dagster as dg
+
+from stemma.assets import ASSETS
+from stemma.config import Config, load_config
+from stemma.resources.embedder import resolve_embedder
+from stemma.resources.engine import recipes
+from stemma.resources.pipeline import Pipeline
+from stemma.sensors import SCHEDULES, sensors
+
+JOB = "corpus"
+
+
+def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
+    """Return Stemma's definitions for a configuration; `config_file` is where each step reads it again."""
+    embedder = resolve_embedder(config.embed.model, config.embed.device, config.embed.precision)
+    current = recipes(config, embedder)
+    job = dg.define_asset_job(
+        JOB,
+        selection=dg.AssetSelection.assets(*ASSETS),
+        description="Bring all five datasets up to date with the sources and publish them.",
+        executor_def=dg.in_process_executor,
+    )
+    return dg.Definitions(
+        assets=[_source(config), *(ASSETS[name](recipe) for name, recipe in current.items())],
+        jobs=[job],
+        schedules=[schedule(job) for schedule in SCHEDULES],
+        sensors=sensors(job),
+        resources={"pipeline": Pipeline(config_file=config_file)},
+        executor=dg.in_process_executor,
+    )
+
+
+def _source(config: Config) -> dg.AssetSpec:
+    places = "\n".join(f"- **{source.name}**: `{source.path}`" for source in config.sources)
+    return dg.AssetSpec(
+        "source",
+        group_name="corpus",
+        kinds={"file"},
+        description="The files that the corpus is made of; Stemma reads them and never writes to them.\n\n" + places,
+    )
+
+
+def __getattr__(name: str) -> dg.Definitions:
+    # Built when Dagster asks for it, so that importing this module costs nothing and fails for nobody else.
+    if name == "defs":
+        return build_definitions(load_config())
+    raise AttributeError(name)

@@ -1,0 +1,6 @@
+"""Vectors of chunks: by a sentence-transformers model, or by feature hashing without any model."""
+
+from stemma.embedding.encoding import encode, encode_query
+from stemma.embedding.feature_hashing import hash_embed
+
+__all__ = ["encode", "encode_query", "hash_embed"]

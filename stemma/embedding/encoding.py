@@ -1,0 +1,146 @@
+"""Embeddings by a sentence-transformers model, bit for bit the same whatever else is in the batch."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from stemma.embedding.arrays import Vectors, vector_table
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+# Padding changes the last bits of a vector: so each text is padded to the next multiple of this and no
+# further, and only texts of one padded length share a batch.
+_WIDTH_STEP = 8
+# The number of rows changes them too: matrix libraries pick another order of summation for few rows (MKL's
+# sgemm on two threads did for 70 % of texts). So every batch of a width has the same shape, as many rows as
+# make this many tokens, filled up with repeats. On a CPU larger batches are no faster, and waste more.
+_BATCH_TOKENS = {"cpu": 512}
+_BATCH_TOKENS_ELSEWHERE = 8192
+# The names under which models keep the prompt for what is searched (sentence-transformers, encode_document).
+_DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+
+Features = dict[str, Any]
+Indices = npt.NDArray[np.intp]
+
+
+def encode(
+    table: pa.Table, *, name: str, precision: str, device: str, model: "SentenceTransformer"
+) -> pa.Table:
+    """Embed texts as documents.
+
+    On one machine a text's vector depends on the text alone, to the last bit: each is padded to the next
+    multiple of 8 of its own length, and computed in a batch of a shape that follows from that length. Texts
+    longer than the model's limit are truncated by the model.
+
+    Args:
+        table: with the column `text` (string).
+        name, precision, device: say what `model` is; part of the recipe and not used otherwise.
+        model: the loaded model.
+
+    Returns:
+        One column, `embedding`: fixed_size_list<float32>, normalised if the model says so.
+    """
+    texts = ["" if text is None else text for text in table["text"].to_pylist()]
+    return vector_table(_encode(texts, model, _document_prompt(model), "document"))
+
+
+def encode_query(text: str, model: "SentenceTransformer") -> list[float]:
+    """Embed one text as a query, with the model's prompt for queries if it has one."""
+    prompt = model.prompts["query"] if "query" in model.prompts else _default_prompt(model)
+    return _encode([text], model, prompt, "query")[0].tolist()
+
+
+def _document_prompt(model: "SentenceTransformer") -> str | None:
+    for name in _DOCUMENT_PROMPTS:
+        if name in model.prompts:
+            return model.prompts[name]
+    return _default_prompt(model)
+
+
+def _default_prompt(model: "SentenceTransformer") -> str | None:
+    return model.prompts.get(model.default_prompt_name) if model.default_prompt_name else None
+
+
+def _encode(texts: list[str], model: "SentenceTransformer", prompt: str | None, task: str) -> Vectors:
+    import torch
+
+    dimensions = model.get_embedding_dimension()
+    if dimensions is None:
+        dimensions = len(_encode([""], model, prompt, task)[0])
+    vectors = np.zeros((len(texts), dimensions), dtype=np.float32)
+    if not texts:
+        return vectors
+    model.eval()
+    features = model.preprocess(texts, prompt=prompt, task=task)
+    with torch.inference_mode():
+        if _is_padded(features, len(texts)):
+            for rows, batch in _batches(features, model):
+                vectors[rows] = _forward(model, batch, task)[: len(rows)]
+        else:
+            for row, text in enumerate(texts):
+                vectors[row] = _forward(model, model.preprocess([text], prompt=prompt, task=task), task)[0]
+    return vectors
+
+
+def _forward(model: "SentenceTransformer", features: Features, task: str) -> Vectors:
+    import torch
+
+    on_device = {
+        key: value.to(model.device) if isinstance(value, torch.Tensor) else value
+        for key, value in features.items()
+    }
+    vectors = model(on_device, task=task)["sentence_embedding"].float()
+    if _ends_normalised(model):
+        vectors = torch.nn.functional.normalize(vectors, dim=1)
+    return vectors.cpu().numpy()
+
+
+def _is_padded(features: Features, count: int) -> bool:
+    """Tell whether the features are matrices of one row a text that say which columns are padding."""
+    mask = features.get("attention_mask")
+    return mask is not None and mask.ndim == 2 and len(mask) == count
+
+
+def _batches(features: Features, model: "SentenceTransformer") -> Iterator[tuple[Indices, Features]]:
+    """Yield batches of one shape for each padded width, with the rows that they begin with."""
+    mask = features["attention_mask"].cpu().numpy()
+    widths = -(-mask.sum(axis=1) // _WIDTH_STEP) * _WIDTH_STEP
+    if model.max_seq_length is not None:
+        widths = np.minimum(widths, max(model.max_seq_length, mask.sum(axis=1).max()))
+    left_padded = bool((mask[:, 0] < mask[:, -1]).any())
+    padding = {"input_ids": getattr(model.tokenizer, "pad_token_id", None) or 0}
+    tokens = _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS_ELSEWHERE)
+    for width in np.unique(widths).tolist():
+        members = np.flatnonzero(widths == width)
+        size = max(1, tokens // width)
+        for first in range(0, len(members), size):
+            rows = members[first : first + size]
+            filled = np.resize(rows, size)
+            yield rows, _selected(features, filled, width, left_padded, padding)
+
+
+def _selected(
+    features: Features, rows: Indices, width: int, left_padded: bool, padding: dict[str, int]
+) -> Features:
+    """Take rows of the matrices among the features, cut or padded to a width on the side where padding is."""
+    import torch
+
+    shape = features["attention_mask"].shape
+    missing = max(0, width - shape[1])
+    result = dict(features)
+    for name, value in features.items():
+        if isinstance(value, torch.Tensor) and value.shape == shape:
+            sides = (missing, 0) if left_padded else (0, missing)
+            padded = torch.nn.functional.pad(value[rows], sides, value=padding.get(name, 0))
+            result[name] = padded[:, -width:] if left_padded else padded[:, :width]
+    return result
+
+
+def _ends_normalised(model: "SentenceTransformer") -> bool:
+    from sentence_transformers.models import Normalize
+
+    return isinstance(model[-1], Normalize)

@@ -1,0 +1,44 @@
+"""What one update of a dataset did."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass
+class Counts:
+    """Row counts of one dataset in one run; the columns of lineage.runs.
+
+    Attributes:
+        dataset: its name.
+        recipe: hash of the code, parameters and versions that make it.
+        rows_in: inputs of the stage (rows of the dataset above).
+        rows_added, rows_changed, rows_removed: rows of the dataset, against what it was before.
+        rows_reused: inputs whose result was known.
+        rows_computed: inputs that the stage function was called for.
+        rows: rows of the dataset afterwards.
+        errors: rows of lineage.errors at this stage afterwards.
+        seconds: wall time of the update.
+        state_hash: order-free hash of the dataset's rows.
+        warnings: lines that a person should see.
+    """
+
+    dataset: str
+    recipe: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    rows_in: int = 0
+    rows_added: int = 0
+    rows_changed: int = 0
+    rows_removed: int = 0
+    rows_reused: int = 0
+    rows_computed: int = 0
+    rows: int = 0
+    errors: int = 0
+    seconds: float = 0.0
+    state_hash: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def touched(self) -> bool:
+        """Whether the dataset differs from before."""
+        return bool(self.rows_added or self.rows_changed or self.rows_removed)

@@ -1,0 +1,55 @@
+"""Whether two published files hold the same corpus."""
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from stemma.datasets import CHUNKED, CLEANED, DEDUPLICATED, DUPLICATES, EMBEDDED, RAW, TRACE
+
+# When something was read or decided is history, not content: a rebuild has another.
+_HISTORY = ("ingested_at", "run_id")
+TABLES = {
+    **{
+        dataset.qualified: [column.name for column in dataset.columns if column.name not in _HISTORY]
+        for dataset in (RAW, CLEANED, DEDUPLICATED, CHUNKED, EMBEDDED, DUPLICATES, TRACE)
+    },
+    "lineage.decisions": ["document_id", "uri", "stage", "rule", "score", "threshold", "kept_document_id"],
+    "lineage.errors": ["document_id", "source", "uri", "record", "stage", "error", "detail"],
+    "lineage.members": ["document_id", "cluster_id", "cluster_size", "kept_document_id", "similarity", "method"],
+    "lineage.files": ["source", "path", "uri", "file_hash", "size"],
+}
+
+
+def compare_files(corpus: Path, rebuilt: Path) -> list[dict[str, Any]]:
+    """Return for each table how many rows the one has and the other hasn't, and an example.
+
+    Every column counts but the times and run ids of history: `missing` are rows of `corpus` that `rebuilt`
+    lacks, `extra` the reverse.
+    """
+    with duckdb.connect() as connection:
+        for name, path in (("corpus_file", corpus), ("rebuilt_file", rebuilt)):
+            connection.execute(f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS {name} (READ_ONLY)")
+        return [_compare(connection, table, columns) for table, columns in TABLES.items()]
+
+
+def _compare(connection: duckdb.DuckDBPyConnection, table: str, columns: list[str]) -> dict[str, Any]:
+    listed = ", ".join(columns)
+    sides = [f"(SELECT {listed} FROM {name}.{table})" for name in ("corpus_file", "rebuilt_file")]
+    missing = connection.execute(f"SELECT count(*) FROM (FROM {sides[0]} EXCEPT ALL FROM {sides[1]})").fetchone()
+    extra = connection.execute(f"SELECT count(*) FROM (FROM {sides[1]} EXCEPT ALL FROM {sides[0]})").fetchone()
+    rows = connection.execute(f"SELECT count(*) FROM {sides[0]}").fetchone()
+    example = connection.execute(
+        f"SELECT left(d::VARCHAR, 200) FROM ((FROM {sides[0]} EXCEPT ALL FROM {sides[1]}) UNION ALL"
+        f" (FROM {sides[1]} EXCEPT ALL FROM {sides[0]})) AS d LIMIT 1"
+    ).fetchone()
+    assert missing is not None
+    assert extra is not None
+    assert rows is not None
+    return {
+        "table": table,
+        "rows": rows[0],
+        "missing": missing[0],
+        "extra": extra[0],
+        "example": example[0] if example else None,
+    }

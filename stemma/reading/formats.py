@@ -1,0 +1,195 @@
+"""Which format a file has: by its content first, by its extension second."""
+
+import re
+
+from stemma.reading.compression import compression
+from stemma.reading.encoding import byte_order_mark, decode, wide_encoding
+from stemma.reading.json_parse import parse_object
+from stemma.reading.records import Unreadable
+
+# What is looked at of a file before it is read.
+HEAD = 64 * 1024
+
+MEDIA_TYPES = {
+    "text": "text/plain",
+    "markdown": "text/markdown",
+    "rst": "text/x-rst",
+    "html": "text/html",
+    "texinfo": "text/x-texinfo",
+}
+_EXTENSIONS = {
+    "txt": "text",
+    "text": "text",
+    "md": "markdown",
+    "markdown": "markdown",
+    "mdx": "markdown",
+    "qmd": "markdown",
+    "rst": "rst",
+    "rest": "rst",
+    "html": "html",
+    "htm": "html",
+    "xhtml": "html",
+    "texi": "texinfo",
+    "texinfo": "texinfo",
+    "txi": "texinfo",
+    "pdf": "pdf",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
+    "json": "json",
+    "csv": "csv",
+    "tsv": "tsv",
+    "tab": "tsv",
+    "parquet": "parquet",
+}
+
+# No magic here could begin a text that people write.
+_UNSUPPORTED = (
+    (b"PK\x03\x04", "a ZIP archive or an Office document"),
+    (b"PK\x05\x06", "an empty ZIP archive"),
+    (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
+    (b"\x04\x22\x4d\x18", "lz4-compressed"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a RAR archive"),
+    (b"\x7fELF", "an ELF program"),
+    (b"MZ\x90\x00", "a Windows program"),
+    (b"\xca\xfe\xba\xbe", "a Java class or Mach-O program"),
+    (b"\xcf\xfa\xed\xfe", "a Mach-O program"),
+    (b"\x89PNG\r\n\x1a\n", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"GIF87a", "a GIF image"),
+    (b"GIF89a", "a GIF image"),
+    (b"\x1aE\xdf\xa3", "Matroska media"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Office document"),
+    (b"{\\rtf1", "rich text"),
+    (b"%!PS-Adobe", "PostScript"),
+    (b"SQLite format 3\x00", "an SQLite database"),
+    (b"ARROW1\x00\x00", "an Arrow file"),
+    (b"WARC/1.", "a WARC web archive"),
+    (b"\x80\x02", "a pickle"),
+    (b"\x80\x03", "a pickle"),
+    (b"\x80\x04", "a pickle"),
+    (b"\x80\x05", "a pickle"),
+)
+_UNSUPPORTED_STARTS = frozenset(magic[0] for magic, _ in _UNSUPPORTED)
+
+# Controls that no text holds; ESC, SO and SI are left out, which ISO 2022 encodings use.
+_CONTROLS = bytes(set(range(32)) - set(b"\t\n\v\f\r\x1a\x1b\x0e\x0f"))
+# Random bytes have 9 % of them; text in any 8-bit encoding next to none.
+_MAX_CONTROLS = 0.02
+# Bytes that are valid UTF-8 are nearly surely text: only a mass of controls (a sparse file) says otherwise.
+_MAX_CONTROLS_UTF8 = 0.1
+
+_HTML_START = re.compile(
+    r"\s*(?:<!--.*?-->\s*|<\?xml[^>]*>\s*)*<(?:!doctype\s+html|html|head|body)\b", re.I | re.S
+)
+# The other tags by which browsers know HTML: https://mimesniff.spec.whatwg.org, section 7.1.
+_TAG_START = re.compile(
+    r"\s*<(?:script|iframe|h[1-6]|div|font|table|a|style|title|b|br|p|ul|ol|section|article|main|span)[\s/>]",
+    re.I,
+)
+_JSON_START = re.compile(rb"\s*[{\[]")
+_RST_MARKUP = re.compile(rb"^[ \t]*\.\. (?:[a-z][\w-]*::|_[^\n:]+:)|:[a-z]{1,30}:`[^`\n]+`", re.M)
+
+
+def looks_like_html(text: str) -> bool:
+    """Does a text look like HTML: a page, or a fragment from its first tag to its last?"""
+    start = text[:2048]
+    if "<" not in start:
+        return False
+    if _HTML_START.match(start):
+        return True
+    return bool(_TAG_START.match(start)) and text.rstrip()[-1:] == ">"
+
+
+def extension_format(name: str) -> str | None:
+    """Return the format that the file's extension stands for, or None."""
+    base = name.rpartition("/")[2]
+    return _EXTENSIONS.get(base.rpartition(".")[2].lower()) if "." in base else None
+
+
+def detect_format(head: bytes, name: str) -> str:
+    """Return the format of a file by its first bytes and its name.
+
+    Raises:
+        Unreadable: "unsupported format" where it is none of ours, or where the content is not what the
+            name promises.
+    """
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    named = extension_format(name)
+    if head.startswith(b"%PDF-") or (named == "pdf" and b"%PDF-" in head[:1024]):
+        return "pdf"
+    _reject_other_formats(head)
+    if not (named in ("json", "jsonl") and _JSON_START.match(head)):
+        _reject_binary(head)
+    if named in ("pdf", "parquet"):
+        raise Unreadable("unsupported format", f"named .{named}, but the content is text")
+    if named in ("jsonl", "csv", "tsv", "texinfo", "rst"):
+        return named
+    return _text_format(head, named)
+
+
+def _reject_other_formats(head: bytes) -> None:
+    if head[:1] and head[0] in _UNSUPPORTED_STARTS:
+        for magic, description in _UNSUPPORTED:
+            if head.startswith(magic):
+                raise Unreadable("unsupported format", f"it is {description}")
+    if compression(head) is not None:
+        raise Unreadable("unsupported format", "it is compressed more than once")
+    if head[257:262] == b"ustar":
+        raise Unreadable("unsupported format", "it is a tar archive")
+
+
+def _reject_binary(head: bytes) -> None:
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    if controls and controls > _MAX_CONTROLS * len(head) and wide_encoding(head) is None:
+        limit = _MAX_CONTROLS_UTF8 if _is_utf8(head) else _MAX_CONTROLS
+        if controls > limit * len(head):
+            raise Unreadable(
+                "unsupported format", f"binary: {controls} control bytes in the first {len(head)}"
+            )
+
+
+def _is_utf8(head: bytes) -> bool:
+    """Is the head UTF-8? A character that the head's end cuts is no fault."""
+    try:
+        head.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return len(head) >= HEAD and error.start >= len(head) - 3
+    return True
+
+
+def _text_format(head: bytes, named: str | None) -> str:
+    """Tell apart the formats that an extension does not settle."""
+    skip, _ = byte_order_mark(head)
+    if named in (None, "text", "json") and _first_line_is_object(head[skip:]):
+        return "jsonl"
+    if named in ("json", "html"):
+        return named
+    start = decode(head[:4096])[0] if wide_encoding(head) else head[:4096].decode("utf-8", "replace")
+    if _HTML_START.match(start):
+        return "html"
+    if named is None and start.startswith("\\input texinfo"):
+        return "texinfo"
+    if named in (None, "text") and _has_rst_markup(head):
+        return "rst"
+    return named or "text"
+
+
+def _has_rst_markup(head: bytes) -> bool:
+    return (b".. " in head or b":`" in head) and _RST_MARKUP.search(head) is not None
+
+
+def _first_line_is_object(head: bytes) -> bool:
+    """Is the first line a whole JSON object, with another line after it?"""
+    head = head.lstrip()
+    if not head.startswith(b"{"):
+        return False
+    line, _, rest = head.partition(b"\n")
+    if not rest.lstrip().startswith(b"{"):
+        return False
+    try:
+        parse_object(line, max_depth=100)
+    except Unreadable:
+        return False
+    return True

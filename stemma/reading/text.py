@@ -1,0 +1,66 @@
+"""Files that are one document: plain text, Markdown, reStructuredText, HTML, Texinfo, PDF."""
+
+import re
+from datetime import date
+
+from stemma.reading.dates import parse_date, path_date
+from stemma.reading.encoding import decode
+from stemma.reading.formats import MEDIA_TYPES
+from stemma.reading.records import Record
+
+_FRONT_MATTER = re.compile(r"(?:---|\+\+\+)[ \t]*\r?\n")
+_FENCE = re.compile(r"^(?:---|\.\.\.|\+\+\+)[ \t]*$", re.M)
+_ENTRY = re.compile(r"^(title|date)[ \t]*[:=][ \t]*(\S.*?)[ \t]*\r?$", re.M | re.I)
+# Front matter is short; a thematic break at the top of a book is not its beginning.
+_MAX_FRONT_MATTER = 16 * 1024
+
+
+def read_text(data: bytes, kind: str, path: str) -> Record:
+    """Return a text file as one document; `kind` is a key of `formats.MEDIA_TYPES`."""
+    content, encoding = decode(data, declared=kind == "html")
+    record = _whole_file(data, MEDIA_TYPES[kind], path)
+    record.content = content
+    record.encoding = encoding
+    if kind == "markdown":
+        title, day = front_matter(content)
+        record.title = title
+        if day is not None:
+            record.document_date = day
+            record.metadata["date_from"] = "front_matter"
+    return record
+
+
+def read_pdf(data: bytes, path: str) -> Record:
+    """Return a PDF as one document; cleaning parses its bytes."""
+    record = _whole_file(data, "application/pdf", path)
+    record.content_bytes = data
+    return record
+
+
+def _whole_file(data: bytes, media_type: str, path: str) -> Record:
+    day = path_date(path)
+    metadata = {} if day is None else {"date_from": "path"}
+    return Record(None, 0, len(data), media_type, document_date=day, metadata=metadata)
+
+
+def front_matter(content: str) -> tuple[str | None, date | None]:
+    """Return title and date from the simple `key: value` lines of YAML or TOML front matter.
+
+    Nothing is interpreted: no anchors, no tags, no nesting.
+    """
+    opening = _FRONT_MATTER.match(content)
+    if opening is None:
+        return None, None
+    closing = _FENCE.search(content, opening.end(), opening.end() + _MAX_FRONT_MATTER)
+    if closing is None:
+        return None, None
+    values: dict[str, str] = {}
+    for match in _ENTRY.finditer(content, opening.end(), closing.start()):
+        values.setdefault(match[1].lower(), _unquote(match[2]))
+    return values.get("title") or None, parse_date(values.get("date"))
+
+
+def _unquote(value: str) -> str:
+    if len(value) > 1 and value[0] == value[-1] and value[0] in "'\"":
+        return value[1:-1]
+    return value

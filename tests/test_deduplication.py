@@ -1,0 +1,665 @@
+"""Duplicate families: words of all scripts, signatures, candidates, similarities, and who is kept."""
+
+import gzip
+import json
+import random
+import re
+import time
+import unicodedata
+from collections import deque
+from functools import cache
+from itertools import combinations, pairwise
+from uuid import UUID
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemma.deduplication import (
+    FAMILIES,
+    SIGNED,
+    band_keys,
+    band_parameters,
+    candidate_pairs,
+    families,
+    jaccard,
+    shingle_sets,
+    sign,
+    signature_array,
+)
+from stemma.deduplication.tokens import LONGEST_WORD, normal_forms, words_of
+from stemma.hashing import digest, uuid_array
+
+SENTENCES = {
+    "English": "The quick brown fox jumps over the lazy dog, again and again.",
+    "French": "Déjà vu : l’été où l’œuvre naïve s’arrêta… à Zürich.",
+    "German": "Die Straße war groß, und überall grüßten Leute die Füchse.",
+    "Vietnamese": "Tiếng Việt là ngôn ngữ của người Việt.",
+    "Russian": "Съешь ещё этих мягких французских булок, да выпей чаю.",
+    "Greek": "Ο Σίσυφος ἀνέβαινε τὸν λόφον, ᾠδὴν ᾄδων.",
+    "Arabic": "اَلْعَرَبِيَّةُ لُغَةٌ جميلة، وهذه جملة.",
+    "Persian": "می‌خواهم این کتاب‌ها را بخوانم.",
+    "Hebrew": "בְּרֵאשִׁית בָּרָא אֱלֹהִים",
+    "Hindi": "कर्म ही पूजा है, हिन्दी में लिखा हुआ वाक्य।",
+    "Bengali": "আমার সোনার বাংলা, আমি তোমায় ভালোবাসি।",
+    "Korean": "한국어로 쓰인 평범한 문장입니다.",
+    "Chinese": "中文维基百科，自由的百科全书。𠀀𠀁",
+    "Japanese": "カタカナとひらがなと漢字、ﾊﾝｶｸも。がぎぐ",
+    "Thai": "ภาษาไทยเป็นภาษาที่มีระดับเสียง น้ำ",
+    "Lao": "ພາສາລາວ ບໍ່ມີຍະຫວ່າງ",
+    "Khmer": "ភាសាខ្មែរ ជាភាសា",
+    "Myanmar": "မြန်မာဘာသာစကား",
+    "Tibetan": "བོད་སྐད་ཡིག",
+    "symbols": "½ ﬁne ① x² ™ ❤️ 1️⃣ snake_case __init__ exam\u00adple a\u200bb \u0301mark",
+}
+UNSPACED = re.compile(
+    "CJK |HIRAGANA|KATAKANA|HENTAIGANA|IDEOGRAPHIC|HANGZHOU|VERTICAL KANA|VERTICAL IDEO|MASU MARK|"
+    "THAI |LAO |KHMER |MYANMAR |TIBETAN |TAI |NEW TAI LUE "
+)
+
+
+@cache
+def kind(character: str) -> str:
+    category = unicodedata.category(character)
+    if re.match("VARIATION SEL|COMBINING GRAPHEME|MONGOLIAN FREE|MONGOLIAN VOWEL SEP", name(character)):
+        return "ignored"
+    if category == "Cf":
+        return "gap" if character == "\u200b" else "ignored"
+    if category.startswith("M"):
+        return "mark"
+    if character.isalnum() or character == "_":
+        return "solo" if UNSPACED.match(name(character)) else "word"
+    return "gap"
+
+
+def words_in_plain_python(text: str) -> list[str]:
+    """The definition of words, a character at a time."""
+    folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
+    words: list[str] = []
+    before = "gap"
+    for character in folded:
+        now = kind(character)
+        if now == "ignored":
+            continue
+        if now == "mark":
+            if before != "gap":
+                words[-1] += character
+            continue
+        if now == "word" and before == "word":
+            words[-1] += character
+        elif now != "gap":
+            words.append(character)
+        before = now
+    cuts = ((word, range(0, len(word), LONGEST_WORD)) for word in words)
+    return [word[start : start + LONGEST_WORD] for word, starts in cuts for start in starts]
+
+
+def name(character: str) -> str:
+    return unicodedata.name(character, "")
+
+
+def words(text: str) -> list[str]:
+    (form,) = normal_forms(words_of([text]))
+    return form.decode().split()
+
+
+def shingles_in_plain_python(text: str, size: int = 5) -> set[tuple[str, ...]]:
+    found = words_in_plain_python(text)
+    return {
+        tuple(found[start : start + size]) for start in range(max(len(found) - size + 1, min(len(found), 1)))
+    }
+
+
+def similarity_in_plain_python(a: set, b: set) -> float:
+    return len(a & b) / len(a | b) if a or b else 0.0
+
+
+def signed(texts: list[str], **parameters: int) -> list[dict]:
+    return sign(pa.table({"text": pa.array(texts, pa.string())}), **parameters).to_pylist()
+
+
+def uuid(number: int) -> UUID:
+    return UUID(int=number)
+
+
+def uuids(numbers: list[int]) -> pa.Array:
+    return uuid_array(number.to_bytes(16, "big") for number in numbers)
+
+
+def near_copies(count: int, seed: int) -> list[str]:
+    """Random texts, and copies of them with a few words exchanged."""
+    choose = random.Random(seed)
+    vocabulary = [f"word{number}" for number in range(500)] + ["été", "слово", "λόγος", "語"]
+    texts: list[list[str]] = []
+    for _ in range(count):
+        if texts and choose.random() < 0.8:
+            text = list(choose.choice(texts))
+            for _ in range(choose.randrange(3)):
+                text[choose.randrange(len(text))] = choose.choice(vocabulary)
+        else:
+            text = choose.choices(vocabulary, k=choose.randrange(1, 200))
+        texts.append(text)
+    return [" ".join(text) for text in texts]
+
+
+def verified_pairs(texts: list[str], threshold: float, witnesses: int) -> dict[tuple[int, int], float]:
+    """The library's way from texts to verified pairs; positions in texts, without exact duplicates."""
+    table = sign(pa.table({"text": texts}))
+    hashes = [value.bytes for value in table["norm_hash"].to_pylist()]
+    first = {
+        value: position
+        for position, value in reversed(list(enumerate(hashes)))
+        if table["shingles"][position].as_py()
+    }
+    members = [first[value] for value in sorted(first)]
+    bands, rows = band_parameters(threshold, 128)
+    keys = band_keys(signature_array(table["signature"].take(members)), bands, rows)
+    pairs = candidate_pairs(keys.ravel(), np.repeat(np.arange(len(members)), bands), witnesses=witnesses)
+    similarities = jaccard(shingle_sets([texts[position] for position in members]), pairs)
+    return {
+        tuple(sorted((members[a], members[b]))): similarity
+        for (a, b), similarity in zip(pairs.tolist(), similarities.tolist(), strict=True)
+        if similarity >= threshold
+    }
+
+
+def true_pairs(texts: list[str], threshold: float) -> dict[tuple[int, int], float]:
+    """All pairs, compared one by one."""
+    forms: dict[str, int] = {}
+    for position, text in enumerate(texts):
+        forms.setdefault(" ".join(words_in_plain_python(text)), position)
+    sets = {position: shingles_in_plain_python(texts[position]) for position in forms.values()}
+    similarities = {
+        (a, b): similarity_in_plain_python(sets[a], sets[b]) for a, b in combinations(sorted(sets), 2)
+    }
+    return {pair: similarity for pair, similarity in similarities.items() if similarity >= threshold}
+
+
+def licences(shared) -> list[str]:
+    with gzip.open(
+        shared / "data" / "b4_licence_clusters" / "docs.jsonl.gz", "rt", encoding="utf-8"
+    ) as lines:
+        return [json.loads(line)["text"] for line in lines]
+
+
+# --- words
+
+
+@pytest.mark.parametrize("text", SENTENCES.values(), ids=SENTENCES)
+def test_words_of_a_script(text):
+    assert words(text) == words_in_plain_python(text)
+
+
+def test_words_are_what_readers_expect():
+    assert words("Don’t STOP, déjà vu…") == ["don", "t", "stop", "déjà", "vu"]
+    assert words("Straße STRASSE") == ["strasse", "strasse"]
+    assert words("中文字 abc漢") == ["中", "文", "字", "abc", "漢"]
+    assert words("ที่นี่") == ["ที่", "นี่"]
+    assert words("हिन्दी कर्म") == ["हिन्दी", "कर्म"]
+    assert words("exam\u00adple می\u200cخواهم ❤️") == ["example", "میخواهم"]
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.text(
+            st.one_of(
+                st.sampled_from("".join(SENTENCES.values())),
+                st.characters(codec="utf-8", max_codepoint=0x2FFFF, exclude_categories=["Cs", "Cn"]),
+                st.characters(max_codepoint=127),
+                st.characters(categories=["Mn", "Mc", "Cf"]),
+            )
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_words_of_any_text_equal_plain_python(texts):
+    forms = [form.decode() for form in normal_forms(words_of(texts))]
+    assert forms == [" ".join(words_in_plain_python(text)) for text in texts]
+
+
+@pytest.mark.parametrize("text", SENTENCES.values(), ids=SENTENCES)
+def test_case_white_space_punctuation_and_composition_do_not_matter(text):
+    variants = [
+        text.upper(),
+        text.title(),
+        unicodedata.normalize("NFD", text),
+        unicodedata.normalize("NFC", text),
+        f"\n\t “{text}” !\r\n",
+        text.replace(" ", " \u00a0— "),
+        text.replace(",", ";"),
+    ]
+    if "ı" in text.upper().lower() or "SS" in text.upper():
+        variants = variants[2:]
+    (expected, *others) = signed([text, *variants])
+    assert expected["shingles"] > 0
+    assert others == [expected] * len(others)
+
+
+def test_a_change_of_one_word_matters():
+    a, b, c = signed(
+        ["one two three four five six", "one two three four five seven", "onetwo three four five six"]
+    )
+    assert len({row["norm_hash"] for row in (a, b, c)}) == 3
+
+
+def test_norm_hash_is_the_hash_of_the_words():
+    (row,) = signed(["Ça va?  Très-bien! 中文"])
+    assert row["norm_hash"].bytes == digest("ça va très bien 中 文".encode())
+
+
+def test_a_long_word_is_cut():
+    word = "é" * (2 * LONGEST_WORD + 3)
+    assert [len(part) for part in words(f"a {word} b")] == [1, LONGEST_WORD, LONGEST_WORD, 3, 1]
+    assert words("x" * LONGEST_WORD) == ["x" * LONGEST_WORD]
+    assert shingle_sets(["x" * 1000], shingle_words=2)[0].size == 2
+
+
+def test_hostile_texts_take_bounded_time():
+    start = time.perf_counter()
+    marks, word, spaces = signed(["a" + "\u0301\u0323" * 250_000, "z" * 3_000_000, " " * 3_000_000])
+    assert time.perf_counter() - start < 10
+    assert marks["shingles"] > 0
+    assert word["shingles"] > 0
+    assert spaces["shingles"] == 0
+
+
+def test_lone_surrogates_are_refused():
+    with pytest.raises(UnicodeEncodeError):
+        shingle_sets(["\ud800"])
+
+
+# --- shingles and similarity
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_shingle_sets_are_those_of_plain_python(size):
+    texts = [
+        *near_copies(60, seed=3),
+        *SENTENCES.values(),
+        "",
+        "one",
+        "one two",
+        "a a a a a a a a",
+        "...",
+        "a b c d e",
+    ]
+    sets = shingle_sets(texts, shingle_words=size)
+    assert [len(members) for members in sets] == [len(shingles_in_plain_python(text, size)) for text in texts]
+    assert all(members.dtype == np.uint64 and np.all(members[1:] > members[:-1]) for members in sets)
+    names: dict[tuple[str, ...], set[int]] = {}
+    for text, members in zip(texts, sets, strict=True):
+        for shingle in shingles_in_plain_python(text, size):
+            names.setdefault(shingle, set(members.tolist())).intersection_update(members.tolist())
+    assert all(names.values())
+
+
+def test_jaccard_equals_python_sets():
+    texts = [*near_copies(80, seed=5), "", "!", "one", "one two"]
+    oracle = [shingles_in_plain_python(text) for text in texts]
+    pairs = np.array([(a, b) for a in range(len(texts)) for b in range(len(texts))])
+    expected = [similarity_in_plain_python(oracle[a], oracle[b]) for a, b in pairs.tolist()]
+    assert jaccard(shingle_sets(texts), pairs).tolist() == expected
+
+
+def test_jaccard_of_no_pairs():
+    assert jaccard(shingle_sets(["a"]), np.empty((0, 2), np.int64)).tolist() == []
+    assert jaccard(shingle_sets(["", ""]), np.array([[0, 1]])).tolist() == [0.0]
+
+
+# --- signatures
+
+
+@pytest.mark.parametrize(("permutations", "seed"), [(128, 1), (32, 7)])
+def test_signatures_are_datasketch_bit_for_bit(permutations, seed):
+    from datasketch import MinHash
+
+    texts = [
+        *near_copies(40, seed=1),
+        *SENTENCES.values(),
+        " ".join(f"w{number}" for number in range(150_000)),
+        "one",
+    ]
+    rows = signed(texts, permutations=permutations, seed=seed)
+    for row, members in zip(rows, shingle_sets(texts), strict=True):
+        sketch = MinHash(num_perm=permutations, seed=seed, scheme="affine32", hashfunc=int)
+        sketch.update_batch((members & np.uint64(0xFFFFFFFF)).tolist())
+        assert row["signature"] == sketch.hashvalues.astype("<u4").tobytes()
+        assert row["shingles"] == len(members)
+
+
+def test_signing_does_not_depend_on_the_batch():
+    texts = [*near_copies(300, seed=2), *SENTENCES.values(), "", "?", "long " * 300_000, "größe " * 200_000]
+    random.Random(1).shuffle(texts)
+    together = signed(texts)
+    alone = [row for text in texts for row in signed([text])]
+    assert together == alone
+    backwards = signed(texts[::-1])
+    assert together == backwards[::-1]
+    chunks = pa.chunked_array([texts[:7], [], texts[7:]], pa.large_string())
+    assert sign(pa.table({"text": chunks})).to_pylist() == together
+
+
+def test_texts_without_words_equal_only_themselves():
+    texts = ["", " ", "!!!", "???", "❤️", "\u0301", "…"]
+    rows = signed([*texts, *texts])
+    assert [row["norm_hash"] for row in rows[: len(texts)]] == [
+        row["norm_hash"] for row in rows[len(texts) :]
+    ]
+    assert len({row["norm_hash"] for row in rows}) == len(texts)
+    assert all(row["shingles"] == 0 and row["signature"] is None for row in rows)
+
+
+def test_sign_keeps_its_schema():
+    empty = sign(pa.table({"text": pa.array([], pa.string())}))
+    assert empty.schema == SIGNED
+    assert empty.num_rows == 0
+    assert sign(pa.table({"text": ["a", ""]})).schema == SIGNED
+    with pytest.raises(ValueError, match="null"):
+        sign(pa.table({"text": ["a", None]}))
+
+
+def test_signature_array_refuses_what_is_no_signature():
+    with pytest.raises(ValueError, match="512 bytes"):
+        signature_array(pa.array([b"short"], pa.binary()))
+    assert signature_array(pa.array([], pa.binary())).shape == (0, 128)
+
+
+# --- candidates
+
+
+@pytest.mark.parametrize("threshold", [0.5, 0.6, 0.7, 0.8, 0.9, 0.95])
+def test_bands_find_a_pair_at_the_threshold(threshold):
+    bands, rows = band_parameters(threshold, 128)
+    assert bands * rows <= 128
+    assert 1 - (1 - threshold**rows) ** bands >= 0.995
+
+
+def test_band_keys_differ_by_band_and_by_value():
+    signatures = np.array([[7, 7, 7, 7], [7, 7, 8, 7], [7, 7, 7, 7]], np.uint32)
+    keys = band_keys(signatures, 2, 2)
+    assert keys.dtype == np.uint64
+    assert len(set(keys[0].tolist())) == 2
+    assert keys[0].tolist() == keys[2].tolist()
+    assert keys[0, 0] == keys[1, 0]
+    assert keys[0, 1] != keys[1, 1]
+    with pytest.raises(ValueError, match="3 bands of 2 rows"):
+        band_keys(signatures, 3, 2)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 5), st.sampled_from([3, 5, 8, 13, 2**40, 2**62])), max_size=40),
+    st.integers(1, 4),
+    st.randoms(use_true_random=False),
+)
+def test_candidate_pairs_are_those_of_the_definition(rows, witnesses, shuffler):
+    buckets: dict[int, set[int]] = {}
+    for bucket, member in rows:
+        buckets.setdefault(bucket, set()).add(member)
+    expected = {
+        (witness, member)
+        for members in buckets.values()
+        for witness in sorted(members)[:witnesses]
+        for member in members
+        if witness < member
+    }
+    shuffled = list(rows)
+    shuffler.shuffle(shuffled)
+    keys, members = np.array([*zip(*shuffled, strict=True)], np.int64).reshape(2, -1)
+    pairs = candidate_pairs(keys.astype(np.uint64), members, witnesses=witnesses)
+    assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
+    assert pairs.shape == (len(expected), 2)
+
+
+def test_a_large_bucket_is_linear():
+    members = np.arange(5_000)
+    pairs = candidate_pairs(np.zeros(5_000, np.uint64), members, witnesses=16)
+    assert len(pairs) == sum(5_000 - 1 - witness for witness in range(16))
+    assert pairs[:, 0].max() == 15
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.8])
+def test_random_texts_precision_and_recall(threshold):
+    texts = near_copies(300, seed=11)
+    truth, found = true_pairs(texts, threshold), verified_pairs(texts, threshold, witnesses=64)
+    assert len(truth) > 200
+    assert found.items() <= truth.items()
+    assert len(found) >= 0.99 * len(truth)
+
+
+@pytest.mark.parametrize("threshold", [0.7, 0.8])
+def test_licences_precision_and_recall(shared, threshold):
+    texts = licences(shared)[::8]
+    truth, found = true_pairs(texts, threshold), verified_pairs(texts, threshold, witnesses=len(texts))
+    assert len(truth) > 500
+    assert found.items() <= truth.items()
+    assert len(found) >= 0.99 * len(truth)
+
+
+# --- families
+
+
+def documents_of(rows: list[dict]) -> pa.Table:
+    return pa.table(
+        {
+            "document_id": uuids([row["id"] for row in rows]),
+            "node": uuids([row.get("node", row["id"]) for row in rows]),
+            "document_date": pa.array([row.get("day") for row in rows], pa.int32()).cast(pa.date32()),
+            "length": pa.array([row.get("length", 1) for row in rows], pa.int64()),
+        }
+    )
+
+
+def edges_of(edges: list[tuple[int, int, float]]) -> pa.Table:
+    a, b, similarity = ([*column] for column in zip(*edges, strict=True)) if edges else ([], [], [])
+    return pa.table({"a": uuids(a), "b": uuids(b), "similarity": pa.array(similarity, pa.float64())})
+
+
+def solved(rows: list[dict], edges: list[tuple[int, int, float]], **options: str) -> dict[int, dict]:
+    table = families(documents_of(rows), edges_of(edges), **options)
+    assert table.schema == FAMILIES
+    assert table["document_id"].to_pylist() == [uuid(row["id"]) for row in rows]
+    return {row["document_id"].int: row for row in table.to_pylist()}
+
+
+def families_in_plain_python(
+    rows: list[dict], edges: list[tuple[int, int, float]], keep: str
+) -> dict[int, tuple]:
+    """The definition, a document at a time."""
+
+    def priority(row: dict) -> tuple:
+        undated, day = row["day"] is None, row["day"] or 0
+        if keep == "newest":
+            return undated, -day, row["id"]
+        return (-row["length"] if keep == "longest" else 0), undated, day, row["id"]
+
+    by_node: dict[int, list[dict]] = {}
+    for row in sorted(rows, key=priority):
+        by_node.setdefault(row["node"], []).append(row)
+    neighbours: dict[int, dict[int, float]] = {node: {} for node in by_node}
+    for a, b, similarity in edges:
+        neighbours[a][b] = neighbours[b][a] = similarity
+    kept: list[int] = []
+    for node in by_node:
+        if not neighbours[node].keys() & set(kept):
+            kept.append(node)
+    result: dict[int, tuple] = {}
+    for node, (best, *others) in by_node.items():
+        if node in kept:
+            result[best["id"]] = (True, None, None, None)
+            result.update({row["id"]: (False, best["id"], 1.0, "exact") for row in others})
+        else:
+            witnesses = [
+                (-neighbours[node][other], kept.index(other)) for other in neighbours[node] if other in kept
+            ]
+            similarity, place = min(witnesses)
+            keeper = by_node[kept[place]][0]["id"]
+            result.update({row["id"]: (False, keeper, -similarity, "near") for row in (best, *others)})
+    for node in by_node:
+        component, queue = {node}, deque([node])
+        while queue:
+            for other in neighbours[queue.popleft()].keys() - component:
+                component.add(other)
+                queue.append(other)
+        ids = [row["id"] for member in component for row in by_node[member]]
+        for row in by_node[node]:
+            result[row["id"]] = (min(ids), len(ids), *result[row["id"]])
+    return result
+
+
+def test_a_chain_keeps_both_ends():
+    rows = [{"id": 1}, {"id": 2}, {"id": 3}]
+    result = solved(rows, [(1, 2, 0.8), (2, 3, 0.9)])
+    assert [result[number]["kept"] for number in (1, 2, 3)] == [True, False, True]
+    assert result[2]["kept_document_id"] == uuid(3), "the witness is the most similar kept neighbour"
+    assert result[2]["similarity"] == 0.9
+    assert result[2]["method"] == "near"
+    assert {row["cluster_id"] for row in result.values()} == {uuid(1)}
+    assert {row["cluster_size"] for row in result.values()} == {3}
+
+
+def test_of_equally_similar_witnesses_the_first_by_priority_testifies():
+    result = solved(
+        [{"id": 1, "day": 9}, {"id": 2, "day": 10}, {"id": 3, "day": 8}], [(1, 2, 0.8), (2, 3, 0.8)]
+    )
+    assert result[2]["kept_document_id"] == uuid(3)
+
+
+def test_exact_duplicates_of_kept_and_removed_nodes():
+    rows = [{"id": 5, "node": 1}, {"id": 4, "node": 1}, {"id": 7, "node": 2, "day": 3}, {"id": 6, "node": 2}]
+    result = solved(rows, [(1, 2, 0.75)])
+    assert result[7]["kept"], "a date comes before none"
+    assert result[6] | {"cluster_id": None} == {
+        "document_id": uuid(6),
+        "cluster_id": None,
+        "cluster_size": 4,
+        "kept": False,
+        "kept_document_id": uuid(7),
+        "similarity": 1.0,
+        "method": "exact",
+    }
+    for number in (4, 5):
+        assert (result[number]["kept_document_id"], result[number]["similarity"]) == (uuid(7), 0.75)
+        assert result[number]["method"] == "near"
+        assert result[number]["cluster_id"] == uuid(4)
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("oldest", 2), ("newest", 3), ("longest", 4)])
+def test_keep_policies(keep, kept):
+    rows = [
+        {"id": 1, "node": 9, "length": 7},
+        {"id": 2, "node": 9, "day": -5},
+        {"id": 3, "node": 9, "day": 20_000},
+        {"id": 4, "node": 9, "day": 3, "length": 8},
+        {"id": 5, "node": 9, "day": 4, "length": 8},
+    ]
+    result = solved(rows, [], keep=keep)
+    assert [number for number in result if result[number]["kept"]] == [kept]
+
+
+def test_ties_go_by_the_bytes_of_the_id():
+    high, low = 0xF0 << 120, 0x0F << 120
+    result = solved([{"id": high, "node": 1}, {"id": low, "node": 1}], [])
+    assert result[low]["kept"]
+    assert result[high]["cluster_id"] == uuid(low)
+
+
+def test_documents_without_neighbours_stay():
+    result = solved([{"id": 1}, {"id": 2}], [])
+    assert all(row["kept"] and row["cluster_size"] == 1 and row["method"] is None for row in result.values())
+    assert families(documents_of([]), edges_of([])).schema == FAMILIES
+
+
+def test_wrong_families_are_refused():
+    with pytest.raises(ValueError, match="twice"):
+        solved([{"id": 1}, {"id": 1}], [])
+    with pytest.raises(ValueError, match="no document has"):
+        solved([{"id": 1}], [(1, 2, 0.9)])
+    with pytest.raises(ValueError, match="keep must be"):
+        solved([{"id": 1}], [], keep="best")
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.data())
+def test_families_equal_plain_python_in_any_order(data):
+    ids = data.draw(st.lists(st.integers(0, 2**128 - 1), min_size=1, max_size=14, unique=True))
+    days, lengths = st.none() | st.integers(-3, 3), st.integers(1, 3)
+    rows = [
+        {
+            "id": number,
+            "node": data.draw(st.integers(0, 7)),
+            "day": data.draw(days),
+            "length": data.draw(lengths),
+        }
+        for number in ids
+    ]
+    nodes = sorted({row["node"] for row in rows})
+    possible = list(combinations(nodes, 2))
+    chosen = data.draw(st.lists(st.sampled_from(possible), unique=True)) if possible else []
+    edges = [(a, b, data.draw(st.sampled_from([0.7, 0.8, 0.9]))) for a, b in chosen]
+    keep = data.draw(st.sampled_from(["oldest", "newest", "longest"]))
+    expected = families_in_plain_python(rows, edges, keep)
+    shuffled = data.draw(st.permutations(rows))
+    turned = [(b, a, similarity) for a, b, similarity in data.draw(st.permutations(edges))]
+    for some_rows, some_edges in ((rows, edges), (shuffled, turned)):
+        result = solved(some_rows, some_edges, keep=keep)
+        assert {
+            number: (
+                row["cluster_id"].int,
+                row["cluster_size"],
+                row["kept"],
+                row["kept_document_id"] and row["kept_document_id"].int,
+                row["similarity"],
+                row["method"],
+            )
+            for number, row in result.items()
+        } == expected
+
+
+def test_every_removed_licence_has_a_kept_witness(shared):
+    texts = licences(shared)[::3]
+    table = sign(pa.table({"text": texts}))
+    hashes = table["norm_hash"].combine_chunks()
+    edges = verified_pairs(texts, 0.7, witnesses=64)
+    a, b = (hashes.take(pa.array([pair[side] for pair in edges], pa.int64())) for side in (0, 1))
+    documents = pa.table(
+        {
+            "document_id": uuid_array(digest(str(number).encode()) for number in range(len(texts))),
+            "node": hashes,
+            "document_date": pa.nulls(len(texts), pa.date32()),
+            "length": pa.array([len(text) for text in texts], pa.int64()),
+        }
+    )
+    similarities = pa.array(list(edges.values()), pa.float64())
+    rows = families(
+        documents, pa.table({"a": a, "b": b, "similarity": similarities}), keep="longest"
+    ).to_pylist()
+    position = {row["document_id"]: number for number, row in enumerate(rows)}
+    removed = [row for row in rows if not row["kept"]]
+    assert len(removed) > 100
+    sets = [shingles_in_plain_python(text) for text in texts]
+    for row in removed:
+        keeper = position[row["kept_document_id"]]
+        assert rows[keeper]["kept"]
+        assert rows[keeper]["cluster_id"] == row["cluster_id"]
+        assert row["similarity"] == similarity_in_plain_python(
+            sets[position[row["document_id"]]], sets[keeper]
+        )
+
+
+def test_long_chains_and_stars_take_seconds():
+    count = 200_000
+    rows = [{"id": number} for number in range(count)]
+    chain = [(a, b, 0.8) for a, b in pairwise(range(count // 2))]
+    star = [(count // 2, leaf, 0.9) for leaf in range(count // 2 + 1, count)]
+    documents, edges = documents_of(rows), edges_of(chain + star)
+    start = time.perf_counter()
+    result = families(documents, edges)
+    assert time.perf_counter() - start < 10
+    kept = result["kept"].to_numpy()
+    assert kept[: count // 2].tolist() == [True, False] * (count // 4)
+    assert np.flatnonzero(kept[count // 2 :]).tolist() == [0]
