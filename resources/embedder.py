@@ -86,7 +86,11 @@ class Embedder:
 
 
 def resolve_embedder(
-    model: str = DEFAULT_MODEL, device: str = "auto", precision: str = "float32"
+    model: str = DEFAULT_MODEL,
+    device: str = "auto",
+    precision: str = "float32",
+    *,
+    directory: Path | None = None,
 ) -> Embedder:
     """Find a model's files and read what it is, without loading it.
 
@@ -95,6 +99,7 @@ def resolve_embedder(
             path of a folder, or a name on the Hugging Face hub, downloaded if it is not in the local cache.
         device: "auto", "cpu", "cuda" or "mps".
         precision: "float32" or "bfloat16", of the weights and of the computation.
+        directory: where the relative path of a folder starts; None is the working folder.
 
     Raises:
         UsageError: for a malformed argument.
@@ -108,7 +113,7 @@ def resolve_embedder(
         raise UsageError(f"unknown device {device!r}: one of {', '.join(DEVICES)}")
     if precision not in PRECISIONS:
         raise UsageError(f"unknown precision {precision!r}: one of {', '.join(PRECISIONS)}")
-    folder = _find_folder(model)
+    folder = _find_folder(model, directory or Path.cwd())
     _check_loadable(folder, model)
     weights = _BUNDLED_WEIGHTS if model in _BUNDLED_NAMES else None
     return Embedder(
@@ -163,13 +168,13 @@ def _load(folder: Path, weights: str | None, *, name: str, precision: str, devic
     return model.to(dtypes[precision]).eval()
 
 
-def _find_folder(model: str) -> Path:
+def _find_folder(model: str, directory: Path) -> Path:
     if model in _BUNDLED_NAMES:
         return _bundled_folder()
-    path = Path(model).expanduser()
+    path = directory / Path(model).expanduser()
     if path.is_dir():
         return path.resolve()
-    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+    if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise StemmaError(f"the model folder {model} does not exist")
     return _hub_folder(model if "/" in model else f"sentence-transformers/{model}")
 

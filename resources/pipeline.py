@@ -10,8 +10,7 @@ import dagster as dg
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
-from stemma.resources.embedder import resolve_embedder
-from stemma.resources.engine import DATASETS, Publication, Run, publish
+from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
 from stemma.resources.engine.preview import preview
 from stemma.resources.warehouse import Warehouse
 
@@ -48,9 +47,8 @@ class Pipeline(dg.ConfigurableResource):
         warehouse = Warehouse(config.warehouse.path, waiting=context.log.info)
         run = Run(
             run_id=context.run_id,
-            config=config,
+            setup=Setup.of(config),
             warehouse=warehouse,
-            embedder=resolve_embedder(config.embed.model, config.embed.device, config.embed.precision),
             progress=_progress(context),
             allow_deletes=self.allow_deletes,
         )

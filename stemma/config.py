@@ -24,7 +24,6 @@ FILE_NAME = "stemma.toml"
 REMEMBERED_FILE = Path(".stemma") / FILE_NAME
 """Where `stemma run PATH` remembers its sources; paths in it start from the folder that holds `.stemma`."""
 
-_WAREHOUSE_PATH = Path(".stemma/corpus.duckdb")
 _REQUIRED = "required"
 _TYPE_NAMES = {
     str: "text",
@@ -89,7 +88,10 @@ def _key(default: Any, meaning: str, **rule: Any) -> Any:
 
 @dataclass(frozen=True)
 class WarehouseConfig:
-    path: Path = _key(_WAREHOUSE_PATH, "The published database, which anyone may open to read.")
+    path: Path = field(
+        default=Path(".stemma/corpus.duckdb"),
+        metadata={"rule": Rule("The published database, which anyone may open to read.")},
+    )
 
 
 @dataclass(frozen=True)
@@ -179,8 +181,8 @@ class EmbedConfig:
     device: str = _key(
         "auto",
         'Where the model runs: "auto" takes a GPU where there is one.',
-        pattern=r"auto|cpu|mps|xpu|cuda(:\d{1,3})?",
-        pattern_meaning='"auto", "cpu", "cuda", "cuda:N", "mps" or "xpu"',
+        pattern=r"auto|cpu|mps|cuda(:[0-9]{1,3})?",
+        pattern_meaning='"auto", "cpu", "cuda", "cuda:N" or "mps"',
     )
     precision: str = _key("float32", "What the model computes in.", choices=("float32", "bfloat16"))
 
@@ -230,7 +232,8 @@ def load_config(
     """Read `path`, else $STEMMA_CONFIG, else ./stemma.toml, else the remembered .stemma/stemma.toml.
 
     Without any of them everything has its default and there are no sources. `environ` and `cwd` stand for
-    the process's own. Relative paths start from the file's folder.
+    the process's own. Relative paths start from the file's folder; for a file in .stemma/, from the folder
+    that holds .stemma/.
 
     Raises:
         UsageError: the named file is absent or not TOML, has an unknown section or key or a value that is
@@ -243,12 +246,17 @@ def load_config(
         if not file.is_file():
             where = "" if path else f" (from {ENVIRONMENT_VARIABLE})"
             raise UsageError(f"{file}: there is no such configuration file{where}")
-        return _read(file, file.parent, environ)
+        return _read(file, _start(file), environ)
     if (folder / FILE_NAME).is_file():
         return _read(folder / FILE_NAME, folder, environ)
     if (folder / REMEMBERED_FILE).is_file():
         return _read(folder / REMEMBERED_FILE, folder, environ)
     return _resolved(Config(directory=folder))
+
+
+def _start(file: Path) -> Path:
+    """Return the folder that a file's relative paths start from: its own, or the one around .stemma/."""
+    return file.parent.parent if file.parent.name == REMEMBERED_FILE.parent.name else file.parent
 
 
 def with_paths(config: Config, paths: Sequence[str | Path], cwd: Path | str | None = None) -> Config:

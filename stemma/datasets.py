@@ -34,6 +34,11 @@ class Dataset:
     def qualified(self) -> str:
         return f"{self.schema}.{self.name}"
 
+    @property
+    def stored(self) -> str:
+        """The table's name inside the published file, where the corpus is schema main (see `corpus_views`)."""
+        return f"main.{self.name}" if self.schema == "corpus" else self.qualified
+
 
 RAW = Dataset(
     "corpus",

@@ -4,8 +4,7 @@ import dagster as dg
 
 from stemma.assets import ASSETS
 from stemma.config import Config, load_config
-from stemma.resources.embedder import resolve_embedder
-from stemma.resources.engine import recipes
+from stemma.resources.engine import Setup, recipes
 from stemma.resources.pipeline import Pipeline
 from stemma.sensors import SCHEDULES, sensors
 
@@ -14,8 +13,7 @@ JOB = "corpus"
 
 def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
     """Return Stemma's definitions for a configuration; `config_file` is where each step reads it again."""
-    embedder = resolve_embedder(config.embed.model, config.embed.device, config.embed.precision)
-    current = recipes(config, embedder)
+    current = recipes(Setup.of(config))
     job = dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.assets(*ASSETS),

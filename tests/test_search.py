@@ -20,8 +20,8 @@ def corpus() -> duckdb.DuckDBPyConnection:
     connection.execute("""
         CREATE SCHEMA corpus;
         CREATE TABLE corpus.raw (document_id UUID, uri VARCHAR, record VARCHAR);
-        CREATE TABLE corpus.chunked (chunk_id UUID, document_id UUID, ordinal INT, char_start INT, char_end INT,
-            text VARCHAR, tokens INT, section VARCHAR);
+        CREATE TABLE corpus.chunked (chunk_id UUID, document_id UUID, ordinal INT,
+            char_start INT, char_end INT, text VARCHAR, tokens INT, section VARCHAR);
         CREATE TABLE corpus.embedded (chunk_id UUID, document_id UUID, model VARCHAR, embedding FLOAT[3],
             text_hash UUID);
     """)

@@ -6,9 +6,7 @@ Each dataset's module says how it is made; `rowwise` is the one mechanism behind
 
 from collections.abc import Callable
 
-from stemma.config import Config
 from stemma.incremental.counts import Counts
-from stemma.resources.embedder import Embedder
 from stemma.resources.engine.chunked import chunked
 from stemma.resources.engine.cleaned import cleaned
 from stemma.resources.engine.deduplicated import dedup_recipe, update_deduplicated
@@ -18,30 +16,31 @@ from stemma.resources.engine.publication import publish as publish_state
 from stemma.resources.engine.raw import raw_recipe, update_raw
 from stemma.resources.engine.rowwise import update
 from stemma.resources.engine.run import Run
+from stemma.resources.engine.setup import Setup
 
 DATASETS: dict[str, Callable[[Run], Counts]] = {
     "raw": update_raw,
-    "cleaned": lambda run: update(run, cleaned(run.config)),
+    "cleaned": lambda run: update(run, cleaned(run.setup)),
     "deduplicated": update_deduplicated,
-    "chunked": lambda run: update(run, chunked(run.config, run.embedder)),
-    "embedded": lambda run: update(run, embedded(run.config, run.embedder)),
+    "chunked": lambda run: update(run, chunked(run.setup)),
+    "embedded": lambda run: update(run, embedded(run.setup)),
 }
 
 
-def recipes(config: Config, embedder: Embedder) -> dict[str, str]:
+def recipes(setup: Setup) -> dict[str, str]:
     """Return the recipe of each dataset as configured, in the order of the datasets."""
     return {
-        "raw": raw_recipe(config.sources),
-        "cleaned": cleaned(config).recipe,
-        "deduplicated": dedup_recipe(config),
-        "chunked": chunked(config, embedder).recipe,
-        "embedded": embedded(config, embedder).recipe,
+        "raw": raw_recipe(setup.config.sources),
+        "cleaned": cleaned(setup).recipe,
+        "deduplicated": dedup_recipe(setup),
+        "chunked": chunked(setup).recipe,
+        "embedded": embedded(setup).recipe,
     }
 
 
 def publish(run: Run) -> Publication:
     """Publish what the run's updates have made of the corpus; see publication.publish."""
-    return publish_state(run, recipes(run.config, run.embedder))
+    return publish_state(run, recipes(run.setup))
 
 
 def run_all(run: Run) -> Publication:
@@ -51,4 +50,4 @@ def run_all(run: Run) -> Publication:
     return publish(run)
 
 
-__all__ = ["DATASETS", "Publication", "Run", "publish", "recipes", "run_all"]
+__all__ = ["DATASETS", "Publication", "Run", "Setup", "publish", "recipes", "run_all"]

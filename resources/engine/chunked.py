@@ -1,52 +1,15 @@
 """chunked: spans of the kept documents."""
 
-import functools
-from collections.abc import Callable
-
-import pyarrow as pa
-
-from stemma.chunking.chunker import CHUNKS_TYPE, chunk
-from stemma.chunking.tokens import TokenCounter, load_tokenizer
-from stemma.config import Config
 from stemma.hashing import key
-from stemma.incremental.recipe import recipe
 from stemma.incremental.stage import Stage
-from stemma.resources.embedder import Embedder
-from stemma.resources.engine.cleaned import clean_stage
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
+from stemma.resources.engine.setup import Setup
 
 
-def chunk_stage(config: Config, embedder: Embedder) -> Stage:
-    """Return the chunking stage as configured; sizes are in the embedder's tokens and never over its limit."""
-    limit = embedder.max_tokens or config.chunk.max_tokens
-    return Stage(
-        name="chunk",
-        function=chunk,
-        parameters={
-            "strategy": config.chunk.strategy,
-            "max_tokens": min(config.chunk.max_tokens, limit),
-            "overlap": config.chunk.overlap,
-            "tokenizer": embedder.name if embedder.tokenizer_file else "estimate",
-        },
-        inputs=pa.schema([("text", pa.string())]),
-        outputs=pa.schema([pa.field("chunks", CHUNKS_TYPE)]),
-        libraries=("tokenizers",) if embedder.tokenizer_file else (),
-        digests={path: value for path, value in embedder.digests.items() if path.endswith("tokenizer.json")},
-        load=_tokenizer_loader(embedder),
-    )
-
-
-def _tokenizer_loader(embedder: Embedder) -> Callable[..., TokenCounter]:
-    def load(**_parameters: object) -> TokenCounter:
-        return load_tokenizer(embedder.tokenizer_file)
-
-    return load
-
-
-def chunked(config: Config, embedder: Embedder) -> RowDataset:
+def chunked(setup: Setup) -> RowDataset:
     """Return how chunked is made of the kept documents."""
-    stage = chunk_stage(config, embedder)
+    stage = setup.chunk
     # body_hash is the memo key of the cleaned text; input_hash (the text's own hash) that of its chunks.
     desired = """(SELECT document_id, document_id AS part, text_hash AS input_hash, input_hash AS body_hash,
         hash(text_hash) AS origin FROM state.deduplicated WHERE kept_document_id IS NULL)"""
@@ -57,17 +20,17 @@ def chunked(config: Config, embedder: Embedder) -> RowDataset:
         stage=stage,
         desired=desired,
         current="(SELECT DISTINCT document_id, document_id AS part, origin FROM state.chunked)",
-        bodies=functools.partial(cleaned_bodies, config=config),
+        bodies=cleaned_bodies,
         fresh=lambda run, located: _fresh(run, stage, located),
-        recipe=key("chunked", recipe(stage)).hex(),
+        recipe=key("chunked", setup.recipe(stage)).hex(),
     )
 
 
-def cleaned_bodies(run: Run, config: Config) -> Bodies:
+def cleaned_bodies(run: Run) -> Bodies:
     """Return the relation of (input_hash = text_hash, text) for tables that name the text's memo key body_hash."""
 
     def relation(missing: str) -> str:
-        store = segments_of(run, clean_stage(config))
+        store = segments_of(run, run.setup.clean)
         places = f"{missing}_places"
         store.locate(
             run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places

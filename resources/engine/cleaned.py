@@ -1,46 +1,17 @@
 """cleaned: text, language and scores of every document; keep or drop is a predicate over the scores."""
 
-import pyarrow as pa
-
-from stemma.cleaning.clean import clean
 from stemma.cleaning.verdict import Rule, decide_sql
-from stemma.config import Config
-from stemma.hashing import UUID, key
-from stemma.incremental.recipe import recipe
+from stemma.hashing import key
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
+from stemma.resources.engine.setup import Setup
 
-OUTPUTS = pa.schema(
-    [
-        pa.field("text", pa.string()),
-        pa.field("text_hash", UUID),
-        pa.field("title", pa.string()),
-        pa.field("language", pa.string()),
-        pa.field("language_score", pa.float64()),
-        pa.field("words", pa.int32()),
-        pa.field("quality", pa.string()),
-    ]
-)
-
-
-def clean_stage(config: Config) -> Stage:
-    """Return the cleaning stage as configured."""
-    return Stage(
-        name="clean",
-        function=clean,
-        parameters={"repair": config.clean.repair},
-        inputs=pa.schema([("content", pa.string()), ("content_bytes", pa.binary()), ("media_type", pa.string())]),
-        outputs=OUTPUTS,
-        libraries=("trafilatura", "lxml", "selectolax", "pypdfium2", "ftfy", "pycld2"),
-    )
-
-
-def cleaned(config: Config) -> RowDataset:
+def cleaned(setup: Setup) -> RowDataset:
     """Return how cleaned is made of raw."""
-    stage = clean_stage(config)
-    rules = decide_sql(config.clean.profile, config.clean.languages)
+    stage = setup.clean
+    rules = decide_sql(setup.config.clean.profile, setup.config.clean.languages)
     # A raw title wins over one that cleaning finds; both and the date are taken over without being cleaned anew.
     desired = """(SELECT document_id, document_id AS part, input_hash, hash(input_hash, title, document_date, source) AS origin
         FROM state.raw)"""
@@ -53,7 +24,7 @@ def cleaned(config: Config) -> RowDataset:
         current="(SELECT document_id, document_id AS part, origin FROM state.cleaned)",
         bodies=_bodies,
         fresh=lambda run, located: _fresh(run, stage, located, rules),
-        recipe=key("cleaned", recipe(stage), *(repr(rule) for rule in rules)).hex(),
+        recipe=key("cleaned", setup.recipe(stage), *(repr(rule) for rule in rules)).hex(),
     )
 
 

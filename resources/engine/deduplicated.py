@@ -11,14 +11,13 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stemma.config import Config, DeduplicateConfig
-from stemma.deduplication import band_keys, band_parameters, candidate_pairs, families, jaccard, shingle_sets, sign
-from stemma.hashing import UUID, key
+from stemma.config import DeduplicateConfig
+from stemma.deduplication import band_keys, band_parameters, candidate_pairs, families, jaccard, shingle_sets
+from stemma.hashing import key
 from stemma.incremental.counts import Counts
-from stemma.incremental.recipe import code_hash, explain, recipe
+from stemma.incremental.recipe import code_hash, explain
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.chunked import cleaned_bodies
-from stemma.resources.engine.cleaned import clean_stage
 from stemma.resources.engine.rowwise import Outcome, run_stage, segments_of
 from stemma.resources.engine.run import (
     Run,
@@ -30,6 +29,7 @@ from stemma.resources.engine.run import (
     replace_errors,
     state_of,
 )
+from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import Segments
 
 PAIR_OUTPUTS = pa.schema([pa.field("similarity", pa.float64())])
@@ -37,31 +37,12 @@ PAIR_OUTPUTS = pa.schema([pa.field("similarity", pa.float64())])
 VERIFY_PAIRS = 20_000
 
 
-def sign_stage(config: Config) -> Stage:
-    """Return the signature stage as configured."""
-    permutations = config.deduplicate.permutations
-    return Stage(
-        name="sign",
-        function=sign,
-        parameters={"shingle_words": config.deduplicate.shingle_words, "permutations": permutations},
-        inputs=pa.schema([("text", pa.string())]),
-        outputs=pa.schema(
-            [
-                pa.field("norm_hash", UUID),
-                pa.field("shingles", pa.int32()),
-                pa.field("signature", pa.binary(4 * permutations)),
-            ]
-        ),
-        libraries=("datasketch", "numpy"),
-    )
-
-
-def dedup_recipe(config: Config) -> str:
+def dedup_recipe(setup: Setup) -> str:
     """Return the recipe of deduplicated: signatures, candidates, verification, the choice of the kept, settings."""
-    settings = config.deduplicate
+    settings = setup.config.deduplicate
     return key(
         "deduplicated",
-        recipe(sign_stage(config)),
+        setup.recipe(setup.sign),
         _pairs_recipe(settings),
         code_hash(candidate_pairs),
         code_hash(band_keys),
@@ -81,8 +62,8 @@ def _pairs_of(run: Run) -> Segments:
 
 def update_deduplicated(run: Run) -> Counts:
     """Bring deduplicated up to date with cleaned; returns what was done."""
-    counts = run.begin("deduplicated", dedup_recipe(run.config))
-    stage = sign_stage(run.config)
+    counts = run.begin("deduplicated", dedup_recipe(run.setup))
+    stage = run.setup.sign
     with run.warehouse.session() as connection:
         upstream_version = state_of(connection, "cleaned").version
         state = state_of(connection, "deduplicated")
@@ -94,7 +75,7 @@ def update_deduplicated(run: Run) -> Counts:
                 _close(run, connection, counts, stage, upstream_version, settled=True)
             return counts
         _plan_signatures(connection, state, counts.recipe, live)
-    outcome = run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run, run.config))
+    outcome = run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run))
     counts.rows_computed = outcome.computed
     counts.rows_reused = counts.rows_in - outcome.computed
     counts.warnings += outcome.warnings
@@ -287,7 +268,7 @@ class _Unverified(Exception):
 def _verify(run: Run, pairs: pa.Table) -> None:
     """Measure the exact Jaccard similarity of pairs (input_hash, a, b: text hashes) and commit it to the memo."""
     connection = run.warehouse.connection
-    cleaned = segments_of(run, clean_stage(run.config))
+    cleaned = segments_of(run, run.setup.clean)
     done = 0
     for start in range(0, pairs.num_rows, VERIFY_PAIRS):
         block = pairs.slice(start, VERIFY_PAIRS)
@@ -382,4 +363,4 @@ def _close(
 ) -> None:
     explained = explain(stage) | {"settings": repr(run.config.deduplicate)}
     remember_recipe(connection, "deduplicated", counts.recipe, json.dumps(explained, sort_keys=True))
-    finish(run, connection, counts, upstream_version=upstream_version, stage_recipe=recipe(stage), settled=settled)
+    finish(run, connection, counts, upstream_version=upstream_version, stage_recipe=run.setup.recipe(stage), settled=settled)

@@ -1,40 +1,19 @@
 """embedded: a vector for each chunk; each distinct text is embedded once."""
 
-import functools
-
-import pyarrow as pa
-
-from stemma.config import Config
 from stemma.hashing import key
-from stemma.incremental.recipe import recipe
-from stemma.incremental.stage import Stage
-from stemma.resources.embedder import Embedder
-from stemma.resources.engine.chunked import CHUNK_TEXTS, chunk_stage
+from stemma.resources.engine.chunked import CHUNK_TEXTS
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
+from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import quoted
 
 
-def embed_stage(embedder: Embedder) -> Stage:
-    """Return the embedding stage of an embedder."""
-    return Stage(
-        name="embed",
-        function=embedder.function,
-        parameters=embedder.parameters,
-        inputs=pa.schema([("text", pa.string())]),
-        outputs=pa.schema([pa.field("embedding", pa.list_(pa.float32(), embedder.dimensions))]),
-        libraries=embedder.libraries,
-        digests=embedder.digests,
-        load=embedder.load,
-    )
-
-
-def embedded(config: Config, embedder: Embedder) -> RowDataset:
+def embedded(setup: Setup) -> RowDataset:
     """Return how embedded is made of the chunks."""
-    stage = embed_stage(embedder)
+    stage = setup.embed
     desired = """(SELECT document_id, chunk_id AS part, text_hash AS input_hash, input_hash AS body_hash, ordinal,
         hash(text_hash) AS origin FROM state.chunked)"""
-    embed_recipe = recipe(stage)
+    embed_recipe = setup.recipe(stage)
     return RowDataset(
         name="embedded",
         upstream="chunked",
@@ -42,15 +21,15 @@ def embedded(config: Config, embedder: Embedder) -> RowDataset:
         stage=stage,
         desired=desired,
         current="(SELECT document_id, chunk_id AS part, origin FROM state.embedded)",
-        bodies=functools.partial(_bodies, config=config, embedder=embedder),
-        fresh=lambda run, located: _fresh(located, embedder.name, embed_recipe),
+        bodies=_bodies,
+        fresh=lambda run, located: _fresh(located, setup.embedder.name, embed_recipe),
         recipe=key("embedded", embed_recipe).hex(),
     )
 
 
-def _bodies(run: Run, config: Config, embedder: Embedder) -> Bodies:
+def _bodies(run: Run) -> Bodies:
     def relation(missing: str) -> str:
-        store = segments_of(run, chunk_stage(config, embedder))
+        store = segments_of(run, run.setup.chunk)
         places = f"{missing}_places"
         store.locate(
             run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places

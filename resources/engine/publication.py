@@ -8,10 +8,8 @@ import duckdb
 from stemma.datasets import CHUNKED, CLEANED, EMBEDDED, ERRORS, RAW, RUNS, Dataset
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
-from stemma.lineage.views import VIEWS
-from stemma.resources.engine.chunked import CHUNK_TEXTS, chunk_stage
-from stemma.resources.engine.cleaned import clean_stage
-from stemma.resources.engine.embedded import embed_stage
+from stemma.lineage.views import VIEWS, corpus_views
+from stemma.resources.engine.chunked import CHUNK_TEXTS
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
@@ -130,13 +128,13 @@ def _raw_bodies(run: Run) -> str:
 
 
 def _cleaned_bodies(run: Run) -> str:
-    store = segments_of(run, clean_stage(run.config))
+    store = segments_of(run, run.setup.clean)
     store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(store.bodies("fresh_places", "input_hash, text"), "body.input_hash = fresh.input_hash")
 
 
 def _chunked_bodies(run: Run) -> str:
-    store = segments_of(run, chunk_stage(run.config, run.embedder))
+    store = segments_of(run, run.setup.chunk)
     store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(
         store.bodies("fresh_places", CHUNK_TEXTS),
@@ -145,7 +143,7 @@ def _chunked_bodies(run: Run) -> str:
 
 
 def _embedded_bodies(run: Run) -> str:
-    store = segments_of(run, embed_stage(run.embedder))
+    store = segments_of(run, run.setup.embed)
     store.locate(
         run.warehouse.connection, "(SELECT DISTINCT text_hash AS input_hash FROM fresh)", "fresh_places", temporary=True
     )
@@ -179,27 +177,29 @@ LEDGERS = {
 
 def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Make the attached database `next` equal to the state."""
-    connection.execute("CREATE SCHEMA IF NOT EXISTS next.corpus")
     connection.execute("CREATE SCHEMA IF NOT EXISTS next.lineage")
-    _fit_vectors(connection, run.embedder.dimensions)
+    _fit_vectors(connection, run.setup.embedder.dimensions)
     for published in TABLES:
-        _create(connection, published.dataset, run.embedder.dimensions)
+        _create(connection, published.dataset, run.setup.embedder.dimensions)
         _update(run, connection, published)
     for name, query in LEDGERS.items():
         connection.execute(f"CREATE TABLE IF NOT EXISTS next.{name} AS {query} LIMIT 0")
         _replace(connection, f"next.{name}", query)
     for name, query in VIEWS.items():
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
+    for name, query in corpus_views(run.warehouse.path).items():
+        connection.execute("CREATE SCHEMA IF NOT EXISTS next.corpus")
+        connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
 
 
 def _fit_vectors(connection: duckdb.DuckDBPyConnection, dimensions: int) -> None:
     """Drop the vectors of a model with another number of dimensions: the column's type holds it."""
     row = connection.execute(
-        """SELECT data_type FROM duckdb_columns() WHERE database_name = 'next' AND schema_name = 'corpus'
+        """SELECT data_type FROM duckdb_columns() WHERE database_name = 'next' AND schema_name = 'main'
         AND table_name = 'embedded' AND column_name = 'embedding'"""
     ).fetchone()
     if row and row[0] != f"FLOAT[{dimensions}]":
-        connection.execute("DROP TABLE next.corpus.embedded")
+        connection.execute("DROP TABLE next.main.embedded")
 
 
 def _create(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
@@ -208,13 +208,13 @@ def _create(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions:
         for column in dataset.columns
     ]
     connection.execute(
-        f"CREATE TABLE IF NOT EXISTS next.{dataset.qualified} ({', '.join(columns)}, row_hash UBIGINT)"
+        f"CREATE TABLE IF NOT EXISTS next.{dataset.stored} ({', '.join(columns)}, row_hash UBIGINT)"
     )
 
 
 def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Published) -> None:
     dataset, key = published.dataset, published.dataset.key
-    table = f"next.{dataset.qualified}"
+    table = f"next.{dataset.stored}"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE stale AS SELECT {key} FROM {table}
         ANTI JOIN {published.state} AS now USING ({key}, row_hash)"""

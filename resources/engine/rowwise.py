@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from stemma.errors import StemmaError
 from stemma.incremental.compute import Failure, batches, call, compute
 from stemma.incremental.counts import Counts
-from stemma.incremental.recipe import explain, recipe
+from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.run import (
     Run,
@@ -48,7 +48,7 @@ Bodies = Callable[[str], str]
 
 def segments_of(run: Run, stage: Stage) -> Segments:
     """Return the memo of a stage under its present recipe."""
-    return run.warehouse.memo.segments(stage.name, recipe(stage), stage.outputs)
+    return run.warehouse.memo.segments(stage.name, run.setup.recipe(stage), stage.outputs)
 
 
 def plan_stage(run: Run, stage: Stage, wanted: str) -> tuple[Outcome, str, int]:
@@ -237,6 +237,6 @@ def _close(
         connection,
         counts,
         upstream_version=upstream_version,
-        stage_recipe=recipe(dataset.stage),
+        stage_recipe=run.setup.recipe(dataset.stage),
         settled=settled,
     )

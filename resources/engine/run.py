@@ -9,7 +9,7 @@ import duckdb
 
 from stemma.config import Config
 from stemma.incremental.counts import Counts
-from stemma.resources.embedder import Embedder
+from stemma.resources.engine.setup import Setup
 from stemma.resources.warehouse import Warehouse, utc_now
 
 
@@ -29,14 +29,18 @@ class Run:
     """
 
     run_id: str
-    config: Config
+    setup: Setup
     warehouse: Warehouse
-    embedder: Embedder
     progress: Callable[[str, int, int], None] = silent
     allow_deletes: bool = False
     dry: bool = False
     audit: bool = True
     counts: dict[str, Counts] = field(default_factory=dict)
+
+    @property
+    def config(self) -> Config:
+        """The configuration that the run follows."""
+        return self.setup.config
 
     def begin(self, dataset: str, recipe: str) -> Counts:
         """Start the counts of a dataset's update."""

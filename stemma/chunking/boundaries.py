@@ -9,7 +9,7 @@ from stemma.chunking.characters import CLOSER, FULL_STOP, LOWER, STOP, UPPER, WH
 from stemma.chunking.joined import Joined, Positions
 from stemma.chunking.lines import BODY, CODE, HEADING, ITEM, ROW, TEXT, UNDERLINE, Lines
 
-# From weak to strong. LINE is a line of a paragraph that goes on, of a table or of code.
+# From weak to strong. LINE is a row of a table or a line of code; where a paragraph goes on it is NEVER.
 NEVER, LINE, SENTENCE, BLOCK, PARAGRAPH, SECTION = range(6)
 
 _LONGEST_ABBREVIATION = 3
@@ -91,7 +91,7 @@ def _abbreviated(joined: Joined, stops: Positions) -> npt.NDArray[np.bool_]:
 def _line_levels(lines: Lines) -> npt.NDArray[np.uint8]:
     kinds = lines.kinds
     before = np.concatenate((np.array([TEXT], dtype=np.uint8), kinds))[:-1]
-    levels = np.where(lines.after_blank, PARAGRAPH, LINE).astype(np.uint8)
+    levels = np.where(lines.after_blank, PARAGRAPH, NEVER).astype(np.uint8)
     block_ends = (kinds == TEXT) & ((before == ROW) | (before == CODE))
     levels[block_ends & ~lines.after_blank] = BLOCK
     in_block = (kinds == ROW) & (before == ROW)
@@ -101,7 +101,7 @@ def _line_levels(lines: Lines) -> npt.NDArray[np.uint8]:
     levels[kinds == CODE] = np.where(lines.after_blank[kinds == CODE], SENTENCE, LINE)
     levels[kinds == HEADING] = PARAGRAPH
     levels[kinds == UNDERLINE] = NEVER
-    levels[kinds == BODY] = LINE
+    levels[kinds == BODY] = NEVER
     return levels
 
 

@@ -164,14 +164,13 @@ def _cheapest_cuts(
         while last[end] - first[left] > budget and left < end - 1:
             left += 1
         wanted = last[end] - target
-        least, origin = -1, left
-        for start in range(left, end):
-            off = wanted - first[start]
-            cost = best[start - low] + off * off
-            if cost < least or least < 0:
-                least, origin = cost, start
+        choices = [
+            cost + (wanted - start) * (wanted - start)
+            for cost, start in zip(best[left - low :], first[left:end], strict=True)
+        ]
+        least = min(choices)
         best.append(least + costs[end])
-        back.append(origin)
+        back.append(left + choices.index(least))
     cuts = [high]
     while cuts[-1] > low:
         cuts.append(back[cuts[-1] - low])
@@ -181,9 +180,9 @@ def _cheapest_cuts(
 def _cut_by_content(layout: Layout, start: int, end: int, budget: int) -> list[int]:
     """Cut a stretch without boundaries where a hash of the characters around is least.
 
-    Within the second half of each budget, at a clause if there is one, else at a space, else between
-    characters. The hash ties the cuts to the content and not to the distance from the start, so that they
-    find back to the old places after an edit (content-defined chunking, as in LBFS and FastCDC).
+    Within the second half of each budget, at a line if there is one, else a clause, else a space, else
+    between characters. The hash ties the cuts to the content and not to the distance from the start, so
+    that they find back to the old places after an edit (content-defined chunking, as in LBFS and FastCDC).
     """
     cuts: list[int] = []
     limit = layout.tokens.reach(start, budget, end)
@@ -196,7 +195,7 @@ def _cut_by_content(layout: Layout, start: int, end: int, budget: int) -> list[i
 
 
 def _content_cut(layout: Layout, start: int, nearest: int, limit: int) -> int:
-    for places in (layout.clause_starts, layout.joined.word_starts):
+    for places in (layout.lines.heads, layout.clause_starts, layout.joined.word_starts):
         low, high = np.searchsorted(places, (nearest, limit + 1))
         if low < high:
             return _least_hash(layout, places[low:high])

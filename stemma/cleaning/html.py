@@ -21,6 +21,10 @@ _MAX_PARSED_DEPTH = 2048
 # pages of the web content extraction benchmark 0.780 -> 0.797, on 40 news articles unchanged at 0.969.
 _MIN_SHARE = 0.25
 _LONG_PAGE_CHARACTERS = 4000
+# On pages with less content than this trafilatura often gives up, and returns the navigation with it.
+_SHORT_PAGE_CHARACTERS = 500
+# A text this much longer than what is visible comes from data embedded in the page (JSON-LD), which scripts show.
+_EMBEDDED_RATIO = 1.5
 
 _NEVER_SHOWN = frozenset(
     {"script", "style", "noscript", "template", "head", "title", "meta", "link", "iframe", "object", "embed"}
@@ -56,7 +60,7 @@ def extract_html(content: str) -> Extraction:
     visible = to_markdown(body, _is_hidden)
     content_text = _without_boilerplate(body)
     text = "" if _is_deeper(root, _MAX_EXTRACTED_DEPTH) else _main_text(root)
-    if len(text) < _MIN_SHARE * min(len(content_text), _LONG_PAGE_CHARACTERS) or not content_text:
+    if not _found_the_content(text, content_text, visible):
         text = content_text
     return Extraction(text, _title(root), len(visible))
 
@@ -99,6 +103,15 @@ def _main_text(root: "HtmlElement") -> str:
     )
     # `body` is an attribute of the Document; its other form, a dict, is only for `as_dict=True`.
     return "" if document is None or isinstance(document, dict) else to_markdown(document.body)
+
+
+def _found_the_content(text: str, content_text: str, visible: str) -> bool:
+    """Judge trafilatura's text beside that outside boilerplate and all that is visible."""
+    if len(text) > _EMBEDDED_RATIO * len(visible):
+        return True
+    if len(content_text) < _SHORT_PAGE_CHARACTERS:
+        return False
+    return len(text) >= _MIN_SHARE * min(len(content_text), _LONG_PAGE_CHARACTERS)
 
 
 def _mark_code(root: "HtmlElement") -> None:

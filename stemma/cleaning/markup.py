@@ -6,6 +6,7 @@ the plain text that they are.
 
 import json
 import re
+from io import StringIO
 
 _FRONT_MATTER = re.compile(r"\ufeff?---[ \t]*\r?\n(?P<block>(?:.*\r?\n)*?)(?:---|\.\.\.)[ \t]*(?:\r?\n|\Z)")
 _FRONT_MATTER_KEY = re.compile(r"(?:[\w-]+[ \t]*:|!!)")
@@ -14,8 +15,9 @@ _FRONT_MATTER_TITLE = re.compile(
 )
 
 _FENCE = re.compile(r" {0,3}(```|~~~)")
-_ATX_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(?P<title>.*?)[ \t]*#*[ \t]*$")
-_SETEXT_UNDERLINE = re.compile(r" {0,3}(?:={2,}|-{2,})[ \t]*$")
+_ATX_HEADING = re.compile(r" {0,3}#{1,6}[ \t]+(?P<title>.*)")
+_CLOSING_HASHES = re.compile(r"(?:^|(?<=[ \t]))#+$")
+_SETEXT_UNDERLINE = re.compile(r" {0,3}(?:={2,}|-{2,})\s*$")
 _RST_UNDERLINE = re.compile(r"([=\-`:.'\"~^_*+#])\1{2,}\s*$")
 # A sentence or a list item above a line of dashes is no heading.
 _TITLE_CHARACTERS = 200
@@ -33,14 +35,14 @@ def split_front_matter(content: str) -> tuple[str | None, str]:
 def markdown_title(content: str) -> str | None:
     """Return the first heading of a Markdown text (`# …`, or underlined), skipping fenced code."""
     fence, above = None, ""
-    for line in content.splitlines():
+    for line in StringIO(content):
         mark = _FENCE.match(line)
         if mark:
             fence, above = _next_fence(fence, mark[1]), ""
         elif fence is None:
             heading = _ATX_HEADING.match(line)
-            if heading and heading["title"]:
-                return heading["title"]
+            if heading and (title := _CLOSING_HASHES.sub("", heading["title"].strip()).strip()):
+                return title
             if _SETEXT_UNDERLINE.match(line) and _may_be_title(above):
                 return above.strip()
             above = line
@@ -55,7 +57,7 @@ def underlined_title(content: str, *, only_at_start: bool = False) -> str | None
         only_at_start: accept only a heading that is the first thing in the text.
     """
     above = ""
-    for line in content.splitlines():
+    for line in StringIO(content):
         is_rule = _RST_UNDERLINE.match(line) is not None
         if is_rule and _may_be_title(above) and len(line.rstrip()) >= len(above.strip()):
             return above.strip()

@@ -24,7 +24,7 @@ def repair(text: str) -> Repaired:
     goes, three and more newlines become two, and the ends are stripped. Letters, quotes and widths stay as
     the author wrote them.
     """
-    text = _LINE_END.sub("\n", text)
+    text = _unify_line_ends(text)
     if text.isascii():
         characters = _remove_controls(text)
     else:
@@ -34,7 +34,11 @@ def repair(text: str) -> Repaired:
 
 def without_surrogates(text: str) -> str:
     """Replace lone surrogates, which UTF-8 cannot hold, by U+FFFD."""
-    return text if text.isascii() else _SURROGATE.sub("\ufffd", text)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return _SURROGATE.sub("\ufffd", text)
+    return text
 
 
 def without_invisible(text: str) -> str:
@@ -42,46 +46,56 @@ def without_invisible(text: str) -> str:
 
     A zero-width joiner, non-joiner or space stays where its script needs it.
     """
-    text = _INVISIBLE.sub("", _remove_controls(text))
+    if _REMOVABLE.search(text):
+        text = _INVISIBLE.sub("", _remove_controls(text))
+        text = _STRAY_ZERO_WIDTH.sub("", text)
     if _BEYOND_BMP.search(text):
         text = _INVISIBLE_BEYOND_BMP.sub("", text)
-    if _ZERO_WIDTH.search(text):
-        text = _STRAY_ZERO_WIDTH.sub("", text)
     return without_surrogates(text)
 
 
 # White space --------------------------------------------------------------------------------------
 
-_LINE_END = re.compile("\r\n?|[\v\f\u2028\u2029]")
+_OTHER_LINE_END = re.compile("[\v\f\u2028\u2029]")
 _NON_BREAKING_SPACE = re.compile("[\u00a0\u2007\u202f]")
+_SPACE_BEFORE_LINE_END = re.compile(r"\n(?<=[^\S\n]\n)")
 _BLANK_LINES = re.compile(r"\n{3,}")
+
+
+def _unify_line_ends(text: str) -> str:
+    if "\r" in text:
+        text = text.replace("\r\n", "\n").replace("\r", "\n")
+    return _OTHER_LINE_END.sub("\n", text)
 
 
 def _tidy(text: str) -> str:
     if not text.isascii():
         text = _NON_BREAKING_SPACE.sub(" ", text)
-    # Not a regular expression: `[ \t]+$` takes quadratic time on a long run of spaces inside a line.
-    text = "\n".join([line.rstrip() for line in text.split("\n")])
-    return _BLANK_LINES.sub("\n\n", text).strip("\n").rstrip()
+    if _SPACE_BEFORE_LINE_END.search(text):
+        # Not a substitution: `[ \t]+\n` takes quadratic time on a long run of spaces inside a line.
+        text = "\n".join([line.rstrip() for line in text.split("\n")])
+    if "\n\n\n" in text:
+        text = _BLANK_LINES.sub("\n\n", text)
+    return text.strip("\n").rstrip()
 
 
 # Mojibake -----------------------------------------------------------------------------------------
 
 
 def _decode_mojibake(text: str) -> str:
-    """Let ftfy decode the lines that can hold mojibake; it reads 6 MB/s, the gate in front of it ten times that."""
-    if _suspicious_pair().search(text) is None:
+    """Let ftfy decode the lines that can hold mojibake: it reads 6 MB/s, the gate before it 100."""
+    if not _can_be_mojibake(text):
         return text
     return "\n".join([_fix_line(line) if _can_be_mojibake(line) else line for line in text.split("\n")])
 
 
-def _can_be_mojibake(line: str) -> bool:
-    """Tell whether ftfy could change a line: it holds broken UTF-8 as a whole, or a sequence of it somewhere."""
+def _can_be_mojibake(text: str) -> bool:
+    """Tell whether ftfy could change a text: as a whole, or one sequence of characters in it."""
     from ftfy.chardata import UTF8_DETECTOR_RE
 
-    starts = (pair.start() for pair in _suspicious_pair().finditer(line))
+    starts = (pair.start() for pair in _suspicious_pair().finditer(text))
     return any(
-        _undecoded_utf8().match(line, start) or UTF8_DETECTOR_RE.match(line, start) for start in starts
+        _undecoded_utf8().match(text, start) or UTF8_DETECTOR_RE.match(text, start) for start in starts
     )
 
 
@@ -111,29 +125,34 @@ def _suspicious_pair() -> re.Pattern[str]:
 
     lead = "".join(_characters(encoding, range(0xC0, 0xF5)) for encoding in CHARMAP_ENCODINGS)
     continuation = "".join(_characters(encoding, range(0x80, 0xC0)) for encoding in CHARMAP_ENCODINGS)
-    before_space = "".join(
-        _characters(encoding, _BEFORE_SPACE) for encoding in CHARMAP_ENCODINGS if _restores_spaces(encoding)
-    )
-    return re.compile(f"{_BROKEN}|[{lead}](?=[{continuation}\x1a\ufffd?])|[{before_space}](?= )")
+    spaced = [encoding for encoding in CHARMAP_ENCODINGS if _restores_spaces(encoding)]
+    before_space = "".join(_characters(encoding, _BEFORE_SPACE) for encoding in spaced)
+    before_spaced = "".join(_characters(encoding, _BEFORE_SPACED_BYTE) for encoding in spaced)
+    after = f"(?=[{continuation}\x1a\ufffd?])|(?<=[{before_space}])(?= )"
+    after += f"|(?<=[{before_spaced}])(?= [{continuation}])"
+    # A class in front is what Python's search can skip to.
+    return re.compile(f"[{lead}{_BROKEN}](?:(?<=[{_BROKEN}])|{after})")
 
 
 @cache
 def _undecoded_utf8() -> re.Pattern[str]:
     """Match what every text has in it that ftfy changes as a whole.
 
-    ftfy undoes UTF-8 that was read in a single-byte encoding, so there is a character for a lead byte, and after
-    it those for its continuation bytes, all in one encoding. A continuation byte may have become a space (as in
-    ftfy's ALTERED_UTF8_RE) or been lost (U+FFFD, control 1A or `?`, as in its LOSSY_UTF8_RE). Apart from these,
-    C1 controls are read as Windows-1252, and surrogates joined.
+    ftfy undoes UTF-8 that was read in a single-byte encoding, so there is a character for a lead byte, and
+    after it those for its continuation bytes, all in one encoding. A continuation byte may have become a
+    space (as in ftfy's ALTERED_UTF8_RE) or been lost (U+FFFD, control 1A or `?`, as in its LOSSY_UTF8_RE).
+    Apart from these, C1 controls are read as Windows-1252, and surrogates joined.
     """
     from ftfy.chardata import CHARMAP_ENCODINGS
 
     sequences = [sequence for encoding in CHARMAP_ENCODINGS for sequence in _utf8_sequences(encoding)]
-    return re.compile("|".join([_BROKEN, *sequences]))
+    return re.compile("|".join([f"[{_BROKEN}]", *sequences]))
 
 
-_BROKEN = "[\x80-\x9f\ud800-\udfff]"
-_BEFORE_SPACE = (0xC2, 0xC3, 0xC5, 0xCE, 0xD0, 0xD9, 0xE0, 0xE1, 0xE2, 0xE3, 0xF0)
+_BROKEN = "\x80-\x9f\ud800-\udfff"
+# Lead bytes after which ftfy takes a space for a lost A0, and those after which it does before a third byte.
+_BEFORE_SPACE = (0xC2, 0xC3, 0xC5, 0xCE, 0xD0, 0xD9, 0xF0)
+_BEFORE_SPACED_BYTE = (0xE2, 0xE3)
 
 
 def _restores_spaces(encoding: str) -> bool:
@@ -180,11 +199,13 @@ _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 # Soft hyphen, direction marks and overrides, word joiner and invisible operators, BOM, annotation marks, the
-# deprecated format characters, tags (text that no reader sees), non-characters. Those beyond U+FFFF stand apart:
-# Python looks them up in a list, a hundred times slower than in the bitmap that it makes of the others.
+# deprecated format characters, tags (text that no reader sees), non-characters. Those beyond U+FFFF stand
+# apart: Python looks them up in a list, ten times slower than in the bitmap that it makes of the others.
 _INVISIBLE = re.compile(
     "[\u00ad\u061c\u200e\u200f\u202a-\u202e\u2060-\u206f\ufdd0-\ufdef\ufeff\ufff9-\ufffb\ufffe\uffff]"
 )
+# Everything that may have to go, to look for at once.
+_REMOVABLE = re.compile(f"{_CONTROL.pattern}|{_INVISIBLE.pattern}|[\u200b-\u200d]".replace("]|[", ""))
 _BEYOND_BMP = re.compile("[\U00010000-\U0010ffff]")
 _INVISIBLE_BEYOND_BMP = re.compile(
     "[\U000e0000-\U000e007f"
@@ -200,7 +221,6 @@ _JOINING = (
 _EMOJI = "\u00a9\u00ae\u2190-\u21ff\u2300-\u27bf\u2900-\u2bff\U0001f000-\U0001faff"
 # Thai, Lao, Myanmar and Khmer write no spaces; there a zero-width space is what separates words.
 _UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
-_ZERO_WIDTH = re.compile("[\u200b-\u200d]")
 _STRAY_ZERO_WIDTH = re.compile(
     f"(?<![{_UNSPACED}])\u200b|\u200b(?![{_UNSPACED}])"
     f"|(?<![{_JOINING}])\u200c|\u200c(?![{_JOINING}])"

@@ -33,8 +33,9 @@ _SYMBOLS = {
     "bullet": "•", "minus": "-", "dots": "…", "enddots": "…", "result": "⇒", "expansion": "↦", "print": "⊣",
     "error": "error→", "equiv": "≡", "point": "⋆", "arrow": "→", "tie": " ", "comma": ",", "TeX": "TeX",
     "LaTeX": "LaTeX", "copyright": "©", "registeredsymbol": "®", "euro": "€", "pounds": "£",
-    "textdegree": "°", "aa": "å", "AA": "Å", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ", "o": "ø", "O": "Ø",
-    "ss": "ß", "l": "ł", "L": "Ł", "quotedblleft": "“", "quotedblright": "”", "quoteleft": "‘", "quoteright": "’",
+    "textdegree": "°", "aa": "å", "AA": "Å", "ae": "æ", "AE": "Æ", "oe": "œ", "OE": "Œ",
+    "o": "ø", "O": "Ø", "ss": "ß", "l": "ł", "L": "Ł",
+    "quotedblleft": "“", "quotedblright": "”", "quoteleft": "‘", "quoteright": "’",
 }  # fmt: skip
 _SYMBOL = re.compile(r"@(" + "|".join(_SYMBOLS) + r")\{\}")
 # Braces nest: the innermost commands go first, one level a pass.

@@ -9,7 +9,11 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from stemma.cleaning.language import known_languages
+
 _LANGUAGE_CODE = re.compile(r"[a-z]{2,3}(-[a-zA-Z0-9]+)*")
+# Codes for what the detector names otherwise.
+_SYNONYMS = {"nb": "no", "fil": "tl", "iw": "he"}
 # A document is in an excluded language when at least half of it is.
 _MIN_LANGUAGE_SCORE = 0.5
 
@@ -62,14 +66,11 @@ def excluded_language(languages: Sequence[str]) -> Rule:
     does not tell regions apart.
 
     Raises:
-        ValueError: a code is no language tag such as en, deu or zh-Hant.
+        ValueError: a code is no language tag, or one that language identification never answers, so that the
+            rule would drop every text of that language.
     """
-    allowed = sorted({_checked(code).lower() for code in languages})
-    # The codes hold letters, digits and hyphens only, so they can stand in the statement as they are.
-    matches = " OR ".join(
-        f"language = '{code}' OR starts_with(language, '{code}-') OR starts_with('{code}', language || '-')"
-        for code in allowed
-    )
+    allowed = sorted({_checked(code) for code in languages})
+    matches = " OR ".join(_matches(code) for code in allowed)
     return Rule(
         "language",
         f"language_score >= {_MIN_LANGUAGE_SCORE} AND NOT ({matches})",
@@ -78,10 +79,23 @@ def excluded_language(languages: Sequence[str]) -> Rule:
     )
 
 
+def _matches(code: str) -> str:
+    # A checked code holds letters, digits and hyphens only, so it can stand in the statement as it is.
+    language, *subtags = code.split("-")
+    less_specific = f" OR language = '{language}'" if subtags else ""
+    return f"language = '{code}' OR starts_with(language, '{code}-'){less_specific}"
+
+
 def _checked(code: str) -> str:
     if not _LANGUAGE_CODE.fullmatch(code):
-        raise ValueError(f"no language code: {code!r} (expected one such as 'en', 'deu' or 'zh-Hant')")
-    return code
+        raise ValueError(f"no language code: {code!r} (expected one such as 'en', 'ceb' or 'zh-Hant')")
+    language, *subtags = code.lower().split("-")
+    language = _SYNONYMS.get(language, language)
+    if language not in known_languages():
+        raise ValueError(
+            f"language {code!r} cannot be identified (two-letter codes where a language has one)"
+        )
+    return "-".join([language, *subtags])
 
 
 def _retrieval(languages: Sequence[str]) -> list[Rule]:

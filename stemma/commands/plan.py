@@ -33,13 +33,11 @@ def make_plan(config: Config) -> list[dict[str, Any]]:
     what comes out of it is not known yet: then the number is an upper bound, by the present ratio of chunks to
     documents.
     """
-    from stemma.resources.embedder import resolve_embedder
-    from stemma.resources.engine import DATASETS, Run
+    from stemma.resources.engine import DATASETS, Run, Setup
     from stemma.resources.warehouse import Warehouse
 
     warehouse = Warehouse(config.warehouse.path)
-    embedder = resolve_embedder(config.embed.model, config.embed.device, config.embed.precision)
-    run = Run(f"dry-{uuid.uuid4()}", config, warehouse, embedder, dry=True)
+    run = Run(f"dry-{uuid.uuid4()}", Setup.of(config), warehouse, dry=True)
     plan: list[dict[str, Any]] = []
     try:
         pace, chunks_each = _experience(warehouse)

@@ -3,14 +3,13 @@
 import argparse
 import os
 import sys
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from stemma.commands.output import print_json, print_table
-from stemma.config import Config, load_config, to_toml, with_paths
+from stemma.config import REMEMBERED_FILE, Config, load_config, to_toml, with_paths
 from stemma.errors import StemmaError, UsageError
 
 DATASET_NAMES = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
@@ -46,20 +45,20 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
     if not options.paths:
         yield config, config.file
         return
-    remembered = Path.cwd() / ".stemma" / "stemma.toml"
     config = with_paths(config, options.paths, Path.cwd())
-    if config.file is None or config.file == remembered:
-        if not options.dry_run:
-            remembered.parent.mkdir(exist_ok=True)
-            remembered.write_text(to_toml(config), encoding="utf-8")
-            yield load_config(remembered), remembered
-            return
+    if options.dry_run:
         yield config, None
         return
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "stemma.toml"
+    folder = config.directory / REMEMBERED_FILE.parent
+    folder.mkdir(parents=True, exist_ok=True)
+    lasting = config.file is None or config.file.parent == folder
+    file = folder / (REMEMBERED_FILE.name if lasting else f"run-{os.getpid()}.toml")
+    try:
         file.write_text(to_toml(config), encoding="utf-8")
         yield load_config(file), file
+    finally:
+        if not lasting:
+            file.unlink(missing_ok=True)
 
 
 def prepare_dagster_home(config: Config) -> Path:

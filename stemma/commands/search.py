@@ -24,7 +24,9 @@ def search(options: argparse.Namespace) -> int:
         row = connection.execute("SELECT any_value(model), count(DISTINCT model) FROM corpus.embedded").fetchone()
         if row is None or row[0] is None:
             raise StemmaError("the corpus has no vectors yet; 'stemma run' makes them")
-        embedder = resolve_embedder(row[0], config.embed.device, config.embed.precision)
+        embedder = resolve_embedder(
+            row[0], config.embed.device, config.embed.precision, directory=config.directory
+        )
         model = embedder.load(**embedder.parameters) if embedder.load else None
         vector = embedder.embed_query(options.text, model)
         found = nearest(connection, options.text, vector, options.k).to_pylist()

@@ -33,15 +33,13 @@ def verify(options: argparse.Namespace) -> int:
 
 def rebuild(config: Config, path: Path) -> Path:
     """Build the corpus from nothing at `path`; returns it. Raises StemmaError when that fails."""
-    from stemma.resources.embedder import resolve_embedder
-    from stemma.resources.engine import Run, run_all
+    from stemma.resources.engine import Run, Setup, run_all
     from stemma.resources.warehouse import Warehouse
 
     warehouse = Warehouse(path)
-    embedder = resolve_embedder(config.embed.model, config.embed.device, config.embed.precision)
     scratch = dataclasses.replace(config, warehouse=dataclasses.replace(config.warehouse, path=path))
     try:
-        run_all(Run(f"verify-{uuid.uuid4()}", scratch, warehouse, embedder))
+        run_all(Run(f"verify-{uuid.uuid4()}", Setup.of(scratch), warehouse))
     finally:
         warehouse.close()
     return path

@@ -173,7 +173,7 @@ def _wide_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     attached = ignored | (classes == MARK)
     if attached.any():
         # Marks and invisible characters take the class of the character that they stand on.
-        places = np.arange(len(classes))
+        places = np.arange(len(classes), dtype=np.int32)
         classes = classes[np.maximum.accumulate(np.where(attached, 0, places))]
     is_word = (classes == WORD) | (classes == SOLO)
     breaks = np.zeros(len(codes), bool)
@@ -281,8 +281,8 @@ def _separated(is_word: np.ndarray) -> np.ndarray:
 
 def _squeezed(codes: np.ndarray, keep: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Drop what is not to be kept from the codes and move the texts' bounds with it."""
-    kept = np.add.reduceat(keep, bounds[:-1], dtype=np.int64)
-    return np.compress(keep, codes), np.concatenate(([0], np.cumsum(kept)))
+    kept = np.flatnonzero(keep)
+    return codes[kept], np.searchsorted(kept, bounds)
 
 
 def _with_spaces(

@@ -18,7 +18,7 @@ _WIDTH_STEP = 8
 # The number of rows changes them too: matrix libraries pick another order of summation for few rows (MKL's
 # sgemm on two threads did for 70 % of texts). So every batch of a width has the same shape, as many rows as
 # make this many tokens, filled up with repeats. On a CPU larger batches are no faster, and waste more.
-_BATCH_TOKENS = {"cpu": 512}
+_BATCH_TOKENS = {"cpu": 256}
 _BATCH_TOKENS_ELSEWHERE = 8192
 # The names under which models keep the prompt for what is searched (sentence-transformers, encode_document).
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")

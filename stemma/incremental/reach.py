@@ -96,6 +96,17 @@ class Reach:
             return f"re.compile({value.pattern!r}, {value.flags})"
         return self._describe_data(value, inner)
 
+    def describe_load(self, load: Callable[..., Any]) -> str:
+        """Name the code that loads a model, without the values in it: what it loads has digests."""
+        if isinstance(load, functools.partial):
+            for argument in (*load.args, *load.keywords.values()):
+                self._follow(argument)
+        code = _code_of(load)
+        if not isinstance(code, types.FunctionType) or not self._leads_home(code):
+            return self.describe(code)
+        self._enqueue(self._read_function, (id(code), "load"), code, True)
+        return f"{code.__globals__.get('__name__')}.{code.__code__.co_qualname}"
+
     def _describe_data(self, value: Any, inner: Callable[[Any], str]) -> str:
         kind = inner(type(value))
         if isinstance(value, (list, tuple)):
@@ -167,8 +178,10 @@ class Reach:
 
     # What each object's own code says
 
-    def _read_function(self, function: types.FunctionType) -> tuple[str, list[str]]:
+    def _read_function(self, function: types.FunctionType, only_code: bool = False) -> tuple[str, list[str]]:
         namespace, code, closure = function.__globals__, function.__code__, _closure(function)
+        if only_code:
+            closure = {name: _code_of(cell) for name, cell in closure.items()}
         label = f"{namespace.get('__name__')}.{code.co_qualname}"
         source = self._source(namespace)
         nodes = source.function_nodes(code) if source else []
@@ -176,7 +189,7 @@ class Reach:
             lines, references = _read_all(source, nodes)
         else:
             lines, references = [repr(code_facts(code))], code_references(code)
-        if not nodes or "<" in code.co_qualname:
+        if not only_code and (not nodes or "<" in code.co_qualname):
             # The defaults of a nested function are values of one call of the outer one.
             lines.append(self.describe((function.__defaults__, function.__kwdefaults__)))
         lines += [f"{name} = {self.describe(cell)}" for name, cell in sorted(closure.items())]
@@ -350,6 +363,15 @@ def _is_code(value: Any) -> bool:
     return isinstance(value, code) or callable(getattr(value, "__wrapped__", None))
 
 
+def _code_of(value: Any) -> Any:
+    """Return the code in a value without the values that it holds: its function, its class, or itself."""
+    if isinstance(value, functools.partial):
+        return _code_of(value.func)
+    if isinstance(value, types.MethodType):
+        return _code_of(value.__self__)
+    return value if _is_code(value) or isinstance(value, types.ModuleType) else type(value)
+
+
 def _nameless(function: types.FunctionType) -> bool:
     """Tell whether a function from elsewhere has no name to it (a lambda, a nested one), only its code."""
     value: Any = sys.modules.get(function.__module__)
@@ -404,7 +426,8 @@ def _plain_function(value: Any) -> types.FunctionType | None:
 
 def _generated(method: types.FunctionType) -> bool:
     # dataclass, NamedTuple and the like make methods from the class body, which is in the recipe already.
-    return method.__code__.co_filename.startswith("<") and method.__name__.startswith("__")
+    inner = inspect.unwrap(method)  # dataclass wraps its __repr__ once more
+    return inner.__code__.co_filename.startswith("<") and method.__name__.startswith("__")
 
 
 def _home(function: Any) -> str:

@@ -29,7 +29,8 @@ from stemma.incremental.stage import Stage
 def recipe(stage: Stage) -> str:
     """Return the stage's recipe: 32 hex digits, the same in every process and on every machine.
 
-    It covers the code that `stage.function` and `stage.load` reach, the parameters, the versions of the
+    It covers the code that `stage.function` and `stage.load` reach, values bound to the function (closures,
+    partial arguments; not those of `load`, whose yield has digests), the parameters, the versions of the
     declared libraries, the digests, the manual version and both schemas; not the name nor the batch size,
     which must not change results. Functions without source (REPL, `exec`, rewritten by a debugger or pytest)
     count by their compiled code, whose digits depend on the Python version.
@@ -72,7 +73,10 @@ def _facts(stage: Stage) -> dict[str, Any]:
 
 def _code_facts(function: Callable[..., Any], load: Callable[..., Any] | None = None) -> dict[str, Any]:
     reach = Reach([function] if load is None else [function, load])
-    labels = {"function": reach.describe(function), "load": None if load is None else reach.describe(load)}
+    labels = {
+        "function": reach.describe(function),
+        "load": None if load is None else reach.describe_load(load),
+    }
     return {**labels, "reached": reach.finish()}
 
 

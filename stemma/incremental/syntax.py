@@ -294,10 +294,10 @@ class _Reader:
         # Annotations are followed: a method of an argument is reached through the argument's class.
         if isinstance(annotation, ast.Constant) and isinstance(annotation.value, str):
             try:
-                annotation = ast.parse(annotation.value, mode="eval").body
+                self._write_annotation(ast.parse(annotation.value, mode="eval").body)
             except SyntaxError:
                 self._out.append(repr(annotation.value))
-                return
+            return
         if annotation is not None:
             self._out.append(":")
             self.write(annotation)

@@ -10,28 +10,28 @@ BLOCKING = {
     "every_document_in_one_place": """
         SELECT r.document_id, r.uri, (k.document_id IS NOT NULL)::INT + (d.document_id IS NOT NULL)::INT
             + (e.document_id IS NOT NULL)::INT AS places
-        FROM corpus.raw AS r
-        LEFT JOIN (SELECT DISTINCT document_id FROM corpus.embedded) AS k USING (document_id)
+        FROM main.raw AS r
+        LEFT JOIN (SELECT DISTINCT document_id FROM main.embedded) AS k USING (document_id)
         LEFT JOIN (SELECT DISTINCT document_id FROM lineage.decisions) AS d USING (document_id)
         LEFT JOIN (SELECT DISTINCT document_id FROM lineage.errors) AS e USING (document_id)
         WHERE places <> 1""",
     "one_decision_each": "SELECT document_id FROM lineage.decisions GROUP BY ALL HAVING count(*) > 1",
     "unique_document_ids": """
-        SELECT 'raw' AS dataset, document_id FROM corpus.raw GROUP BY ALL HAVING count(*) > 1
-        UNION ALL SELECT 'cleaned', document_id FROM corpus.cleaned GROUP BY ALL HAVING count(*) > 1
-        UNION ALL SELECT 'deduplicated', document_id FROM corpus.deduplicated GROUP BY ALL HAVING count(*) > 1""",
+        SELECT 'raw' AS dataset, document_id FROM main.raw GROUP BY ALL HAVING count(*) > 1
+        UNION ALL SELECT 'cleaned', document_id FROM main.cleaned GROUP BY ALL HAVING count(*) > 1
+        UNION ALL SELECT 'deduplicated', document_id FROM main.deduplicated GROUP BY ALL HAVING count(*) > 1""",
     "unique_chunk_ids": """
-        SELECT 'chunked' AS dataset, chunk_id FROM corpus.chunked GROUP BY ALL HAVING count(*) > 1
-        UNION ALL SELECT 'embedded', chunk_id FROM corpus.embedded GROUP BY ALL HAVING count(*) > 1""",
+        SELECT 'chunked' AS dataset, chunk_id FROM main.chunked GROUP BY ALL HAVING count(*) > 1
+        UNION ALL SELECT 'embedded', chunk_id FROM main.embedded GROUP BY ALL HAVING count(*) > 1""",
     "no_orphans": """
-        SELECT 'cleaned' AS dataset, document_id FROM corpus.cleaned ANTI JOIN corpus.raw USING (document_id)
-        UNION ALL SELECT 'chunked', document_id FROM corpus.chunked ANTI JOIN corpus.cleaned USING (document_id)
-        UNION ALL SELECT 'embedded', document_id FROM corpus.embedded ANTI JOIN corpus.chunked USING (chunk_id)
+        SELECT 'cleaned' AS dataset, document_id FROM main.cleaned ANTI JOIN main.raw USING (document_id)
+        UNION ALL SELECT 'chunked', document_id FROM main.chunked ANTI JOIN main.cleaned USING (document_id)
+        UNION ALL SELECT 'embedded', document_id FROM main.embedded ANTI JOIN main.chunked USING (chunk_id)
         UNION ALL SELECT 'duplicates', document_id FROM lineage.duplicates AS x
             ANTI JOIN (SELECT document_id AS kept_document_id FROM lineage.members WHERE kept_document_id IS NULL)
             USING (kept_document_id)""",
     "every_chunk_embedded": """
-        SELECT chunk_id, document_id FROM corpus.chunked ANTI JOIN corpus.embedded USING (chunk_id)
+        SELECT chunk_id, document_id FROM main.chunked ANTI JOIN main.embedded USING (chunk_id)
         WHERE document_id NOT IN (SELECT document_id FROM lineage.errors WHERE document_id IS NOT NULL)""",
 }
 

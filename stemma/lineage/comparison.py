@@ -11,7 +11,7 @@ from stemma.datasets import CHUNKED, CLEANED, DEDUPLICATED, DUPLICATES, EMBEDDED
 _HISTORY = ("ingested_at", "run_id")
 TABLES = {
     **{
-        dataset.qualified: [column.name for column in dataset.columns if column.name not in _HISTORY]
+        dataset.stored: [column.name for column in dataset.columns if column.name not in _HISTORY]
         for dataset in (RAW, CLEANED, DEDUPLICATED, CHUNKED, EMBEDDED, DUPLICATES, TRACE)
     },
     "lineage.decisions": ["document_id", "uri", "stage", "rule", "score", "threshold", "kept_document_id"],
@@ -47,7 +47,7 @@ def _compare(connection: duckdb.DuckDBPyConnection, table: str, columns: list[st
     assert extra is not None
     assert rows is not None
     return {
-        "table": table,
+        "table": table.replace("main.", "corpus."),
         "rows": rows[0],
         "missing": missing[0],
         "extra": extra[0],

@@ -1,0 +1,130 @@
+"""What a configuration makes of the row-wise stages, with their recipes worked out once."""
+
+import functools
+import unicodedata
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from stemma.chunking.chunker import CHUNKS_TYPE, chunk
+from stemma.chunking.tokens import TokenCounter, load_tokenizer
+from stemma.cleaning.clean import clean
+from stemma.config import Config
+from stemma.deduplication import sign
+from stemma.hashing import UUID
+from stemma.incremental.recipe import recipe
+from stemma.incremental.stage import Stage
+from stemma.resources.embedder import Embedder, resolve_embedder
+
+TEXT = pa.schema([("text", pa.string())])
+
+
+@dataclass(frozen=True)
+class Setup:
+    """The stages as configured. Each is made once, and so is its recipe: working one out reads much code."""
+
+    config: Config
+    embedder: Embedder
+    _recipes: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+
+    @classmethod
+    def of(cls, config: Config) -> "Setup":
+        """Resolve the configured embedder (without loading it). Raises StemmaError where it can't be had."""
+        embed = config.embed
+        embedder = resolve_embedder(embed.model, embed.device, embed.precision, directory=config.directory)
+        return cls(config, embedder)
+
+    def recipe(self, stage: Stage) -> str:
+        """Return the recipe of one of these stages."""
+        if stage.name not in self._recipes:
+            self._recipes[stage.name] = recipe(stage)
+        return self._recipes[stage.name]
+
+    @functools.cached_property
+    def clean(self) -> Stage:
+        """Content to cleaned text."""
+        return Stage(
+            name="clean",
+            function=clean,
+            parameters={"repair": self.config.clean.repair},
+            inputs=pa.schema(
+                [("content", pa.string()), ("content_bytes", pa.binary()), ("media_type", pa.string())]
+            ),
+            outputs=pa.schema(
+                [
+                    pa.field("text", pa.string()),
+                    pa.field("text_hash", UUID),
+                    pa.field("title", pa.string()),
+                    pa.field("language", pa.string()),
+                    pa.field("language_score", pa.float64()),
+                    pa.field("words", pa.int32()),
+                    pa.field("quality", pa.string()),
+                ]
+            ),
+            libraries=("trafilatura", "lxml", "selectolax", "pypdfium2", "ftfy", "pycld2"),
+            digests={"unicode": unicodedata.unidata_version},
+        )
+
+    @functools.cached_property
+    def sign(self) -> Stage:
+        """Text to MinHash signature."""
+        settings = self.config.deduplicate
+        return Stage(
+            name="sign",
+            function=sign,
+            parameters={"shingle_words": settings.shingle_words, "permutations": settings.permutations},
+            inputs=TEXT,
+            outputs=pa.schema(
+                [
+                    pa.field("norm_hash", UUID),
+                    pa.field("shingles", pa.int32()),
+                    pa.field("signature", pa.binary()),
+                ]
+            ),
+            libraries=("datasketch", "numpy"),
+            # The tables of word characters come with Python's Unicode version.
+            digests={"unicode": unicodedata.unidata_version},
+        )
+
+    @functools.cached_property
+    def chunk(self) -> Stage:
+        """Text to chunks; sizes are in the embedder's tokens and never over its limit."""
+        settings, embedder = self.config.chunk, self.embedder
+        max_tokens = min(settings.max_tokens, embedder.max_tokens or settings.max_tokens)
+        return Stage(
+            name="chunk",
+            function=chunk,
+            parameters={
+                "strategy": settings.strategy,
+                "max_tokens": max_tokens,
+                "overlap": min(settings.overlap, max_tokens - 1),
+                "tokenizer": embedder.name if embedder.tokenizer_file else "estimate",
+            },
+            inputs=TEXT,
+            outputs=pa.schema([pa.field("chunks", CHUNKS_TYPE)]),
+            libraries=("tokenizers",) if embedder.tokenizer_file else (),
+            digests={path: value for path, value in embedder.digests.items() if path.endswith("tokenizer.json")}
+            | {"unicode": unicodedata.unidata_version},
+            load=functools.partial(_load_counter, embedder.tokenizer_file),
+        )
+
+    @functools.cached_property
+    def embed(self) -> Stage:
+        """Chunk text to vector."""
+        embedder = self.embedder
+        return Stage(
+            name="embed",
+            function=embedder.function,
+            parameters=embedder.parameters,
+            inputs=TEXT,
+            outputs=pa.schema([pa.field("embedding", pa.list_(pa.float32(), embedder.dimensions))]),
+            libraries=embedder.libraries,
+            digests=embedder.digests,
+            load=embedder.load,
+        )
+
+
+def _load_counter(tokenizer_file: Path | None, **_parameters: Any) -> TokenCounter:
+    return load_tokenizer(tokenizer_file)
