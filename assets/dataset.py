@@ -1,23 +1,23 @@
 """What the five assets share: how a dataset's contract and counts become Dagster metadata."""
 
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
 from stemma.datasets import Dataset
 from stemma.incremental.counts import Counts
+from stemma.lineage.checks import DESCRIPTIONS, Check
 from stemma.resources.engine import Publication
-from stemma.resources.pipeline import Pipeline
+from stemma.resources.engine.step_checks import NAMES
+from stemma.resources.pipeline import Pipeline, Step
 
 GROUP = "corpus"
 OWNERS = ("team:stemma",)
 
 
-def dataset_asset(
-    dataset: Dataset, recipe: str, *, kinds: set[str], checks: tuple[str, ...] = ()
-) -> dg.AssetsDefinition:
-    """Return the asset that brings a dataset up to date; `checks` name the blocking checks that it reports."""
+def dataset_asset(dataset: Dataset, recipe: str, *, kinds: set[str]) -> dg.AssetsDefinition:
+    """Return the asset that brings a dataset up to date and reports its blocking checks."""
+    checks = NAMES[dataset.name]
 
     @dg.asset(
         name=dataset.name,
@@ -32,14 +32,19 @@ def dataset_asset(
             "dagster/column_schema": column_schema(dataset),
             "dagster/column_lineage": column_lineage(dataset),
         },
-        check_specs=[dg.AssetCheckSpec(name, asset=dataset.name, blocking=True) for name in checks],
+        check_specs=[
+            dg.AssetCheckSpec(name, asset=dataset.name, blocking=True, description=DESCRIPTIONS[name])
+            for name in checks
+        ],
     )
     def materialize(context: dg.AssetExecutionContext, pipeline: Pipeline) -> dg.MaterializeResult:
-        counts, publication, rows = pipeline.materialize(context, dataset.name)
+        step = pipeline.materialize(context, dataset.name)
         return dg.MaterializeResult(
-            metadata=count_metadata(counts) | publication_metadata(publication) | {"preview": table(rows)},
-            data_version=dg.DataVersion(counts.state_hash),
-            check_results=check_results(dataset, checks, publication),
+            metadata=count_metadata(step.counts)
+            | publication_metadata(step.publication)
+            | {"preview": table(step.preview)},
+            data_version=dg.DataVersion(step.counts.state_hash),
+            check_results=check_results(dataset, checks, step),
         )
 
     return materialize
@@ -79,7 +84,11 @@ def count_metadata(counts: Counts) -> dict[str, Any]:
         "errors": counts.errors,
         "recipe": counts.recipe,
         "seconds": round(counts.seconds, 3),
-    } | ({"warnings": dg.MetadataValue.md("\n".join(f"- {line}" for line in counts.warnings))} if counts.warnings else {})
+    } | (
+        {"warnings": dg.MetadataValue.md("\n".join(f"- {line}" for line in counts.warnings))}
+        if counts.warnings
+        else {}
+    )
 
 
 def publication_metadata(publication: Publication | None) -> dict[str, Any]:
@@ -89,19 +98,18 @@ def publication_metadata(publication: Publication | None) -> dict[str, Any]:
     return {"published": publication.published, "publication": publication.reason}
 
 
-def check_results(
-    dataset: Dataset, checks: tuple[str, ...], publication: Publication | None
-) -> list[dg.AssetCheckResult]:
-    """Return the outcome of the checks; a publication that changed nothing stands on the checks of the last."""
-    outcomes = {check.name: check for check in publication.checks} if publication else {}
+def check_results(dataset: Dataset, names: tuple[str, ...], step: Step) -> list[dg.AssetCheckResult]:
+    """Return the outcome of a step's checks; a step that published nothing stands on the checks of the last."""
+    outcomes = {check.name: check for check in step.checks}
+    skipped = Check("", True, f"not run: {step.publication.reason}" if step.publication else "not run")
     return [
         dg.AssetCheckResult(
             asset_key=dataset.name,
             check_name=name,
-            passed=outcomes[name].passed if name in outcomes else True,
-            metadata={"detail": outcomes[name].detail if name in outcomes else "nothing new to check"},
+            passed=outcomes.get(name, skipped).passed,
+            metadata={"detail": outcomes.get(name, skipped).detail},
         )
-        for name in checks
+        for name in names
     ]
 
 
@@ -121,6 +129,3 @@ def _cell(value: Any) -> str:
     for character, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "&#96;")):
         text = text.replace(character, escape)
     return text
-
-
-AssetFactory = Callable[[str], dg.AssetsDefinition]

@@ -73,6 +73,7 @@ def work_stemma(folder: Path, state: Path, cleaner: int, chunk_size: int, model:
 
     if cleaner == 2:
         setup.clean = clean_edited
+    _import_lazily_loaded()
     started, cpu = time.perf_counter(), time.process_time()
     config = with_paths(load_config(None, environ={}, cwd=state), [str(folder)])
     config = dataclasses.replace(
@@ -91,6 +92,18 @@ def work_stemma(folder: Path, state: Path, cleaner: int, chunk_size: int, model:
         "chunks": run.counts["embedded"].rows,
         "stages": {name: round(counts.seconds, 2) for name, counts in run.counts.items()},
     }
+
+
+def _import_lazily_loaded() -> None:
+    """Import what the stages import on first use: start-up is reported apart, for every system."""
+    import datasketch
+    import ftfy
+    import pycld2
+    import scipy.sparse.csgraph  # noqa: F401
+
+    assert datasketch
+    assert ftfy
+    assert pycld2
 
 
 def work_floor(folder: Path, state: Path, cleaner: int, chunk_size: int, model: str) -> dict[str, Any]:
@@ -113,6 +126,7 @@ def work_floor(folder: Path, state: Path, cleaner: int, chunk_size: int, model: 
         known["files" if known.get("settings", (0,))[0] != cleaner else "chunked"] = {}
     tokenizer = load_tokenizer(embedder.tokenizer_file)
     loaded = embedder.load(**embedder.parameters) if embedder.load else None
+    _import_lazily_loaded()
     started, cpu = time.perf_counter(), time.process_time()
     bodies: dict[str, bytes] = {}
     for path in sorted(folder.rglob("*")):

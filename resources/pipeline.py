@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +11,26 @@ import dagster as dg
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
+from stemma.lineage.checks import Check
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
 from stemma.resources.engine.preview import preview
+from stemma.resources.engine.step_checks import check_step
 from stemma.resources.warehouse import Warehouse
 
 LOG_SECONDS = 5.0
 
 # Whoever runs the job in its own process (the command line) may watch: called as listener(dataset, done, total).
 listeners: list[Callable[[str, int, int], None]] = []
+
+
+@dataclass(frozen=True)
+class Step:
+    """What a step did: its counts, the outcome of its checks, the publication if it made one, rows to look at."""
+
+    counts: Counts
+    checks: tuple[Check, ...]
+    publication: Publication | None
+    preview: list[dict[str, Any]]
 
 
 class Pipeline(dg.ConfigurableResource):
@@ -35,33 +48,35 @@ class Pipeline(dg.ConfigurableResource):
         """Load the configuration anew, as it is now."""
         return load_config(Path(self.config_file) if self.config_file else None)
 
-    def materialize(
-        self, context: dg.AssetExecutionContext, dataset: str
-    ) -> tuple[Counts, Publication | None, list[dict[str, Any]]]:
-        """Bring a dataset up to date; `embedded`, the last one, publishes.
+    def materialize(self, context: dg.AssetExecutionContext, dataset: str) -> Step:
+        """Bring a dataset up to date, and check it; `embedded`, the last one, publishes.
 
-        Returns what was done, the publication if there was one, and a few rows to look at.
         Raises dg.Failure, with one clear line, for what a person has to mend.
         """
-        config = self.config()
-        warehouse = Warehouse(config.warehouse.path, waiting=context.log.info)
-        run = Run(
-            run_id=context.run_id,
-            setup=Setup.of(config),
-            warehouse=warehouse,
-            progress=_progress(context),
-            allow_deletes=self.allow_deletes,
-        )
+        try:
+            config = self.config()
+            run = Run(
+                run_id=context.run_id,
+                setup=Setup.of(config),
+                warehouse=Warehouse(config.warehouse.path, waiting=context.log.info),
+                progress=_progress(context),
+                allow_deletes=self.allow_deletes,
+            )
+        except StemmaError as error:
+            raise dg.Failure(description=str(error)) from error
         try:
             counts = DATASETS[dataset](run)
             for warning in counts.warnings:
                 context.log.warning(warning)
+            checks = check_step(run, dataset)
             publication = publish(run) if dataset == "embedded" else None
-            return counts, publication, preview(run, dataset)
+            return Step(
+                counts, publication.checks if publication else checks, publication, preview(run, dataset)
+            )
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error
         finally:
-            warehouse.close()
+            run.warehouse.close()
 
 
 def _progress(context: dg.AssetExecutionContext) -> Callable[[str, int, int], None]:

@@ -26,7 +26,7 @@ from stemma.resources.memo import Memo
 
 STORAGE_VERSION = "v1.5.0"
 # The writer's share of memory: state is narrow and bodies stream, so this bounds the process, not the corpus.
-MEMORY_LIMIT = "192MB"
+MEMORY_LIMIT = "128MB"
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
@@ -111,6 +111,7 @@ class Warehouse:
             self._connection = duckdb.connect(
                 config={
                     "memory_limit": MEMORY_LIMIT,
+                    "allocator_flush_threshold": "16MB",
                     "temp_directory": str(self.folder / "spill"),
                     "python_enable_replacements": False,
                     "arrow_lossless_conversion": True,

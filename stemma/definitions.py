@@ -40,8 +40,8 @@ def _source(config: Config) -> dg.AssetSpec:
     )
 
 
-def __getattr__(name: str) -> dg.Definitions:
-    # Built when Dagster asks for it, so that importing this module costs nothing and fails for nobody else.
-    if name == "defs":
-        return build_definitions(load_config())
-    raise AttributeError(name)
+@dg.definitions
+def defs() -> dg.Definitions:
+    """Return the definitions of the configuration as it stands when Dagster asks for them."""
+    config = load_config()
+    return build_definitions(config, str(config.file or ""))

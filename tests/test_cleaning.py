@@ -227,7 +227,8 @@ def test_the_gate_before_ftfy_misses_nothing(udhr):
 PAGE = f"""<!DOCTYPE html><html><head><title>Rivers &amp; lakes
   explained</title><script>var x = "secret";</script></head>
 <body><nav><a href="/">Home</a> <a href="/about">About us</a></nav>
-<article><h1>Rivers</h1><p>{PARAGRAPH}</p><h2>snake_case and code</h2><p>Call <code>get_level()</code> first.</p>
+<article><h1>Rivers</h1><p>{PARAGRAPH}</p><h2>snake_case and code</h2>
+<p>Call <code>get_level()</code> first.</p>
 <pre>if level &gt; 3:
     warn()</pre>
 <ul><li>north</li><li>south <b>bank</b></li></ul><ol><li>rain</li><li>flood</li></ol>
@@ -407,8 +408,9 @@ def test_words_divided_at_line_ends_are_joined():
 
 def test_texinfo_becomes_text():
     source = (
-        "\\input texinfo\n@settitle The @code{river} manual\n@c a comment\n@node Top\n@menu\n* A::\n@end menu\n"
-        "@chapter Levels\nMail me@@example.org about @samp{a\nlong @emph{nested} name} @dots{} @xref{Top, , The top}.\n"
+        "\\input texinfo\n@settitle The @code{river} manual\n@c a comment\n@node Top\n"
+        "@menu\n* A::\n@end menu\n@chapter Levels\nMail me@@example.org about @samp{a\n"
+        "long @emph{nested} name} @dots{} @xref{Top, , The top}.\n"
         "@cindex level\n@itemize @bullet\n@item\none\n@item two\n@end itemize\n"
         "@section Code\n@example\nx = @{1@}\n@end example\n@ifhtml\n<b>\n@end ifhtml\n@bye\n"
     )

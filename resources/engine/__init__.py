@@ -6,6 +6,7 @@ Each dataset's module says how it is made; `rowwise` is the one mechanism behind
 
 from collections.abc import Callable
 
+from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.chunked import chunked
 from stemma.resources.engine.cleaned import cleaned
@@ -44,10 +45,17 @@ def publish(run: Run) -> Publication:
 
 
 def run_all(run: Run) -> Publication:
-    """Update all five datasets and publish them, in this process and without an orchestrator."""
+    """Update all five datasets and publish them, in this process and without an orchestrator.
+
+    Raises StemmaError when a blocking check fails; the published file stays as it is.
+    """
     for update_dataset in DATASETS.values():
         update_dataset(run)
-    return publish(run)
+    publication = publish(run)
+    if publication.failed:
+        failed = "; ".join(f"{check.name}: {check.detail}" for check in publication.failed)
+        raise StemmaError(f"a blocking check failed, nothing was published: {failed}")
+    return publication
 
 
 __all__ = ["DATASETS", "Publication", "Run", "Setup", "publish", "recipes", "run_all"]

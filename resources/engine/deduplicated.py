@@ -34,7 +34,9 @@ from stemma.resources.memo import Segments
 
 PAIR_OUTPUTS = pa.schema([pa.field("similarity", pa.float64())])
 # Pairs verified and committed to the memo together; their texts are held in memory meanwhile.
-VERIFY_PAIRS = 20_000
+VERIFY_PAIRS = 5_000
+# So few pairs are verified within the transaction: that costs less than to plan again.
+VERIFY_AT_ONCE = 1_000
 
 
 def dedup_recipe(setup: Setup) -> str:
@@ -221,7 +223,8 @@ def _update_candidates(connection: duckdb.DuckDBPyConnection) -> None:
 def _update_edges(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Make the edges of the affected pairs anew; `changed_edges` (a, b) holds those that came, went or differ.
 
-    Raises _Unverified with the pairs whose similarity the memo doesn't know.
+    Raises _Unverified with the pairs whose similarity the memo doesn't know, if they are many; a few are
+    verified on the spot.
     """
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE live_pairs AS
@@ -231,14 +234,18 @@ def _update_edges(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     store = _pairs_of(run)
     store.locate(connection, "live_pairs", "pair_places", temporary=True)
     unverified = connection.execute(
-        """WITH texts AS (SELECT node, arg_min(text_hash, document_id) AS text_hash
-            FROM state.dedup_documents GROUP BY node)
-        SELECT p.input_hash, x.text_hash AS a, y.text_hash AS b FROM live_pairs AS p
-        ANTI JOIN pair_places USING (input_hash)
+        """WITH unknown AS (SELECT * FROM live_pairs ANTI JOIN pair_places USING (input_hash)),
+            texts AS (SELECT node, arg_min(c.input_hash, d.document_id) AS text_key
+                FROM state.dedup_documents AS d SEMI JOIN (SELECT a AS node FROM unknown UNION SELECT b FROM unknown)
+                USING (node) JOIN state.cleaned AS c USING (document_id) GROUP BY node)
+        SELECT p.input_hash, x.text_key AS a, y.text_key AS b FROM unknown AS p
         JOIN texts AS x ON x.node = p.a JOIN texts AS y ON y.node = p.b ORDER BY p.a, p.b"""
     ).to_arrow_table()
-    if unverified.num_rows:
+    if unverified.num_rows > VERIFY_AT_ONCE:
         raise _Unverified(unverified)
+    if unverified.num_rows:
+        _verify(run, unverified)
+        store.locate(connection, "live_pairs", "pair_places", temporary=True)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE fresh_edges AS
         SELECT a, b, similarity FROM live_pairs JOIN {store.bodies("pair_places", "input_hash, similarity")}
@@ -266,52 +273,35 @@ class _Unverified(Exception):
 
 
 def _verify(run: Run, pairs: pa.Table) -> None:
-    """Measure the exact Jaccard similarity of pairs (input_hash, a, b: text hashes) and commit it to the memo."""
-    connection = run.warehouse.connection
-    cleaned = segments_of(run, run.setup.clean)
-    done = 0
+    """Measure the exact Jaccard similarity of pairs (input_hash, a, b: memo keys of texts); commit it to the memo."""
     for start in range(0, pairs.num_rows, VERIFY_PAIRS):
         block = pairs.slice(start, VERIFY_PAIRS)
-        texts = _texts(run, connection, cleaned, block)
-        hashes = list(texts)
-        number = {text_hash: index for index, text_hash in enumerate(hashes)}
-        sets = shingle_sets(
-            [texts[text_hash] for text_hash in hashes], shingle_words=run.config.deduplicate.shingle_words
-        )
-        index = np.array(
-            [[number[value] for value in block[side].combine_chunks().storage.to_pylist()] for side in ("a", "b")]
-        ).T
-        similarity = jaccard(sets, index)
+        texts = _texts(run, block)
+        number = {text_key: index for index, text_key in enumerate(texts)}
+        sets = shingle_sets(list(texts.values()), shingle_words=run.config.deduplicate.shingle_words)
+        sides = [[number[text_key] for text_key in _storage(block[side])] for side in ("a", "b")]
         nulls = pa.nulls(block.num_rows, pa.string())
-        _pairs_of(run).append(
-            pa.table(
-                [block["input_hash"], pa.array(similarity), nulls, nulls],
-                names=["input_hash", "similarity", "error", "detail"],
-            )
-        )
-        done += block.num_rows
-        run.progress("deduplicated", done, pairs.num_rows)
+        columns = [block["input_hash"], pa.array(jaccard(sets, np.array(sides).T)), nulls, nulls]
+        _pairs_of(run).append(pa.table(columns, names=["input_hash", "similarity", "error", "detail"]))
+        run.progress("deduplicated", start + block.num_rows, pairs.num_rows)
 
 
-def _texts(
-    run: Run, connection: duckdb.DuckDBPyConnection, cleaned: Segments, block: pa.Table
-) -> dict[bytes, str]:
+def _texts(run: Run, block: pa.Table) -> dict[bytes, str]:
+    connection = run.warehouse.connection
+    cleaned = segments_of(run, run.setup.clean)
     connection.register("block", block)
     connection.execute(
-        """CREATE OR REPLACE TABLE block_texts AS
-        SELECT DISTINCT text_hash FROM (SELECT a AS text_hash FROM block UNION ALL SELECT b FROM block)"""
+        """CREATE OR REPLACE TEMP TABLE block_keys AS SELECT DISTINCT input_hash
+        FROM (SELECT a AS input_hash FROM block UNION ALL SELECT b FROM block)"""
     )
     connection.unregister("block")
-    with run.warehouse.session():
-        connection.execute(
-            """CREATE OR REPLACE TABLE block_bodies AS SELECT min(input_hash) AS input_hash
-            FROM state.cleaned SEMI JOIN block_texts USING (text_hash) GROUP BY text_hash"""
-        )
-    cleaned.locate(connection, "block_bodies", "block_places")
-    rows = connection.execute(
-        f"SELECT text_hash, text FROM {cleaned.bodies('block_places', 'text_hash, text')}"
-    ).to_arrow_table()
-    return dict(zip(rows["text_hash"].combine_chunks().storage.to_pylist(), rows["text"].to_pylist(), strict=True))
+    cleaned.locate(connection, "block_keys", "block_places", temporary=True)
+    rows = connection.execute(f"FROM {cleaned.bodies('block_places', 'input_hash, text')}").to_arrow_table()
+    return dict(zip(_storage(rows["input_hash"]), rows["text"].to_pylist(), strict=True))
+
+
+def _storage(column: pa.ChunkedArray) -> list[bytes]:
+    return column.combine_chunks().storage.to_pylist()
 
 
 def _solve_families(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, whole: bool) -> None:

@@ -21,11 +21,20 @@ NOTHING_NEW_BYTES = 64 * 1024 * 1024
 
 @dataclass(frozen=True)
 class Publication:
-    """What `publish` did: whether a new file stands, why not if not, and the checks that it passed."""
+    """What `publish` did: whether a new file stands, why not if not, and the outcome of the blocking checks."""
 
     published: bool
     reason: str
     checks: tuple[Check, ...] = ()
+
+    @property
+    def failed(self) -> tuple[Check, ...]:
+        """The checks that stopped the publication."""
+        return tuple(check for check in self.checks if not check.passed)
+
+
+class _BlockedError(Exception):
+    """Takes the next file back when a blocking check failed on it."""
 
 
 def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
@@ -33,7 +42,8 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
 
     `recipes` names the recipe of each dataset as configured now.
 
-    Raises StemmaError when a blocking check fails or nothing could be processed; the published file stays.
+    A failed blocking check leaves the published file as it is: then the publication's `failed` names it.
+    Raises StemmaError when nothing could be processed; here too the published file stays.
     """
     with run.warehouse.session() as connection:
         behind = _behind(connection, recipes)
@@ -43,21 +53,26 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         if _nothing_new(run, connection, fingerprint):
             return Publication(False, "nothing has changed")
         _refuse_if_nothing_worked(connection)
-        passed: list[Check] = []
+        checks: list[Check] = []
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
             # Views are bound as a reader of the file will see them: with it as the default database.
             connection.execute("USE next")
             try:
                 _fill(run, connection)
-                passed.extend(_check(connection))
+                checks.extend(run_check(connection, name, query) for name, query in BLOCKING.items())
             finally:
                 connection.execute("USE memory")
+            if not all(check.passed for check in checks):
+                raise _BlockedError
 
-        run.warehouse.publish(connection, fill)
+        try:
+            run.warehouse.publish(connection, fill)
+        except _BlockedError:
+            return Publication(False, "a blocking check failed", tuple(checks))
         connection.execute("DELETE FROM state.publication")
         connection.execute("INSERT INTO state.publication VALUES (?)", [fingerprint])
-        return Publication(True, "published", tuple(passed))
+        return Publication(True, "published", tuple(checks))
 
 
 def _behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
@@ -250,13 +265,3 @@ def _replace(connection: duckdb.DuckDBPyConnection, table: str, query: str) -> N
     if differ:
         connection.execute(f"DELETE FROM {table}")
         connection.execute(f"INSERT INTO {table} FROM wanted")
-
-
-def _check(connection: duckdb.DuckDBPyConnection) -> list[Check]:
-    results = [run_check(connection, name, query) for name, query in BLOCKING.items()]
-    failed = [check for check in results if not check.passed]
-    if failed:
-        raise StemmaError(
-            "blocking check failed, nothing was published: " + "; ".join(f"{check.name}: {check.detail}" for check in failed)
-        )
-    return results

@@ -67,7 +67,7 @@ ROW_HASH = (
 )
 
 FLUSH_ROWS = 2048
-FLUSH_BYTES = 16 * 1024 * 1024
+FLUSH_BYTES = 8 * 1024 * 1024
 
 # A source may lose this many documents, or this share of them, before a person must confirm.
 GUARD_DOCUMENTS = 5

@@ -121,7 +121,7 @@ class Setup:
             inputs=TEXT,
             outputs=pa.schema([pa.field("embedding", pa.list_(pa.float32(), embedder.dimensions))]),
             libraries=embedder.libraries,
-            digests=embedder.digests,
+            digests={**embedder.digests, "unicode": unicodedata.unidata_version},
             load=embedder.load,
         )
 

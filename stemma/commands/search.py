@@ -29,7 +29,7 @@ def search(options: argparse.Namespace) -> int:
         )
         model = embedder.load(**embedder.parameters) if embedder.load else None
         vector = embedder.embed_query(options.text, model)
-        found = nearest(connection, options.text, vector, options.k).to_pylist()
+        found = nearest(connection, vector, options.k).to_pylist()
     if options.json:
         print_json(found)
         return 0

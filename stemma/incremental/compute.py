@@ -11,7 +11,7 @@ from stemma.hashing import UUID
 from stemma.incremental.stage import Stage
 
 # A batch also ends at this many bytes, so that a batch of huge documents stays in memory.
-BATCH_BYTES = 16 * 1024 * 1024
+BATCH_BYTES = 8 * 1024 * 1024
 PIECE_ROWS = 32
 DETAIL_CHARACTERS = 500
 

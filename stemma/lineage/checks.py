@@ -35,6 +35,18 @@ BLOCKING = {
         WHERE document_id NOT IN (SELECT document_id FROM lineage.errors WHERE document_id IS NOT NULL)""",
 }
 
+DESCRIPTIONS = {
+    "every_document_in_one_place": "Each document of raw is kept to the end, or in decisions, or in errors: one of them.",
+    "one_decision_each": "No document was removed twice.",
+    "unique_document_ids": "No document stands in the dataset twice.",
+    "unique_chunk_ids": "No chunk stands in the dataset twice.",
+    "no_orphans": "Every row has the row above that it was made of; every duplicate a kept document.",
+    "every_chunk_embedded": "Every chunk has its vector.",
+    "no_document_lost": "Every document of the dataset above is here or in lineage.errors.",
+    "every_removal_witnessed": "Every document removed is at least as similar as the threshold to one that was kept.",
+    "spans_exact": "A chunk's text is exactly cleaned.text[char_start:char_end], looked at in a sample.",
+}
+
 
 @dataclass(frozen=True)
 class Check:

@@ -1,0 +1,205 @@
+"""A small corpus to work on: a folder of documents, a configuration, a warehouse, and runs without Dagster."""
+
+import contextlib
+import dataclasses
+import itertools
+import os
+import random
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from stemma.config import Config, SourceConfig, load_config, to_toml
+from stemma.incremental.counts import Counts
+from stemma.lineage.checks import BLOCKING, run_check
+from stemma.lineage.comparison import compare_files
+from stemma.resources.engine import Publication, Run, Setup, run_all
+from stemma.resources.engine.run import silent
+from stemma.resources.warehouse import Warehouse
+
+NOTHING = {"raw": 0, "cleaned": 0, "deduplicated": 0, "chunked": 0, "embedded": 0}
+"""What a run computes that has nothing to do."""
+
+READER = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
+
+WORDS = (
+    "river stone lamp winter garden letter engine silver bridge window market cotton thunder mirror candle"
+    " harbour violin copper meadow lantern ticket barrel island pepper saddle anchor basket feather hammer"
+    " kettle ladder needle orchard pillow quarry ribbon shovel temple valley walnut almond beacon cellar"
+).split()
+
+
+def sentence(seed: object, words: int) -> str:
+    """Return `words` words, the same for the same seed and hardly any five in a row for another."""
+    chosen = random.Random(str(seed))
+    return " ".join(chosen.choice(WORDS) + chosen.choice("abcdefghij") for _ in range(words))
+
+
+def long_document(seed: object, paragraphs: int) -> str:
+    """Return a document of paragraphs of 40 words each, which is many chunks when chunks are small."""
+    return "\n\n".join(
+        sentence(f"{seed}-{number}", 40).capitalize() + "." for number in range(paragraphs)
+    )
+
+
+@dataclass
+class Result:
+    """What a run did."""
+
+    run_id: str
+    counts: dict[str, Counts]
+    publication: Publication
+
+    @property
+    def computed(self) -> dict[str, int]:
+        """Rows computed by each dataset's stage."""
+        return {name: counts.rows_computed for name, counts in self.counts.items()}
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the run warned of."""
+        return [warning for counts in self.counts.values() for warning in counts.warnings]
+
+
+class Corpus:
+    """One folder of documents below `root` as the source "docs", and its warehouse. Sections may be set:
+
+    Corpus(root, chunk={"max_tokens": 150}); corpus.set(deduplicate={"threshold": 0.8}).
+    """
+
+    def __init__(self, root: Path, **sections: dict[str, Any]) -> None:
+        self.root = root
+        self.docs = root / "docs"
+        self.docs.mkdir(parents=True, exist_ok=True)
+        self.path = root / ".stemma" / "corpus.duckdb"
+        self.sources = [SourceConfig("docs", str(self.docs))]
+        self._sections: dict[str, dict[str, Any]] = {"embed": {"model": "hash:384"}}
+        self._numbers = itertools.count(1)
+        self.set(**sections)
+
+    # -- documents ---------------------------------------------------------------------------------------------
+
+    def write(self, name: str, text: str | bytes) -> Path:
+        """Write a document; the name may have folders."""
+        path = self.docs / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text.encode() if isinstance(text, str) else text)
+        return path
+
+    def fill(self, count: int, words: int = 30, folder: str = "") -> list[str]:
+        """Write `count` documents of random words; returns their names."""
+        names = [f"{folder}{'/' if folder else ''}doc{number:03}.txt" for number in range(count)]
+        for name in names:
+            self.write(name, sentence(name, words))
+        return names
+
+    def delete(self, name: str) -> None:
+        """Delete a document or a folder."""
+        path = self.docs / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+    def rename(self, old: str, new: str) -> None:
+        """Rename or move a document or a folder."""
+        (self.docs / new).parent.mkdir(parents=True, exist_ok=True)
+        (self.docs / old).rename(self.docs / new)
+
+    # -- configuration -----------------------------------------------------------------------------------------
+
+    def set(self, **sections: dict[str, Any]) -> None:
+        """Set keys of sections of the configuration."""
+        for name, keys in sections.items():
+            self._sections.setdefault(name, {}).update(keys)
+
+    def config(self) -> Config:
+        """Return the configuration, through stemma.toml and back."""
+        config = Config(sources=tuple(self.sources), directory=self.root)
+        for name, keys in self._sections.items():
+            config = dataclasses.replace(config, **{name: dataclasses.replace(getattr(config, name), **keys)})
+        config = dataclasses.replace(
+            config, warehouse=dataclasses.replace(config.warehouse, path=self.path)
+        )
+        file = self.root / "stemma.toml"
+        file.write_text(to_toml(config))
+        return load_config(file)
+
+    # -- runs --------------------------------------------------------------------------------------------------
+
+    def run(
+        self, *, allow_deletes: bool = False, progress: Callable[[str, int, int], None] = silent
+    ) -> Result:
+        """Update and publish all datasets."""
+        run = self.start(allow_deletes=allow_deletes, progress=progress)
+        try:
+            publication = run_all(run)
+        finally:
+            run.warehouse.close()
+        return Result(run.run_id, run.counts, publication)
+
+    def start(
+        self,
+        *,
+        path: Path | None = None,
+        allow_deletes: bool = False,
+        progress: Callable[[str, int, int], None] = silent,
+    ) -> Run:
+        """Return a run that hasn't done anything yet."""
+        return Run(
+            f"run-{next(self._numbers)}",
+            Setup.of(self.config()),
+            Warehouse(path or self.path),
+            progress=progress,
+            allow_deletes=allow_deletes,
+        )
+
+    # -- what came of it ---------------------------------------------------------------------------------------
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        """Query the published file as any reader would."""
+        with duckdb.connect(str(self.path), read_only=True, config=READER) as connection:
+            return connection.execute(sql).fetchall()
+
+    def value(self, sql: str) -> Any:
+        """Return the single value of a query."""
+        ((value,),) = self.query(sql)
+        return value
+
+    def count(self, table: str) -> int:
+        """Return the rows of a published table."""
+        return self.value(f"SELECT count(*) FROM {table}")
+
+    @contextlib.contextmanager
+    def state(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """Open the private state for writing, to look into it or to damage it."""
+        with duckdb.connect(str(self.path.with_suffix(".work") / "state.duckdb")) as connection:
+            yield connection
+
+    def failed_checks(self) -> list[str]:
+        """Return the names of the blocking checks that the published file fails."""
+        return failed_checks(self.path)
+
+    def differences(self) -> list[dict[str, Any]]:
+        """Rebuild from nothing beside, and return the tables that differ from what is published."""
+        with tempfile.TemporaryDirectory(prefix="stemma-rebuild-") as folder:
+            run = self.start(path=Path(folder) / "corpus.duckdb")
+            try:
+                run_all(run)
+            finally:
+                run.warehouse.close()
+            compared = compare_files(self.path, run.warehouse.path)
+        return [table for table in compared if table["missing"] or table["extra"]]
+
+
+def failed_checks(path: Path) -> list[str]:
+    """Return the names of the blocking checks that a published file fails."""
+    with duckdb.connect(str(path), read_only=True, config=READER) as connection:
+        return [name for name, query in BLOCKING.items() if not run_check(connection, name, query).passed]
+
+
+def published_bytes(path: Path) -> tuple[int, bytes]:
+    """Return inode and content of the published file: equal as long as nobody has touched it."""
+    return os.stat(path).st_ino, path.read_bytes()
