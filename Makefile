@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 
-.PHONY: run test test-slow ui bench lint format clean
+.PHONY: run test test-slow ui bench lint format lock clean
 
 run: $(VENV)/.installed
 	@$(BIN)/stemma run
@@ -31,6 +31,10 @@ lint: $(VENV)/.installed
 format: $(VENV)/.installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: $(VENV)/.installed
+	@(echo "# The pinned environment of make run and make test (Python 3.11, Linux). Made by: make lock"; \
+	  $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//') > requirements.lock
 
 clean:
 	rm -rf $(VENV) .stemma .dagster build *.egg-info

@@ -66,10 +66,11 @@ def work_stemma(folder: Path, state: Path, cleaner: int, chunk_size: int, model:
     """One run of all five datasets without Dagster."""
     import dataclasses
 
-    from stemma.config import load_config, with_paths
     from stemma.resources import engine
     from stemma.resources.engine import setup
     from stemma.resources.warehouse import Warehouse
+
+    from stemma.config import load_config, with_paths
 
     if cleaner == 2:
         setup.clean = clean_edited
@@ -110,17 +111,19 @@ def work_floor(folder: Path, state: Path, cleaner: int, chunk_size: int, model: 
     """Only what cannot be left out, with the same functions, on plain dictionaries."""
     import pyarrow as pa
     import pyarrow.parquet as pq
+    from stemma.resources.embedder import resolve_embedder
 
     from stemma.chunking.chunker import chunk
     from stemma.chunking.tokens import load_tokenizer
     from stemma.cleaning.clean import clean
     from stemma.hashing import digest
-    from stemma.resources.embedder import resolve_embedder
 
     embedder = resolve_embedder(model)
     clean_now: Callable[..., Any] = clean_edited if cleaner == 2 else clean
     store = state / "floor.pickle"
-    known = pickle.loads(store.read_bytes()) if store.exists() else {"files": {}, "texts": {}, "chunks": set()}
+    known = (
+        pickle.loads(store.read_bytes()) if store.exists() else {"files": {}, "texts": {}, "chunks": set()}
+    )
     if known.get("settings") != (cleaner, chunk_size):
         # Another cleaner cleans everything again, another size chunks everything again.
         known["files" if known.get("settings", (0,))[0] != cleaner else "chunked"] = {}
@@ -141,7 +144,11 @@ def work_floor(folder: Path, state: Path, cleaner: int, chunk_size: int, model: 
         part = names[start : start + 512]
         texts = [bodies[name].decode("utf-8", "replace") for name in part]
         table = pa.table(
-            {"content": texts, "content_bytes": pa.nulls(len(texts), pa.binary()), "media_type": ["text/plain"] * len(texts)}
+            {
+                "content": texts,
+                "content_bytes": pa.nulls(len(texts), pa.binary()),
+                "media_type": ["text/plain"] * len(texts),
+            }
         )
         cleaned = clean_now(table, repair=True)
         for name, text in zip(part, cleaned["text"].to_pylist(), strict=True):
@@ -168,7 +175,9 @@ def work_floor(folder: Path, state: Path, cleaner: int, chunk_size: int, model: 
         embedded = embedder.function(part_table, **arguments)
         calls += part_table.num_rows
         pq.write_table(
-            part_table.append_column("embedding", embedded["embedding"]), state / f"{uuid.uuid4().hex}.parquet", compression="lz4"
+            part_table.append_column("embedding", embedded["embedding"]),
+            state / f"{uuid.uuid4().hex}.parquet",
+            compression="lz4",
         )
     result = {
         "seconds": time.perf_counter() - started,
@@ -193,9 +202,20 @@ def work(options: argparse.Namespace) -> None:
 # -- the driver --------------------------------------------------------------------------------------------------
 
 
-def measure(system: str, folder: Path, state: Path, cleaner: int, chunk_size: int, model: str) -> dict[str, Any] | None:
+def measure(
+    system: str, folder: Path, state: Path, cleaner: int, chunk_size: int, model: str
+) -> dict[str, Any] | None:
     """Run one update of one system; None where the system isn't installed."""
-    arguments = ["--folder", str(folder), "--state", str(state / system), "--cleaner", str(cleaner), "--chunk-size", str(chunk_size)]
+    arguments = [
+        "--folder",
+        str(folder),
+        "--state",
+        str(state / system),
+        "--cleaner",
+        str(cleaner),
+        "--chunk-size",
+        str(chunk_size),
+    ]
     if system in PEERS:
         python, script = PEERS[system]
         if not python.exists():
@@ -217,7 +237,7 @@ def compare(options: argparse.Namespace) -> None:
 
     with tempfile.TemporaryDirectory(prefix="stemma-bench-") as scratch:
         # Pixeltable's Postgres runs as another user where this runs as root.
-        os.chmod(scratch, 0o755)  # noqa: S103
+        os.chmod(scratch, 0o755)
         folder, state = Path(scratch) / "corpus", Path(scratch) / "state"
         state.mkdir(mode=0o755)
         if options.folder:
@@ -257,14 +277,15 @@ def minilm(options: argparse.Namespace) -> None:
         pure = _pure_model_seconds(Path(scratch) / "stemma" / ".stemma" / "corpus.duckdb")
     print(f"{machine()}\n")
     print("| full run, MiniLM | pure model | ratio | vectors |\n|---|---|---|---|")
-    print(f"| {figures['seconds']:.1f} s | {pure:.1f} s | {figures['seconds'] / pure:.3f} | {figures['embed_calls']:,} |")
+    print(
+        f"| {figures['seconds']:.1f} s | {pure:.1f} s | {figures['seconds'] / pure:.3f} | {figures['embed_calls']:,} |"
+    )
     print(f"\nstages: {figures['stages']}")
 
 
 def _pure_model_seconds(published: Path) -> float:
     import duckdb
     import pyarrow as pa
-
     from stemma.resources.embedder import resolve_embedder
 
     with duckdb.connect(str(published), read_only=True) as connection:
@@ -286,14 +307,21 @@ def machine() -> str:
     names = ("duckdb", "pyarrow", "dagster", "torch", "sentence-transformers")
     versions = ", ".join(f"{name} {version(name)}" for name in names)
     with open("/proc/cpuinfo") as file:
-        model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), platform.processor())
+        model = next(
+            (line.split(":")[1].strip() for line in file if line.startswith("model name")),
+            platform.processor(),
+        )
     return f"{os.cpu_count()} × {model}, Python {platform.python_version()}, {versions}"
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--docs", type=int, default=10_000)
-    parser.add_argument("--folder", type=Path, help="measure on a copy of this folder instead of building one")
+    parser.add_argument(
+        "--folder", type=Path, help="measure on a copy of this folder instead of building one"
+    )
     parser.add_argument("--systems", default=",".join(SYSTEMS))
     parser.add_argument("--stages", action="store_true", help="also print Stemma's seconds by stage")
     parser.add_argument("--minilm", action="store_true")

@@ -78,14 +78,16 @@ class Segments:
         kind = "TEMP TABLE" if temporary else "TABLE"
         self._retrying(
             connection,
-            lambda: f"""
+            lambda: (
+                f"""
             CREATE OR REPLACE {kind} {into} AS
             SELECT input_hash, min(filename || '|' || lpad(file_row_number::VARCHAR, 12, '0')) AS place,
                    split_part(place, '|', 1) AS filename, split_part(place, '|', 2)::BIGINT AS file_row_number,
                    min(error) AS error, min(detail) AS detail
             FROM {self.scan("input_hash, filename, file_row_number, error, detail")} AS memo
             SEMI JOIN {keys} AS wanted USING (input_hash)
-            GROUP BY input_hash""",
+            GROUP BY input_hash"""
+            ),
         )
 
     def bodies(self, located: str, columns: str) -> str:
@@ -121,7 +123,9 @@ class Segments:
             yield temporary
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            os.replace(temporary, self.folder / f"{_sequence(self.files()):08d}-{uuid.uuid4().hex[:12]}.parquet")
+            os.replace(
+                temporary, self.folder / f"{_sequence(self.files()):08d}-{uuid.uuid4().hex[:12]}.parquet"
+            )
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -20,9 +20,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+from stemma.resources.memo import Memo
 
 from stemma.errors import StemmaError
-from stemma.resources.memo import Memo
 
 STORAGE_VERSION = "v1.5.0"
 # The writer's share of memory: state is narrow and bodies stream, so this bounds the process, not the corpus.
@@ -148,9 +148,13 @@ class Warehouse:
     def _attach_state(self, connection: duckdb.DuckDBPyConnection) -> None:
         fresh = not self.state_path.exists()
         try:
-            connection.execute(f"ATTACH '{_escaped(self.state_path)}' AS state (STORAGE_VERSION '{STORAGE_VERSION}')")
+            connection.execute(
+                f"ATTACH '{_escaped(self.state_path)}' AS state (STORAGE_VERSION '{STORAGE_VERSION}')"
+            )
         except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
-            raise StemmaError(f"{self.state_path}: cannot be opened as Stemma's state: {first_line(error)}") from error
+            raise StemmaError(
+                f"{self.state_path}: cannot be opened as Stemma's state: {first_line(error)}"
+            ) from error
         if fresh:
             connection.execute(STATE_SCHEMA)
 
@@ -186,7 +190,9 @@ class Warehouse:
 
     # -- publication -------------------------------------------------------------------------------------------
 
-    def publish(self, connection: duckdb.DuckDBPyConnection, fill: Callable[[duckdb.DuckDBPyConnection], None]) -> None:
+    def publish(
+        self, connection: duckdb.DuckDBPyConnection, fill: Callable[[duckdb.DuckDBPyConnection], None]
+    ) -> None:
         """Swap in a new published file.
 
         Call it within `session()`. `fill` gets the connection with the next file attached as `next` (a copy of
@@ -262,7 +268,9 @@ class Warehouse:
         before = self.size()
         connection = self.connection
         with self.session():
-            used = {row[0] for row in connection.execute("SELECT stage_recipe FROM state.datasets").fetchall()}
+            used = {
+                row[0] for row in connection.execute("SELECT stage_recipe FROM state.datasets").fetchall()
+            }
         with self._lock():
             self._discard_leftovers()
             self._forget(used, time.time() - keep_days * 86400)

@@ -4,10 +4,10 @@ import time
 from typing import Any
 
 import dagster as dg
-
-from stemma.hashing import key
 from stemma.resources.pipeline import Pipeline
 from stemma.resources.sources import FileEntry, list_files
+
+from stemma.hashing import key
 
 INTERVAL_SECONDS = 30
 # A file touched more recently may still be being written; it is looked at again at the next tick.
@@ -30,7 +30,9 @@ def inbox(job: Any) -> dg.SensorDefinition:
             return dg.SkipReason("nothing has changed in the sources")
         if time.time() - newest < QUIET_SECONDS:
             return dg.SkipReason("files are still being written")
-        return dg.SensorResult(run_requests=[dg.RunRequest(run_key=f"{fingerprint}-{newest:.0f}")], cursor=fingerprint)
+        return dg.SensorResult(
+            run_requests=[dg.RunRequest(run_key=f"{fingerprint}-{newest:.0f}")], cursor=fingerprint
+        )
 
     return watch
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from stemma import __version__
 from stemma.errors import StemmaError
 
+Words = argparse._SubParsersAction  # argparse has no public name for what add_subparsers returns
+
 EXIT_CODES = "exit codes: 0 done, 1 the run or a blocking check failed, 2 wrong use"
 
 
@@ -17,11 +19,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
     options = parser().parse_args(arguments)
     try:
-        return options.command(options) or 0
+        code: int = options.command(options)
+        sys.stdout.flush()
+        return code
     except StemmaError as error:
         if options.debug:
             traceback.print_exc()
-        print(f"stemma: {error}", file=sys.stderr)
+        print(f"stemma: {_one_line(error)}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("stemma: interrupted; the next run carries on", file=sys.stderr)
@@ -33,9 +37,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        lines = str(error).strip().split("\n")
-        print(f"stemma: {type(error).__name__}: {lines[0]} (--debug shows where)", file=sys.stderr)
+        print(f"stemma: {type(error).__name__}: {_one_line(error)} (--debug shows where)", file=sys.stderr)
         return 1
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
 
 
 def parser() -> argparse.ArgumentParser:
@@ -59,19 +66,36 @@ def parser() -> argparse.ArgumentParser:
     return top
 
 
-def _word(words: argparse._SubParsersAction, name: str, summary: str, **texts: str) -> argparse.ArgumentParser:
-    word = words.add_parser(name, help=summary, description=summary, **texts)
-    word.add_argument("--config", type=Path, metavar="FILE", help="stemma.toml (default: STEMMA_CONFIG, then ./stemma.toml)")
+def _word(words: Words, name: str, summary: str, *, epilog: str | None = None) -> argparse.ArgumentParser:
+    word: argparse.ArgumentParser = words.add_parser(name, help=summary, description=summary, epilog=epilog)
+    word.add_argument(
+        "--config", type=Path, metavar="FILE", help="stemma.toml (default: STEMMA_CONFIG, then ./stemma.toml)"
+    )
     word.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return word
 
 
-def _run(words: argparse._SubParsersAction) -> None:
-    word = _word(words, "run", "Bring the corpus up to date with the sources, through Dagster.", epilog=EXIT_CODES)
-    word.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, globs or URLs instead of the configured sources")
-    word.add_argument("--select", metavar="DATASETS", help="only these datasets, comma-separated (raw,cleaned,…)")
-    word.add_argument("--dry-run", action="store_true", help="only print how many rows each stage would compute")
-    word.add_argument("--allow-deletes", action="store_true", help="let more of a source vanish than max(5, 10 %%) of its documents")
+def _run(words: Words) -> None:
+    word = _word(
+        words, "run", "Bring the corpus up to date with the sources, through Dagster.", epilog=EXIT_CODES
+    )
+    word.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="files, folders, globs or URLs instead of the configured sources",
+    )
+    word.add_argument(
+        "--select", metavar="DATASETS", help="only these datasets, comma-separated (raw,cleaned,…)"
+    )
+    word.add_argument(
+        "--dry-run", action="store_true", help="only print how many rows each stage would compute"
+    )
+    word.add_argument(
+        "--allow-deletes",
+        action="store_true",
+        help="let more of a source vanish than max(5, 10 %%) of its documents",
+    )
     word.add_argument("--json", action="store_true", help="print the summary as JSON")
     word.add_argument("--quiet", action="store_true", help="no progress bars")
 
@@ -83,7 +107,7 @@ def _run(words: argparse._SubParsersAction) -> None:
     word.set_defaults(command=command)
 
 
-def _status(words: argparse._SubParsersAction) -> None:
+def _status(words: Words) -> None:
     word = _word(words, "status", "Show what the corpus holds, its last run and its size on disk.")
     word.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -95,11 +119,20 @@ def _status(words: argparse._SubParsersAction) -> None:
     word.set_defaults(command=command)
 
 
-def _sql(words: argparse._SubParsersAction) -> None:
-    word = _word(words, "sql", "Query the published corpus, read-only.", epilog="Tables: corpus.* and lineage.*, see docs/contract.md")
+def _sql(words: Words) -> None:
+    word = _word(
+        words,
+        "sql",
+        "Query the published corpus, read-only.",
+        epilog="Tables: corpus.* and lineage.*, see docs/contract.md",
+    )
     word.add_argument("query", help="one SQL statement; - reads it from standard input")
-    word.add_argument("--format", choices=["table", "csv", "json", "parquet"], default="table", help="form of the output")
-    word.add_argument("--limit", type=int, default=None, metavar="N", help="stop after N rows (tables show 100 by default)")
+    word.add_argument(
+        "--format", choices=["table", "csv", "json", "parquet"], default="table", help="form of the output"
+    )
+    word.add_argument(
+        "--limit", type=int, default=None, metavar="N", help="stop after N rows (tables show 100 by default)"
+    )
 
     def command(options: argparse.Namespace) -> int:
         from stemma.commands.sql import sql
@@ -109,7 +142,7 @@ def _sql(words: argparse._SubParsersAction) -> None:
     word.set_defaults(command=command)
 
 
-def _search(words: argparse._SubParsersAction) -> None:
+def _search(words: Words) -> None:
     word = _word(words, "search", "Find the chunks nearest in meaning to a text.")
     word.add_argument("text", help="what to look for")
     word.add_argument("-k", type=int, default=5, metavar="N", help="how many chunks (default 5)")
@@ -123,7 +156,7 @@ def _search(words: argparse._SubParsersAction) -> None:
     word.set_defaults(command=command)
 
 
-def _trace(words: argparse._SubParsersAction) -> None:
+def _trace(words: Words) -> None:
     word = _word(words, "trace", "From any id the way back to its source and forward to what came of it.")
     word.add_argument("id", help="a document_id, chunk_id or cluster_id")
     word.add_argument("--json", action="store_true", help="print as JSON")
@@ -136,9 +169,11 @@ def _trace(words: argparse._SubParsersAction) -> None:
     word.set_defaults(command=command)
 
 
-def _why(words: argparse._SubParsersAction) -> None:
+def _why(words: Words) -> None:
     word = _word(words, "why", "What became of a document, and why.")
-    word.add_argument("document", metavar="PATH_OR_ID", help="a file (or the end of its path) or a document_id")
+    word.add_argument(
+        "document", metavar="PATH_OR_ID", help="a file (or the end of its path) or a document_id"
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
@@ -149,8 +184,13 @@ def _why(words: argparse._SubParsersAction) -> None:
     word.set_defaults(command=command)
 
 
-def _verify(words: argparse._SubParsersAction) -> None:
-    word = _word(words, "verify", "Rebuild the corpus in a scratch folder and compare: incremental must equal rebuild.", epilog=EXIT_CODES)
+def _verify(words: Words) -> None:
+    word = _word(
+        words,
+        "verify",
+        "Rebuild the corpus in a scratch folder and compare: incremental must equal rebuild.",
+        epilog=EXIT_CODES,
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
@@ -161,9 +201,17 @@ def _verify(words: argparse._SubParsersAction) -> None:
     word.set_defaults(command=command)
 
 
-def _compact(words: argparse._SubParsersAction) -> None:
-    word = _word(words, "compact", "Rewrite the files without dead space and forget results that no document uses.")
-    word.add_argument("--keep-days", type=int, default=30, metavar="N", help="keep unused results of the last N days (default 30)")
+def _compact(words: Words) -> None:
+    word = _word(
+        words, "compact", "Rewrite the files without dead space and forget results that no document uses."
+    )
+    word.add_argument(
+        "--keep-days",
+        type=int,
+        default=30,
+        metavar="N",
+        help="keep unused results of the last N days (default 30)",
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
@@ -174,7 +222,7 @@ def _compact(words: argparse._SubParsersAction) -> None:
     word.set_defaults(command=command)
 
 
-def _ui(words: argparse._SubParsersAction) -> None:
+def _ui(words: Words) -> None:
     word = _word(words, "ui", "Open Dagster's UI on this machine (loopback only by default).")
     word.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     word.add_argument("--port", type=int, default=3000, help="port (default 3000)")
@@ -185,8 +233,6 @@ def _ui(words: argparse._SubParsersAction) -> None:
         return ui(options)
 
     word.set_defaults(command=command)
-
-
 
 
 if __name__ == "__main__":

@@ -49,15 +49,33 @@ RAW = Dataset(
         Column("document_id", "UUID", "derived from source, path in the source and record; never random"),
         Column("source", "VARCHAR", "name of the source in stemma.toml"),
         Column("uri", "VARCHAR", "absolute path or URL of the file"),
-        Column("record", "VARCHAR", "key or position of the record in the file; null when the file is one document"),
-        Column("byte_start", "BIGINT", "first byte of the record in the (decompressed) file; null where a format has none"),
+        Column(
+            "record",
+            "VARCHAR",
+            "key or position of the record in the file; null when the file is one document",
+        ),
+        Column(
+            "byte_start",
+            "BIGINT",
+            "first byte of the record in the (decompressed) file; null where a format has none",
+        ),
         Column("byte_end", "BIGINT", "byte after the record's last"),
-        Column("media_type", "VARCHAR", "media type of the content, found by content first, extension second"),
+        Column(
+            "media_type", "VARCHAR", "media type of the content, found by content first, extension second"
+        ),
         Column("encoding", "VARCHAR", "character encoding that the content was decoded from"),
-        Column("document_date", "DATE", "date of the document from its fields, front matter or path; null when unknown"),
+        Column(
+            "document_date",
+            "DATE",
+            "date of the document from its fields, front matter or path; null when unknown",
+        ),
         Column("content_hash", "UUID", "first 128 bits of the SHA-256 of the content"),
         Column("size_bytes", "BIGINT", "length of the content in bytes (text counted as UTF-8)"),
-        Column("ingested_at", "TIMESTAMP", "when this content was read, UTC; the one column that a rebuild changes"),
+        Column(
+            "ingested_at",
+            "TIMESTAMP",
+            "when this content was read, UTC; the one column that a rebuild changes",
+        ),
         Column("partition_date", "DATE", "document_date, else the day (UTC) of the file's modification time"),
         Column("title", "VARCHAR", "title field of the record or front matter, if any"),
         Column("metadata", "JSON", "the record's other fields, and where the date came from"),
@@ -74,7 +92,12 @@ CLEANED = Dataset(
     " dropped are in lineage.decisions.",
     (
         Column("document_id", "UUID", "as in raw", ("raw.document_id",)),
-        Column("title", "VARCHAR", "title from the record, the page or the first heading", ("raw.title", "raw.content")),
+        Column(
+            "title",
+            "VARCHAR",
+            "title from the record, the page or the first heading",
+            ("raw.title", "raw.content"),
+        ),
         Column("text_hash", "UUID", "first 128 bits of the SHA-256 of text", ("raw.content",)),
         Column("language", "VARCHAR", "language code by CLD2; null when unknown", ("raw.content",)),
         Column("language_score", "DOUBLE", "share of the text in that language, 0 to 1", ("raw.content",)),
@@ -93,7 +116,9 @@ DEDUPLICATED = Dataset(
     "The documents kept: one witness or more for each family of near-duplicates; the others are in lineage.duplicates.",
     (
         Column("document_id", "UUID", "as in raw", ("cleaned.document_id",)),
-        Column("cluster_id", "UUID", "the family: the smallest document_id among its members", ("cleaned.text",)),
+        Column(
+            "cluster_id", "UUID", "the family: the smallest document_id among its members", ("cleaned.text",)
+        ),
         Column("cluster_size", "BIGINT", "documents in the family, this one included", ("cleaned.text",)),
         Column("title", "VARCHAR", "as in cleaned", ("cleaned.title",)),
         Column("text", "VARCHAR", "as in cleaned", ("cleaned.text",)),
@@ -111,10 +136,17 @@ CHUNKED = Dataset(
     "chunk_id",
     "Spans of the kept documents, each exactly cleaned.text[char_start:char_end].",
     (
-        Column("chunk_id", "UUID", "derived from document_id, text_hash and occurrence", ("deduplicated.document_id",)),
+        Column(
+            "chunk_id",
+            "UUID",
+            "derived from document_id, text_hash and occurrence",
+            ("deduplicated.document_id",),
+        ),
         Column("document_id", "UUID", "as in raw", ("deduplicated.document_id",)),
         Column("ordinal", "INTEGER", "position in the document, from 0", ("deduplicated.text",)),
-        Column("char_start", "INTEGER", "first character (code point) in cleaned.text", ("deduplicated.text",)),
+        Column(
+            "char_start", "INTEGER", "first character (code point) in cleaned.text", ("deduplicated.text",)
+        ),
         Column("char_end", "INTEGER", "character after the last", ("deduplicated.text",)),
         Column("tokens", "INTEGER", "length in the embedder's tokens", ("deduplicated.text",)),
         Column("section", "VARCHAR", "path of the headings above it", ("deduplicated.text",)),
@@ -134,7 +166,9 @@ EMBEDDED = Dataset(
         Column("document_id", "UUID", "as in raw", ("chunked.document_id",)),
         Column("model", "VARCHAR", "the embedder's name"),
         Column("text_hash", "UUID", "as in chunked", ("chunked.text_hash",)),
-        Column("embedding", "FLOAT[]", "the vector, FLOAT[n] with the model's n", ("chunked.text",), body=True),
+        Column(
+            "embedding", "FLOAT[]", "the vector, FLOAT[n] with the model's n", ("chunked.text",), body=True
+        ),
     ),
     "chunked",
 )
@@ -167,7 +201,9 @@ DUPLICATES = Dataset(
         Column("document_id", "UUID", "the document removed"),
         Column("cluster_id", "UUID", "its family"),
         Column("kept_document_id", "UUID", "the kept document it was verified against"),
-        Column("similarity", "DOUBLE", "exact Jaccard similarity of the word shingles of the two, 1.0 for exact"),
+        Column(
+            "similarity", "DOUBLE", "exact Jaccard similarity of the word shingles of the two, 1.0 for exact"
+        ),
         Column("method", "VARCHAR", "exact or near"),
     ),
 )

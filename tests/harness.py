@@ -13,25 +13,21 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+from stemma.resources.engine import Publication, Run, Setup, run_all
+from stemma.resources.engine.run import silent
+from stemma.resources.warehouse import Warehouse
 
 from stemma.config import Config, SourceConfig, load_config, to_toml
 from stemma.incremental.counts import Counts
 from stemma.lineage.checks import BLOCKING, run_check
 from stemma.lineage.comparison import compare_files
-from stemma.resources.engine import Publication, Run, Setup, run_all
-from stemma.resources.engine.run import silent
-from stemma.resources.warehouse import Warehouse
 
 NOTHING = {"raw": 0, "cleaned": 0, "deduplicated": 0, "chunked": 0, "embedded": 0}
 """What a run computes that has nothing to do."""
 
 READER = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 
-WORDS = (
-    "river stone lamp winter garden letter engine silver bridge window market cotton thunder mirror candle"
-    " harbour violin copper meadow lantern ticket barrel island pepper saddle anchor basket feather hammer"
-    " kettle ladder needle orchard pillow quarry ribbon shovel temple valley walnut almond beacon cellar"
-).split()
+WORDS = ["river", "stone", "lamp", "winter", "garden", "letter", "engine", "silver", "bridge", "window", "market", "cotton", "thunder", "mirror", "candle", "harbour", "violin", "copper", "meadow", "lantern", "ticket", "barrel", "island", "pepper", "saddle", "anchor", "basket", "feather", "hammer", "kettle", "ladder", "needle", "orchard", "pillow", "quarry", "ribbon", "shovel", "temple", "valley", "walnut", "almond", "beacon", "cellar"]
 
 
 def sentence(seed: object, words: int) -> str:

@@ -1,10 +1,11 @@
 """chunked: spans of the kept documents."""
 
-from stemma.hashing import key
-from stemma.incremental.stage import Stage
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
+
+from stemma.hashing import key
+from stemma.incremental.stage import Stage
 
 
 def chunked(setup: Setup) -> RowDataset:
@@ -61,4 +62,6 @@ CHUNK_SPANS = """input_hash, unnest(range(len(chunks)))::INTEGER AS ordinal,
     unnest([c.char_start for c in chunks]) AS char_start, unnest([c.char_end for c in chunks]) AS char_end,
     unnest([c.tokens for c in chunks]) AS tokens, unnest([c.section for c in chunks]) AS section,
     unnest([c.text_hash for c in chunks])::UUID AS text_hash"""
-CHUNK_TEXTS = """input_hash, unnest(range(len(chunks)))::INTEGER AS ordinal, unnest([c.text for c in chunks]) AS text"""
+CHUNK_TEXTS = (
+    """input_hash, unnest(range(len(chunks)))::INTEGER AS ordinal, unnest([c.text for c in chunks]) AS text"""
+)

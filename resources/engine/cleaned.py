@@ -1,12 +1,14 @@
 """cleaned: text, language and scores of every document; keep or drop is a predicate over the scores."""
 
-from stemma.cleaning.verdict import Rule, decide_sql
-from stemma.hashing import key
-from stemma.incremental.stage import Stage
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
+
+from stemma.cleaning.verdict import Rule, decide_sql
+from stemma.hashing import key
+from stemma.incremental.stage import Stage
+
 
 def cleaned(setup: Setup) -> RowDataset:
     """Return how cleaned is made of raw."""
@@ -41,7 +43,8 @@ def _bodies(run: Run) -> Bodies:
 def _fresh(run: Run, stage: Stage, located: str, rules: list[Rule]) -> str:
     """The rows of state.cleaned for the documents in scope, each with the first rule that drops it, if any."""
     facts = segments_of(run, stage).bodies(
-        located, "input_hash, text_hash, title, language, language_score, words, quality, length(text) AS text_length"
+        located,
+        "input_hash, text_hash, title, language, language_score, words, quality, length(text) AS text_length",
     )
     return f"""
         SELECT document_id, title, text_hash, language, language_score, words, quality, text_length AS characters,

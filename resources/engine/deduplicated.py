@@ -10,13 +10,6 @@ import json
 import duckdb
 import numpy as np
 import pyarrow as pa
-
-from stemma.config import DeduplicateConfig
-from stemma.deduplication import band_keys, band_parameters, candidate_pairs, families, jaccard, shingle_sets
-from stemma.hashing import key
-from stemma.incremental.counts import Counts
-from stemma.incremental.recipe import code_hash, explain
-from stemma.incremental.stage import Stage
 from stemma.resources.engine.chunked import cleaned_bodies
 from stemma.resources.engine.rowwise import Outcome, run_stage, segments_of
 from stemma.resources.engine.run import (
@@ -31,6 +24,13 @@ from stemma.resources.engine.run import (
 )
 from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import Segments
+
+from stemma.config import DeduplicateConfig
+from stemma.deduplication import band_keys, band_parameters, candidate_pairs, families, jaccard, shingle_sets
+from stemma.hashing import key
+from stemma.incremental.counts import Counts
+from stemma.incremental.recipe import code_hash, explain
+from stemma.incremental.stage import Stage
 
 PAIR_OUTPUTS = pa.schema([pa.field("similarity", pa.float64())])
 # Pairs verified and committed to the memo together; their texts are held in memory meanwhile.
@@ -89,7 +89,9 @@ def update_deduplicated(run: Run) -> Counts:
 
 
 def _plan_signatures(connection: duckdb.DuckDBPyConnection, state: State, recipe_now: str, live: str) -> None:
-    known = "" if state.recipe != recipe_now else "ANTI JOIN state.dedup_documents USING (document_id, text_hash)"
+    known = (
+        "" if state.recipe != recipe_now else "ANTI JOIN state.dedup_documents USING (document_id, text_hash)"
+    )
     connection.execute(
         f"""CREATE OR REPLACE TABLE scope AS
         SELECT document_id, text_hash AS input_hash, input_hash AS body_hash FROM {live} {known}"""
@@ -150,7 +152,9 @@ def _diff_documents(
     connection.execute(
         "CREATE OR REPLACE TEMP TABLE went AS SELECT * FROM state.dedup_documents ANTI JOIN current USING (document_id, row_hash)"
     )
-    connection.execute("DELETE FROM state.dedup_documents WHERE document_id IN (SELECT document_id FROM went)")
+    connection.execute(
+        "DELETE FROM state.dedup_documents WHERE document_id IN (SELECT document_id FROM went)"
+    )
     connection.execute("INSERT INTO state.dedup_documents SELECT * FROM came")
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE failed AS SELECT scope.document_id, min(error) AS error, min(detail) AS detail
@@ -349,8 +353,21 @@ def _solve_families(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
 
 
 def _close(
-    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, stage: Stage, upstream_version: int, *, settled: bool
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    counts: Counts,
+    stage: Stage,
+    upstream_version: int,
+    *,
+    settled: bool,
 ) -> None:
     explained = explain(stage) | {"settings": repr(run.config.deduplicate)}
     remember_recipe(connection, "deduplicated", counts.recipe, json.dumps(explained, sort_keys=True))
-    finish(run, connection, counts, upstream_version=upstream_version, stage_recipe=run.setup.recipe(stage), settled=settled)
+    finish(
+        run,
+        connection,
+        counts,
+        upstream_version=upstream_version,
+        stage_recipe=run.setup.recipe(stage),
+        settled=settled,
+    )

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import duckdb
+from stemma.resources.engine.chunked import CHUNK_TEXTS
+from stemma.resources.engine.raw import bodies_of
+from stemma.resources.engine.rowwise import segments_of
+from stemma.resources.engine.run import Run, fetch_value, state_of
 
 from stemma.datasets import CHUNKED, CLEANED, EMBEDDED, ERRORS, RAW, RUNS, Dataset
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
 from stemma.lineage.views import VIEWS, corpus_views
-from stemma.resources.engine.chunked import CHUNK_TEXTS
-from stemma.resources.engine.raw import bodies_of
-from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, state_of
 
 # Up to this size the file is published again only to add the rows of a run that changed nothing to
 # lineage.runs; beyond it they wait for the next change, so that the cost of a run never follows the corpus.
@@ -114,7 +114,9 @@ def _refuse_if_nothing_worked(connection: duckdb.DuckDBPyConnection) -> None:
     assert row is not None
     documents, errors, sound = row
     if errors and not sound:
-        first = connection.execute("SELECT uri, error, detail FROM state.errors ORDER BY uri LIMIT 1").fetchone()
+        first = connection.execute(
+            "SELECT uri, error, detail FROM state.errors ORDER BY uri LIMIT 1"
+        ).fetchone()
         assert first is not None
         raise StemmaError(
             f"nothing could be processed ({errors} errors, {documents} documents); the first: {first[0]}: {first[1]}: {first[2]}"
@@ -138,7 +140,8 @@ def _raw_bodies(run: Run) -> str:
     store = bodies_of(run)
     store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(
-        store.bodies("fresh_places", "input_hash, content, content_bytes"), "body.input_hash = fresh.input_hash"
+        store.bodies("fresh_places", "input_hash, content, content_bytes"),
+        "body.input_hash = fresh.input_hash",
     )
 
 
@@ -160,7 +163,10 @@ def _chunked_bodies(run: Run) -> str:
 def _embedded_bodies(run: Run) -> str:
     store = segments_of(run, run.setup.embed)
     store.locate(
-        run.warehouse.connection, "(SELECT DISTINCT text_hash AS input_hash FROM fresh)", "fresh_places", temporary=True
+        run.warehouse.connection,
+        "(SELECT DISTINCT text_hash AS input_hash FROM fresh)",
+        "fresh_places",
+        temporary=True,
     )
     return _body_join(
         store.bodies("fresh_places", "input_hash, embedding"), "body.input_hash = fresh.text_hash"
@@ -242,9 +248,7 @@ def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Publishe
     if not wanted:
         return
     join = published.bodies(run) if published.bodies else ""
-    columns = ", ".join(
-        f"{'body' if column.body else 'fresh'}.{column.name}" for column in dataset.columns
-    )
+    columns = ", ".join(f"{'body' if column.body else 'fresh'}.{column.name}" for column in dataset.columns)
     connection.execute(f"INSERT INTO {table} SELECT {columns}, fresh.row_hash FROM fresh {join}")
     have = fetch_value(connection, f"SELECT count(*) FROM {table} SEMI JOIN fresh USING ({key})")
     if have != wanted:

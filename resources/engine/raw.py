@@ -8,6 +8,10 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe
+from stemma.resources.memo import Segments
+from stemma.resources.sources import FileEntry, ListingError, list_files, read_stable
+from stemma.resources.warehouse import first_line, utc_now
 
 from stemma.config import SourceConfig
 from stemma.errors import RetryableError, StemmaError
@@ -15,13 +19,13 @@ from stemma.hashing import UUID, digest, key, uuid_array
 from stemma.incremental.counts import Counts
 from stemma.incremental.recipe import code_hash
 from stemma.reading import ReadError, ReadOptions, Record, read
-from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe
-from stemma.resources.memo import Segments
-from stemma.resources.sources import FileEntry, ListingError, list_files, read_stable
-from stemma.resources.warehouse import first_line, utc_now
 
 BODIES = pa.schema(
-    [pa.field("content", pa.string()), pa.field("content_bytes", pa.binary()), pa.field("media_type", pa.string())]
+    [
+        pa.field("content", pa.string()),
+        pa.field("content_bytes", pa.binary()),
+        pa.field("media_type", pa.string()),
+    ]
 )
 # The one store that is keyed by content alone: what was read doesn't depend on how it is processed.
 BODIES_RECIPE = "content"
@@ -220,7 +224,9 @@ def _take(
         return
     except OSError as error:
         scan.read.append(place)
-        scan.errors.append(_file_error(source, entry, type(error).__name__, error.strerror or first_line(error)))
+        scan.errors.append(
+            _file_error(source, entry, type(error).__name__, error.strerror or first_line(error))
+        )
         return
     with file:
         facts = _file_row(source, entry, file_hash, reader)
@@ -248,7 +254,13 @@ def _items(file: Any, entry: FileEntry, source: SourceConfig) -> Iterator[Record
 
 
 def _add(
-    run: Run, counts: Counts, source: SourceConfig, entry: FileEntry, record: Record, scan: _Scan, delta: _Delta
+    run: Run,
+    counts: Counts,
+    source: SourceConfig,
+    entry: FileEntry,
+    record: Record,
+    scan: _Scan,
+    delta: _Delta,
 ) -> None:
     row = _row(source.name, entry.relative, entry.uri, entry.mtime_ns, record)
     scan.seen.append(row["document_id"])
@@ -323,7 +335,9 @@ def _flush(run: Run, counts: Counts, scan: _Scan, delta: _Delta) -> None:
     now = utc_now()
     with run.warehouse.session() as connection:
         connection.register("incoming", _table([{**row, "ingested_at": now} for row in delta.rows], ROWS))
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT *, {ROW_HASH} AS row_hash FROM incoming")
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT *, {ROW_HASH} AS row_hash FROM incoming"
+        )
         connection.unregister("incoming")
         _upsert_rows(connection, counts)
         connection.register("incoming", _table(delta.files, FILES))
@@ -375,9 +389,7 @@ def _upsert_files(connection: duckdb.DuckDBPyConnection) -> None:
 
 def _mark_unsettled(connection: duckdb.DuckDBPyConnection) -> None:
     # Rows are in, the version isn't raised yet: a run that dies here must not leave cleaned believing it is current.
-    connection.execute(
-        "UPDATE state.datasets SET version = version + 1, state_hash = '' WHERE name = 'raw'"
-    )
+    connection.execute("UPDATE state.datasets SET version = version + 1, state_hash = '' WHERE name = 'raw'")
 
 
 def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
@@ -462,7 +474,9 @@ def _move(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
                 coalesce(r.document_date, epoch_ms(m.mtime_ns // 1000000)::DATE) AS partition_date)
             FROM state.raw AS r JOIN moved AS m USING (source, path))"""
     )
-    connection.execute("DELETE FROM fresh USING state.raw AS r WHERE r.document_id = fresh.document_id AND r.row_hash = fresh.row_hash")
+    connection.execute(
+        "DELETE FROM fresh USING state.raw AS r WHERE r.document_id = fresh.document_id AND r.row_hash = fresh.row_hash"
+    )
     _upsert_rows(connection, counts)
     connection.execute("DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM moved)")
     connection.execute("INSERT INTO state.files SELECT * FROM moved")

@@ -7,12 +7,6 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-
-from stemma.errors import StemmaError
-from stemma.incremental.compute import Failure, batches, call, compute
-from stemma.incremental.counts import Counts
-from stemma.incremental.recipe import explain
-from stemma.incremental.stage import Stage
 from stemma.resources.engine.run import (
     Run,
     apply_rows,
@@ -23,6 +17,12 @@ from stemma.resources.engine.run import (
     state_of,
 )
 from stemma.resources.memo import Segments
+
+from stemma.errors import StemmaError
+from stemma.incremental.compute import Failure, batches, call, compute
+from stemma.incremental.counts import Counts
+from stemma.incremental.recipe import explain
+from stemma.incremental.stage import Stage
 
 # Remembered rows recomputed as a check in each run that computes anyway.
 AUDITED_ROWS = 2
@@ -89,11 +89,15 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
         outcome.failures += result.failures
         run.progress(dataset, outcome.computed, count)
     if outcome.computed < count:
-        raise StemmaError(f"{dataset}: the memo has lost {count - outcome.computed} inputs; see docs/operations.md")
+        raise StemmaError(
+            f"{dataset}: the memo has lost {count - outcome.computed} inputs; see docs/operations.md"
+        )
     if len(outcome.failures) == count and not worked_before:
         # Nothing has ever gone through: the fault lies with the stage, so its rows must not be remembered as bad.
         first = outcome.failures[0]
-        raise StemmaError(f"{dataset}: nothing could be processed; the first reason: {first.error}: {first.detail}")
+        raise StemmaError(
+            f"{dataset}: nothing could be processed; the first reason: {first.error}: {first.detail}"
+        )
     segments.append(pa.concat_tables(failed_rows))
     if run.audit:
         outcome.warnings += _audit(run, stage, wanted, bodies, model, outcome.located)
@@ -165,7 +169,9 @@ def update(run: Run, dataset: RowDataset) -> Counts:
     with run.warehouse.session() as connection:
         upstream_version = state_of(connection, dataset.upstream).version
         if _up_to_date(connection, dataset, upstream_version):
-            counts.rows_in = counts.rows_reused = fetch_value(connection, f"SELECT count(*) FROM {dataset.desired}")
+            counts.rows_in = counts.rows_reused = fetch_value(
+                connection, f"SELECT count(*) FROM {dataset.desired}"
+            )
             _close(run, connection, counts, dataset, upstream_version, settled=True)
             return counts
         _plan(connection, dataset)
@@ -198,10 +204,14 @@ def _plan(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
     else:
         changed = f"SELECT document_id FROM desired UNION SELECT document_id FROM {dataset.current}"
     connection.execute(f"CREATE OR REPLACE TABLE changed AS {changed}")
-    connection.execute("CREATE OR REPLACE TABLE scope AS SELECT * FROM desired SEMI JOIN changed USING (document_id)")
+    connection.execute(
+        "CREATE OR REPLACE TABLE scope AS SELECT * FROM desired SEMI JOIN changed USING (document_id)"
+    )
 
 
-def _apply(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, outcome: Outcome) -> None:
+def _apply(
+    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, outcome: Outcome
+) -> None:
     # What failed for a reason that may pass is not in the memo; it is reported all the same.
     retryable = pa.table(
         {
@@ -227,11 +237,19 @@ def _apply(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, data
 
 
 def _close(
-    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, upstream_version: int, *, settled: bool
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    counts: Counts,
+    dataset: RowDataset,
+    upstream_version: int,
+    *,
+    settled: bool,
 ) -> None:
     if run.dry:
         return
-    remember_recipe(connection, dataset.name, dataset.recipe, json.dumps(explain(dataset.stage), sort_keys=True))
+    remember_recipe(
+        connection, dataset.name, dataset.recipe, json.dumps(explain(dataset.stage), sort_keys=True)
+    )
     finish(
         run,
         connection,

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
+from stemma.resources.engine.setup import Setup
+from stemma.resources.warehouse import Warehouse, utc_now
 
 from stemma.config import Config
 from stemma.incremental.counts import Counts
-from stemma.resources.engine.setup import Setup
-from stemma.resources.warehouse import Warehouse, utc_now
 
 
 def silent(_dataset: str, _done: int, _total: int) -> None:
@@ -170,9 +170,7 @@ def replace_errors(
     )
 
 
-def remember_recipe(
-    connection: duckdb.DuckDBPyConnection, dataset: str, recipe: str, explained: str
-) -> None:
+def remember_recipe(connection: duckdb.DuckDBPyConnection, dataset: str, recipe: str, explained: str) -> None:
     """Keep what went into a recipe, once."""
     connection.execute(
         "INSERT INTO state.recipes SELECT ?, ?, ?"
@@ -181,14 +179,18 @@ def remember_recipe(
     )
 
 
-def fetch_value(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> Any:
+def fetch_value(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None
+) -> Any:
     """Return the single value of a query."""
     row = connection.execute(query, parameters or []).fetchone()
     assert row is not None
     return row[0]
 
 
-def apply_rows(connection: duckdb.DuckDBPyConnection, counts: Counts, key: str, fresh: str, scope: str) -> None:
+def apply_rows(
+    connection: duckdb.DuckDBPyConnection, counts: Counts, key: str, fresh: str, scope: str
+) -> None:
     """Replace the rows of a dataset for the documents of relation `scope` by those of the table `fresh`.
 
     `fresh` has the columns of state.<dataset>, in order. Counts added, changed and removed rows by row_hash.

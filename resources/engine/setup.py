@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+from stemma.resources.embedder import Embedder, resolve_embedder
 
 from stemma.chunking.chunker import CHUNKS_TYPE, chunk
 from stemma.chunking.tokens import TokenCounter, load_tokenizer
-from stemma.cleaning.clean import clean
+from stemma.cleaning.clean import LIBRARIES, clean
 from stemma.config import Config
 from stemma.deduplication import sign
 from stemma.hashing import UUID
 from stemma.incremental.recipe import recipe
 from stemma.incremental.stage import Stage
-from stemma.resources.embedder import Embedder, resolve_embedder
 
 TEXT = pa.schema([("text", pa.string())])
 
@@ -63,7 +63,7 @@ class Setup:
                     pa.field("quality", pa.string()),
                 ]
             ),
-            libraries=("trafilatura", "lxml", "selectolax", "pypdfium2", "ftfy", "pycld2"),
+            libraries=LIBRARIES,
             digests={"unicode": unicodedata.unidata_version},
         )
 
@@ -105,7 +105,9 @@ class Setup:
             inputs=TEXT,
             outputs=pa.schema([pa.field("chunks", CHUNKS_TYPE)]),
             libraries=("tokenizers",) if embedder.tokenizer_file else (),
-            digests={path: value for path, value in embedder.digests.items() if path.endswith("tokenizer.json")}
+            digests={
+                path: value for path, value in embedder.digests.items() if path.endswith("tokenizer.json")
+            }
             | {"unicode": unicodedata.unidata_version},
             load=functools.partial(_load_counter, embedder.tokenizer_file),
         )

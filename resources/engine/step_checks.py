@@ -4,10 +4,11 @@ They run right after a dataset's update, so that a fault stops the run at the st
 `embedded`, is checked as its readers see it: by the checks of the publication (stemma/lineage/checks.py).
 """
 
-from stemma.lineage.checks import BLOCKING, Check, run_check
 from stemma.resources.engine.chunked import CHUNK_TEXTS, cleaned_bodies
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run
+
+from stemma.lineage.checks import BLOCKING, Check, run_check
 
 # Documents whose chunks are compared with their text, chosen by content: enough to show an offset that is off.
 SAMPLED_DOCUMENTS = 20

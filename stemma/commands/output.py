@@ -1,11 +1,21 @@
 """How answers are printed: as tables for people, as JSON for programs."""
 
 import json
+import math
+import shutil
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
+
+from rich.cells import cell_len, set_cell_size
+
+# The width of an id: a column is never cut below it.
+CELL_COLUMNS = 36
+# Where no terminal says how wide a line may be.
+PIPED_COLUMNS = 200
+MOST_CHARACTERS = 1000
 
 
 def print_json(value: Any) -> None:
@@ -25,35 +35,70 @@ def plain(value: Any) -> Any:
     return str(value)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
-    """Print rows as a table; numbers to the right. Text is shown as it is, never as markup."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, separators: bool = True
+) -> None:
+    """Print rows as a table; numbers to the right, long text cut to what fits.
 
-    table = Table(title=title or None, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD, pad_edge=False)
+    `separators` writes 1,299 for 1299. Text is shown as it is, never as markup or control characters.
+    """
     listed = [list(row) for row in rows]
-    for index, column in enumerate(columns):
-        numeric = all(isinstance(row[index], int | float) for row in listed if row[index] is not None)
-        table.add_column(Text(column), justify="right" if numeric and listed else "left", overflow="fold")
-    for row in listed:
-        table.add_row(*(Text(shown(value)) for value in row))
-    Console(highlight=False).print(table)
+    cells = [[shown(value, separators=separators) for value in row] for row in listed]
+    right = [_all_numbers(row[index] for row in listed) for index in range(len(columns))]
+    widths = _fitting(
+        [max([cell_len(column), *(cell_len(row[i]) for row in cells)]) for i, column in enumerate(columns)]
+    )
+    if title:
+        print(title)
+    for row in (list(columns), ["─" * width for width in widths], *cells):
+        print("  ".join(map(_padded, row, widths, right)).rstrip())
+    print()
 
 
-def shown(value: Any) -> str:
+def _all_numbers(values: Iterable[Any]) -> bool:
+    known = [value for value in values if value is not None]
+    return bool(known) and all(
+        isinstance(value, int | float) and not isinstance(value, bool) for value in known
+    )
+
+
+def _fitting(widths: list[int]) -> list[int]:
+    """Narrow the widest columns until a line fits the terminal, but none below an id's width."""
+    room = shutil.get_terminal_size().columns if sys.stdout.isatty() else PIPED_COLUMNS
+    widths = list(widths)
+    while widths and sum(widths) + 2 * (len(widths) - 1) > room and max(widths) > CELL_COLUMNS:
+        widths[widths.index(max(widths))] -= 1
+    return widths
+
+
+def _padded(text: str, width: int, right: bool) -> str:
+    if cell_len(text) > width:
+        text = set_cell_size(text, width - 1).rstrip() + "…"
+    space = " " * (width - cell_len(text))
+    return space + text if right else text + space
+
+
+def shown(value: Any, *, separators: bool = True) -> str:
     """Return a value as a table shows it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
+    comma = "," if separators else ""
     if isinstance(value, int):
-        return f"{value:,}"
+        return f"{value:{comma}}"
     if isinstance(value, float):
-        return f"{value:,.3f}".rstrip("0").rstrip(".")
-    text = " ".join(str(value).split())
+        small = value != 0 and abs(value) < 1e-4
+        return f"{value:.4g}" if small or not math.isfinite(value) else _trimmed(f"{value:{comma}.6f}")
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds")
+    # Cut first: a document's whole text may stand here.
+    text = " ".join(str(value)[:MOST_CHARACTERS].split())
     return "".join(character if character.isprintable() else "�" for character in text)
+
+
+def _trimmed(number: str) -> str:
+    return number.rstrip("0").rstrip(".")
 
 
 def print_facts(facts: Mapping[str, Any]) -> None:

@@ -19,7 +19,13 @@ def print_plan(config: Config, *, as_json: bool) -> int:
         "Would compute (nothing was done)",
         ["dataset", "inputs", "would compute", "", "about seconds"],
         [
-            [row["dataset"], row["rows_in"], row["rows_computed"], "" if row["exact"] else "at most", row["seconds"]]
+            [
+                row["dataset"],
+                row["rows_in"],
+                row["rows_computed"],
+                "" if row["exact"] else "at most",
+                row["seconds"],
+            ]
             for row in plan
         ],
     )

@@ -29,7 +29,9 @@ def open_published(config: Config, *, locked: bool = False) -> duckdb.DuckDBPyCo
     return connection
 
 
-def rows(connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None) -> list[dict[str, Any]]:
+def rows(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None
+) -> list[dict[str, Any]]:
     """Return a query's rows as dictionaries."""
     cursor = connection.execute(query, parameters or [])
     names = [column[0] for column in cursor.description]

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import shlex
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +14,8 @@ from stemma.commands.output import print_json, print_table
 from stemma.config import REMEMBERED_FILE, Config, load_config, to_toml, with_paths
 from stemma.errors import StemmaError, UsageError
 
+# Without a terminal, progress is a line now and then.
+SPEAK_SECONDS = 5.0
 DATASET_NAMES = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
 
 
@@ -75,70 +79,90 @@ def prepare_dagster_home(config: Config) -> Path:
 def _materialize(options: argparse.Namespace, config: Config, file: Path | None, selected: list[str]) -> int:
     if not config.sources:
         raise UsageError("nothing to read: name a path (stemma run PATH) or add [[sources]] to stemma.toml")
+    started = time.monotonic()
     prepare_dagster_home(config)
     show = not options.quiet and not options.json
     if show:
-        print(f"Reading {', '.join(source.path for source in config.sources)} → {config.warehouse.path}")
+        print(
+            f"Reading {', '.join(source.path for source in config.sources)} → {config.warehouse.path}",
+            flush=True,
+        )
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance, _progress(show):
+        result = _execute(instance, config, file, selected, options)
+    if not result.success:
+        raise StemmaError(_failure(result))
+    _summarize(options, config, result, time.monotonic() - started)
+    return 0
+
+
+def _execute(
+    instance: Any, config: Config, file: Path | None, selected: list[str], options: argparse.Namespace
+) -> Any:
+    """Run Dagster's job in this process; returns its ExecuteInProcessResult."""
     import dagster as dg
 
     from stemma.definitions import JOB, build_definitions
 
-    definitions = build_definitions(config, str(file or ""))
-    with dg.DagsterInstance.get() as instance, _progress(show):
-        result = definitions.resolve_job_def(JOB).execute_in_process(
+    named = str(file or "")
+    return (
+        build_definitions(config, named)
+        .resolve_job_def(JOB)
+        .execute_in_process(
             instance=instance,
             raise_on_error=False,
             asset_selection=[dg.AssetKey(name) for name in selected],
             run_config={
                 "loggers": {"console": {"config": {"log_level": "DEBUG" if options.debug else "CRITICAL"}}},
                 "resources": {
-                    "pipeline": {"config": {"config_file": str(file or ""), "allow_deletes": options.allow_deletes}}
+                    "pipeline": {"config": {"config_file": named, "allow_deletes": options.allow_deletes}}
                 },
             },
             tags={"stemma/started_by": "stemma run"},
         )
-        failure = None if result.success else _failure(instance, result)
-        steps = {
-            event.asset_key.to_user_string(): event.materialization.metadata
-            for event in result.get_asset_materialization_events()
-            if event.asset_key
-        }
-        checks = {e.check_name: e.passed for e in result.get_asset_check_evaluations()}
-    if failure is not None:
-        raise StemmaError(failure)
-    _summarize(options, config, result.run_id, steps, checks)
-    return 0 if all(checks.values()) else 1
+    )
 
 
-def _failure(instance: Any, result: Any) -> str:
+def _failure(result: Any) -> str:
     """Return the one line that says why a run failed."""
+    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    if failed:
+        faults = "; ".join(f"{check.check_name}: {check.metadata['detail'].value}" for check in failed)
+        dataset = failed[0].asset_key.to_user_string()
+        return f"{dataset}: a blocking check failed, nothing was published: {faults}"
     for event in result.all_events:
-        if event.event_type_value == "STEP_FAILURE":
-            data = event.event_specific_data
-            described = getattr(data.user_failure_data, "description", None)
-            if described:
-                return f"{event.step_key}: {described}"
-            error = data.error.cause or data.error
-            return f"{event.step_key}: {error.message.strip().splitlines()[0]} (--debug shows where)"
-        if event.event_type_value == "PIPELINE_FAILURE" and event.message:
-            reason = event.message.strip().splitlines()[0]
-    return locals().get("reason") or "the run failed; see the run in 'stemma ui'"
+        if event.is_step_failure:
+            failure = event.step_failure_data
+            described = failure.user_failure_data.description if failure.user_failure_data else None
+            error = failure.error.cause or failure.error
+            reason = described or f"{error.message.strip().splitlines()[0]} (--debug shows where)"
+            return reason if reason.startswith(f"{event.step_key}:") else f"{event.step_key}: {reason}"
+    messages = [event.message for event in result.all_events if event.is_failure and event.message]
+    return messages[0] if messages else "the run failed; 'stemma ui' shows it"
 
 
 @contextmanager
 def _progress(show: bool) -> Iterator[None]:
-    """Show a bar for each dataset while it is worked on (on a terminal: live; elsewhere: a line when it is done)."""
+    """Show a bar for each dataset while it is worked on (on a terminal: live; elsewhere: lines)."""
     from stemma.resources import pipeline
 
     if not show:
         yield
         return
     from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     console = Console(stderr=True)
     bars: dict[str, Any] = {}
-    lines: dict[str, int] = {}
+    spoken: dict[str, float] = {}
     with Progress(
         TextColumn("{task.description:<13}"),
         BarColumn(),
@@ -155,10 +179,11 @@ def _progress(show: bool) -> Iterator[None]:
                     bars[dataset] = progress.add_task(dataset, total=total or None)
                 progress.update(bars[dataset], completed=done, total=total or None)
                 return
-            tenth = done * 10 // total if total else 0
-            if lines.get(dataset) != tenth:
-                lines[dataset] = tenth
-                print(f"{dataset:<13} {done:>8,} of {total:,}", file=sys.stderr, flush=True)
+            now = time.monotonic()
+            if done == total or now - spoken.get(dataset, now - SPEAK_SECONDS) >= SPEAK_SECONDS:
+                spoken[dataset] = now
+                of = f" of {total:,}" if total else ""
+                print(f"{dataset:<13}{done:>9,}{of}", file=sys.stderr, flush=True)
 
         pipeline.listeners.append(listen)
         try:
@@ -167,44 +192,58 @@ def _progress(show: bool) -> Iterator[None]:
             pipeline.listeners.remove(listen)
 
 
-def _summarize(
-    options: argparse.Namespace, config: Config, run_id: str, steps: dict[str, Any], checks: dict[str, bool]
-) -> None:
+def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds: float) -> None:
+    metadata = {
+        event.asset_key.to_user_string(): event.materialization.metadata
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
     counts = {
-        name: {key: value.value for key, value in metadata.items() if isinstance(value.value, int | float | str | bool)}
-        for name, metadata in steps.items()
+        name: {key: entry.value for key, entry in facts.items() if isinstance(entry.value, int | float | str)}
+        for name, facts in metadata.items()
     }
     publication = counts.get("embedded", {}).get("publication", "not published: 'embedded' was not selected")
     corpus = corpus_facts(config) if config.warehouse.path.exists() else {}
     if options.json:
-        print_json({"run_id": run_id, "publication": publication, "datasets": counts, "corpus": corpus, "checks": checks})
+        checks = {
+            f"{check.asset_key.to_user_string()}.{check.check_name}": check.passed
+            for check in result.get_asset_check_evaluations()
+        }
+        print_json(
+            {
+                "run_id": result.run_id,
+                "publication": publication,
+                "seconds": round(seconds, 3),
+                "datasets": counts,
+                "corpus": corpus,
+                "checks": checks,
+            }
+        )
         return
+    print(f"\nRun {result.run_id[:8]}: {publication}, {seconds:.1f} s\n")
     print_table(
-        f"Run {run_id[:8]}: {publication}",
-        ["dataset", "in", "computed", "reused", "added", "changed", "removed", "rows", "errors", "seconds"],
-        [
-            [name, *(counts[name].get(key) for key in COUNT_KEYS), counts[name].get("errors"), counts[name].get("seconds")]
-            for name in DATASET_NAMES
-            if name in counts
-        ],
+        "",
+        ["dataset", *COUNT_KEYS.values()],
+        [[name, *(counts[name].get(key) for key in COUNT_KEYS)] for name in DATASET_NAMES if name in counts],
     )
-    for name, metadata in steps.items():
-        if "warnings" in metadata:
-            print(f"warning, {name}: {metadata['warnings'].value}")
+    for name, facts in metadata.items():
+        if "warnings" in facts:
+            print(f"warning, {name}: {facts['warnings'].value}")
     if corpus:
         print_corpus(corpus)
         _next_commands(config, options)
 
 
-COUNT_KEYS = (
-    "rows_in",
-    "rows_computed",
-    "rows_reused",
-    "rows_added",
-    "rows_changed",
-    "rows_removed",
-    "dagster/row_count",
-)
+COUNT_KEYS = {
+    "rows_in": "in",
+    "rows_computed": "computed",
+    "rows_added": "added",
+    "rows_changed": "changed",
+    "rows_removed": "removed",
+    "dagster/row_count": "rows",
+    "errors": "errors",
+    "seconds": "seconds",
+}
 
 
 def corpus_facts(config: Config) -> dict[str, Any]:
@@ -224,8 +263,8 @@ def corpus_facts(config: Config) -> dict[str, Any]:
         )[0]
         facts["dropped_by"] = rows(
             connection,
-            """SELECT stage, rule, count(*) AS documents, min(score) AS lowest_score, max(score) AS highest_score,
-                any_value(threshold) AS threshold FROM lineage.decisions GROUP BY ALL ORDER BY documents DESC, rule""",
+            """SELECT stage, rule, count(*) AS documents, round(min(score), 3) AS lowest_score,
+                round(max(score), 3) AS highest_score, any_value(threshold) AS threshold FROM lineage.decisions GROUP BY ALL ORDER BY documents DESC, rule""",
         )
         facts["error_kinds"] = rows(
             connection,
@@ -237,24 +276,40 @@ def corpus_facts(config: Config) -> dict[str, Any]:
 
 def print_corpus(corpus: dict[str, Any]) -> None:
     """Print what the corpus holds: the funnel, what was dropped and why, what failed."""
+    funnel = ("documents", "kept", "dropped", "documents_in_error", "families", "chunks", "vectors")
     print_table(
         "Corpus",
         ["documents in", "kept", "dropped", "in error", "families", "chunks", "vectors"],
-        [[corpus[key] for key in ("documents", "kept", "dropped", "documents_in_error", "families", "chunks", "vectors")]],
+        [[corpus[key] for key in funnel]],
     )
-    if corpus["dropped_by"]:
-        columns = ("stage", "rule", "documents", "lowest_score", "highest_score", "threshold")
-        print_table("Dropped, and why", [name.replace("_", " ") for name in columns], [[r[c] for c in columns] for r in corpus["dropped_by"]])
-    if corpus["error_kinds"]:
-        columns = ("stage", "error", "count", "example")
-        print_table("Could not be processed (lineage.errors)", columns, [[r[c] for c in columns] for r in corpus["error_kinds"]])
+    _print_rows(
+        "Dropped, and why (lineage.decisions)",
+        corpus["dropped_by"],
+        ("stage", "rule", "documents", "lowest_score", "highest_score", "threshold"),
+    )
+    _print_rows(
+        "Could not be processed (lineage.errors)",
+        corpus["error_kinds"],
+        ("stage", "error", "count", "example"),
+    )
+
+
+def _print_rows(title: str, listed: list[dict[str, Any]], columns: tuple[str, ...]) -> None:
+    if listed:
+        heads = [name.replace("_", " ") for name in columns]
+        print_table(title, heads, [[row[name] for name in columns] for row in listed])
 
 
 def _next_commands(config: Config, options: argparse.Namespace) -> None:
-    given = f" --config {options.config}" if options.config else ""
+    given = f" --config {shlex.quote(str(options.config))}" if options.config else ""
+    commands = {
+        f'stemma search{given} "how do I …"': "the chunks nearest in meaning",
+        f'stemma sql{given} "FROM lineage.decisions"': "every document that was dropped, and why",
+        f"stemma why{given} PATH": "what became of one file",
+        f"stemma ui{given}": "the graph, the runs, the checks",
+    }
+    width = max(map(len, commands))
     print("Next:")
-    print(f'  stemma search{given} "how do I …"          the nearest chunks')
-    print(f'  stemma sql{given} "FROM lineage.decisions"  every document that was dropped, and why')
-    print(f"  stemma why{given} PATH                     what became of one file")
-    print(f"  stemma ui{given}                           the graph, the runs, the checks")
+    for command, meaning in commands.items():
+        print(f"  {command:<{width}}   {meaning}")
     print(f"Any DuckDB client opens {config.warehouse.path} read-only, at any time.")

@@ -21,7 +21,9 @@ def search(options: argparse.Namespace) -> int:
         raise UsageError("nothing to look for: the text is empty")
     config = load_config(options.config)
     with open_published(config) as connection:
-        row = connection.execute("SELECT any_value(model), count(DISTINCT model) FROM corpus.embedded").fetchone()
+        row = connection.execute(
+            "SELECT any_value(model), count(DISTINCT model) FROM corpus.embedded"
+        ).fetchone()
         if row is None or row[0] is None:
             raise StemmaError("the corpus has no vectors yet; 'stemma run' makes them")
         embedder = resolve_embedder(

@@ -27,7 +27,8 @@ def sql(options: argparse.Namespace) -> int:
                 raise UsageError("that statement returns no rows")
             _print(cursor, options.format, options.limit)
         except duckdb.Error as error:
-            raise UsageError(f"{str(error).strip()}") from error
+            # DuckDB's message, without the lines that point into the query.
+            raise UsageError(str(error).split("\n\nLINE ")[0]) from error
     return 0
 
 
@@ -36,13 +37,15 @@ def _print(cursor: duckdb.DuckDBPyConnection, form: str, limit: int | None) -> N
     if form == "parquet":
         table = _limited(cursor, limit)
         if sys.stdout.isatty():
-            raise UsageError("Parquet is binary: send it to a file, stemma sql … --format parquet > rows.parquet")
+            raise UsageError(
+                "Parquet is binary: send it to a file, stemma sql … --format parquet > rows.parquet"
+            )
         pq.write_table(table, pa.PythonFile(sys.stdout.buffer, mode="w"))
         return
     if form == "table":
         wanted = TABLE_ROWS if limit is None else limit
         listed = cursor.fetchmany(wanted + 1)
-        print_table("", names, listed[:wanted])
+        print_table("", names, listed[:wanted], separators=False)
         if len(listed) > wanted:
             print(f"first {wanted} rows; --limit N or another --format shows more", file=sys.stderr)
         return
@@ -52,7 +55,12 @@ def _print(cursor: duckdb.DuckDBPyConnection, form: str, limit: int | None) -> N
         writer.writerow(names)
         writer.writerows(listed)
     else:
-        json.dump([dict(zip(names, row, strict=True)) for row in listed], sys.stdout, ensure_ascii=False, default=plain)
+        json.dump(
+            [dict(zip(names, row, strict=True)) for row in listed],
+            sys.stdout,
+            ensure_ascii=False,
+            default=plain,
+        )
         sys.stdout.write("\n")
 
 

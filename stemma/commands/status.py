@@ -17,11 +17,14 @@ def status(options: argparse.Namespace) -> int:
         runs = rows(
             connection,
             """SELECT run_id, min(started_at) AS started_at, max(finished_at) AS finished_at,
-                sum(rows_computed)::BIGINT AS rows_computed, sum(rows_added)::BIGINT AS rows_added,
-                sum(rows_changed)::BIGINT AS rows_changed, sum(rows_removed)::BIGINT AS rows_removed
+                round(epoch(max(finished_at) - min(started_at)), 1) AS seconds,
+                sum(rows_computed)::BIGINT AS computed, sum(rows_added)::BIGINT AS added,
+                sum(rows_changed)::BIGINT AS changed, sum(rows_removed)::BIGINT AS removed
             FROM lineage.runs GROUP BY run_id ORDER BY started_at DESC LIMIT 5""",
         )
-        sources = rows(connection, "SELECT source, count(*) AS documents FROM corpus.raw GROUP BY source ORDER BY source")
+        sources = rows(
+            connection, "SELECT source, count(*) AS documents FROM corpus.raw GROUP BY source ORDER BY source"
+        )
     corpus = corpus_facts(config)
     size = Warehouse(config.warehouse.path).size()
     if options.json:
@@ -44,6 +47,7 @@ def status(options: argparse.Namespace) -> int:
     print()
     print_table("Sources", ["source", "documents"], [[row["source"], row["documents"]] for row in sources])
     print_corpus(corpus)
-    columns = ("run_id", "started_at", "finished_at", "rows_computed", "rows_added", "rows_changed", "rows_removed")
-    print_table("Last runs", [name.replace("_", " ") for name in columns], [[row[name] for name in columns] for row in runs])
+    columns = ("run_id", "started_at", "seconds", "computed", "added", "changed", "removed")
+    heads = ["run", "started (UTC)", *columns[2:]]
+    print_table("Last runs", heads, [[row[name] for name in columns] for row in runs])
     return 0

@@ -20,7 +20,9 @@ def trace(options: argparse.Namespace) -> int:
     with open_published(load_config(options.config)) as connection:
         wanted = _uuid(options.id)
         if wanted is None:
-            raise UsageError(f"'{options.id}' is no id (a UUID of 32 hex digits); for a path use 'stemma why'")
+            raise UsageError(
+                f"'{options.id}' is no id (a UUID of 32 hex digits); for a path use 'stemma why'"
+            )
         found = _trace(connection, wanted)
     if options.json:
         print_json(found)
@@ -92,14 +94,18 @@ def _document(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[
         "family": family[0] if family else None,
         "chunks": chunks,
         "removed_in_its_favour": duplicates,
-        "recipes": {r["name"]: r["recipe"] for r in rows(connection, "SELECT name, recipe FROM lineage.datasets")},
+        "recipes": {
+            r["name"]: r["recipe"] for r in rows(connection, "SELECT name, recipe FROM lineage.datasets")
+        },
     }
 
 
 def fate(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[str, Any]:
     """Return what became of a document: kept, dropped (rule, score, threshold) or error (stage, reason)."""
     errors = rows(
-        connection, "SELECT stage, error, detail, run_id FROM lineage.errors WHERE document_id = ?", [document_id]
+        connection,
+        "SELECT stage, error, detail, run_id FROM lineage.errors WHERE document_id = ?",
+        [document_id],
     )
     if errors:
         return {"fate": "error", **errors[0]}
@@ -112,7 +118,9 @@ def fate(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[str, 
     )
     if decisions:
         return {"fate": "dropped", **decisions[0]}
-    count = rows(connection, "SELECT count(*) AS chunks FROM corpus.embedded WHERE document_id = ?", [document_id])
+    count = rows(
+        connection, "SELECT count(*) AS chunks FROM corpus.embedded WHERE document_id = ?", [document_id]
+    )
     return {"fate": "kept", "chunks": count[0]["chunks"]}
 
 
@@ -145,7 +153,9 @@ def _print_document(document: dict[str, Any]) -> None:
         )
     if document["chunks"]:
         columns = ["chunk_id", "ordinal", "char_start", "char_end", "tokens", "section"]
-        print_table("chunks", columns, [[row[name] for name in columns] for row in document["chunks"][:SHOWN_CHUNKS]])
+        print_table(
+            "chunks", columns, [[row[name] for name in columns] for row in document["chunks"][:SHOWN_CHUNKS]]
+        )
         if len(document["chunks"]) > SHOWN_CHUNKS:
             print(f"… and {len(document['chunks']) - SHOWN_CHUNKS} more (--json shows all)")
     print("recipes")
@@ -186,10 +196,14 @@ def _why(connection: duckdb.DuckDBPyConnection, wanted: str) -> list[dict[str, A
                 parameters,
             )
         ]
-        if not found and rows(connection, f"SELECT uri FROM lineage.files WHERE {condition} LIMIT 1", parameters):
+        if not found and rows(
+            connection, f"SELECT uri FROM lineage.files WHERE {condition} LIMIT 1", parameters
+        ):
             raise UsageError(f"{wanted}: was read and holds no documents")
     if not found:
-        raise UsageError(f"{wanted}: not in the corpus: no source lists it (see 'stemma status'), or the last run was before it")
+        raise UsageError(
+            f"{wanted}: not in the corpus: no source lists it (see 'stemma status'), or the last run was before it"
+        )
     return found
 
 

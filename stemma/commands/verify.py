@@ -26,7 +26,10 @@ def verify(options: argparse.Namespace) -> int:
         print_table(
             "Corpus against rebuild",
             ["table", "rows", "only in the corpus", "only in the rebuild", "example"],
-            [[row["table"], row["rows"], row["missing"], row["extra"], row["example"]] for row in differences],
+            [
+                [row["table"], row["rows"], row["missing"], row["extra"], row["example"]]
+                for row in differences
+            ],
         )
     return 1 if any(row["missing"] or row["extra"] for row in differences) else 0
 

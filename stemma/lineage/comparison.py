@@ -16,7 +16,14 @@ TABLES = {
     },
     "lineage.decisions": ["document_id", "uri", "stage", "rule", "score", "threshold", "kept_document_id"],
     "lineage.errors": ["document_id", "source", "uri", "record", "stage", "error", "detail"],
-    "lineage.members": ["document_id", "cluster_id", "cluster_size", "kept_document_id", "similarity", "method"],
+    "lineage.members": [
+        "document_id",
+        "cluster_id",
+        "cluster_size",
+        "kept_document_id",
+        "similarity",
+        "method",
+    ],
     "lineage.files": ["source", "path", "uri", "file_hash", "size"],
 }
 
@@ -36,8 +43,12 @@ def compare_files(corpus: Path, rebuilt: Path) -> list[dict[str, Any]]:
 def _compare(connection: duckdb.DuckDBPyConnection, table: str, columns: list[str]) -> dict[str, Any]:
     listed = ", ".join(columns)
     sides = [f"(SELECT {listed} FROM {name}.{table})" for name in ("corpus_file", "rebuilt_file")]
-    missing = connection.execute(f"SELECT count(*) FROM (FROM {sides[0]} EXCEPT ALL FROM {sides[1]})").fetchone()
-    extra = connection.execute(f"SELECT count(*) FROM (FROM {sides[1]} EXCEPT ALL FROM {sides[0]})").fetchone()
+    missing = connection.execute(
+        f"SELECT count(*) FROM (FROM {sides[0]} EXCEPT ALL FROM {sides[1]})"
+    ).fetchone()
+    extra = connection.execute(
+        f"SELECT count(*) FROM (FROM {sides[1]} EXCEPT ALL FROM {sides[0]})"
+    ).fetchone()
     rows = connection.execute(f"SELECT count(*) FROM {sides[0]}").fetchone()
     example = connection.execute(
         f"SELECT left(d::VARCHAR, 200) FROM ((FROM {sides[0]} EXCEPT ALL FROM {sides[1]}) UNION ALL"
