@@ -7,15 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
-from stemma.resources.engine.preview import preview
-from stemma.resources.engine.step_checks import check_step
-from stemma.resources.warehouse import Warehouse
 
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
 from stemma.lineage.checks import Check
+from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
+from stemma.resources.engine.preview import preview
+from stemma.resources.engine.step_checks import check_step
+from stemma.resources.warehouse import Warehouse
 
 LOG_SECONDS = 5.0
 

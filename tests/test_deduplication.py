@@ -25,6 +25,7 @@ from stemma.deduplication import (
     candidate_pairs,
     families,
     jaccard,
+    plausible_pairs,
     shingle_sets,
     sign,
     signature_array,
@@ -665,3 +666,15 @@ def test_long_chains_and_stars_take_seconds():
     kept = result["kept"].to_numpy()
     assert kept[: count // 2].tolist() == [True, False] * (count // 4)
     assert np.flatnonzero(kept[count // 2 :]).tolist() == [0]
+
+
+def test_plausible_pairs_keep_every_pair_that_reaches_the_threshold(shared):
+    signed = sign(pa.table({"text": licences(shared)[:600]}))
+    texts = [text for text, count in zip(licences(shared), signed["shingles"].to_pylist(), strict=False) if count]
+    signatures = signature_array(signed["signature"].drop_null())
+    pairs = np.array(list(combinations(range(len(texts)), 2)))
+    exact = jaccard(shingle_sets(texts), pairs)
+    plausible = plausible_pairs(signatures, pairs, 0.7)
+    assert (exact >= 0.7).sum() > 50
+    assert plausible[exact >= 0.7].all()
+    assert plausible.mean() < 0.2

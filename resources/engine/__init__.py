@@ -6,6 +6,8 @@ Each dataset's module says how it is made; `rowwise` is the one mechanism behind
 
 from collections.abc import Callable
 
+from stemma.errors import StemmaError
+from stemma.incremental.counts import Counts
 from stemma.resources.engine.chunked import chunked
 from stemma.resources.engine.cleaned import cleaned
 from stemma.resources.engine.deduplicated import dedup_recipe, update_deduplicated
@@ -16,9 +18,6 @@ from stemma.resources.engine.raw import raw_recipe, update_raw
 from stemma.resources.engine.rowwise import update
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
-
-from stemma.errors import StemmaError
-from stemma.incremental.counts import Counts
 
 DATASETS: dict[str, Callable[[Run], Counts]] = {
     "raw": update_raw,
@@ -32,7 +31,7 @@ DATASETS: dict[str, Callable[[Run], Counts]] = {
 def recipes(setup: Setup) -> dict[str, str]:
     """Return the recipe of each dataset as configured, in the order of the datasets."""
     return {
-        "raw": raw_recipe(setup.config.sources),
+        "raw": raw_recipe(setup),
         "cleaned": cleaned(setup).recipe,
         "deduplicated": dedup_recipe(setup),
         "chunked": chunked(setup).recipe,

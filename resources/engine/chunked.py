@@ -1,19 +1,21 @@
 """chunked: spans of the kept documents."""
 
+from stemma.hashing import key
+from stemma.incremental.stage import Stage
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
-
-from stemma.hashing import key
-from stemma.incremental.stage import Stage
 
 
 def chunked(setup: Setup) -> RowDataset:
     """Return how chunked is made of the kept documents."""
     stage = setup.chunk
-    # body_hash is the memo key of the cleaned text; input_hash (the text's own hash) that of its chunks.
-    desired = """(SELECT document_id, document_id AS part, text_hash AS input_hash, input_hash AS body_hash,
-        hash(text_hash) AS origin FROM state.deduplicated WHERE kept_document_id IS NULL)"""
+    # body_hash is the memo key of the cleaned text, input_hash (the text's own hash) that of its chunks. Another
+    # content may be cleaned to the same text: then deduplicated stands, but for the content that it came from.
+    desired = """(SELECT d.document_id, d.document_id AS part, d.text_hash AS input_hash,
+        coalesce(c.input_hash, d.input_hash) AS body_hash, hash(d.text_hash) AS origin
+        FROM state.deduplicated AS d LEFT JOIN state.cleaned AS c USING (document_id, text_hash)
+        WHERE d.kept_document_id IS NULL)"""
     return RowDataset(
         name="chunked",
         upstream="deduplicated",

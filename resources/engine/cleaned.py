@@ -1,13 +1,15 @@
 """cleaned: text, language and scores of every document; keep or drop is a predicate over the scores."""
 
+from stemma.cleaning.verdict import Rule, decide_sql, metric
+from stemma.hashing import key
+from stemma.incremental.stage import Stage
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
 
-from stemma.cleaning.verdict import Rule, decide_sql
-from stemma.hashing import key
-from stemma.incremental.stage import Stage
+# The scores hold the length as well: reading it there spares reading the texts.
+TEXT_LENGTH = f"{metric('characters')}::BIGINT"
 
 
 def cleaned(setup: Setup) -> RowDataset:
@@ -15,8 +17,8 @@ def cleaned(setup: Setup) -> RowDataset:
     stage = setup.clean
     rules = decide_sql(setup.config.clean.profile, setup.config.clean.languages)
     # A raw title wins over one that cleaning finds; both and the date are taken over without being cleaned anew.
-    desired = """(SELECT document_id, document_id AS part, input_hash, hash(input_hash, title, document_date, source) AS origin
-        FROM state.raw)"""
+    desired = """(SELECT document_id, document_id AS part, input_hash,
+        hash(input_hash, title, document_date, source) AS origin FROM state.raw)"""
     return RowDataset(
         name="cleaned",
         upstream="raw",
@@ -44,7 +46,7 @@ def _fresh(run: Run, stage: Stage, located: str, rules: list[Rule]) -> str:
     """The rows of state.cleaned for the documents in scope, each with the first rule that drops it, if any."""
     facts = segments_of(run, stage).bodies(
         located,
-        "input_hash, text_hash, title, language, language_score, words, quality, length(text) AS text_length",
+        f"input_hash, text_hash, title, language, language_score, words, quality, {TEXT_LENGTH} AS text_length",
     )
     return f"""
         SELECT document_id, title, text_hash, language, language_score, words, quality, text_length AS characters,
@@ -54,7 +56,8 @@ def _fresh(run: Run, stage: Stage, located: str, rules: list[Rule]) -> str:
         FROM (SELECT *, {_case(rules, "name")} AS rule, {_case(rules, "score")} AS score,
                 {_case(rules, "threshold")} AS threshold
             FROM (SELECT s.document_id, coalesce(r.title, m.title) AS title, m.text_hash, m.language, m.language_score,
-                    m.words, m.quality::JSON AS quality, m.text_length, r.document_date, r.source, s.input_hash, s.origin
+                    m.words, m.quality::JSON AS quality, m.text_length, r.document_date, r.source, s.input_hash,
+                    s.origin
                 FROM scope AS s JOIN {facts} AS m USING (input_hash) JOIN state.raw AS r USING (document_id)))"""
 
 

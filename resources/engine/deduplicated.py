@@ -10,14 +10,30 @@ import json
 import duckdb
 import numpy as np
 import pyarrow as pa
+
+from stemma.deduplication import (
+    band_keys,
+    band_parameters,
+    candidate_pairs,
+    families,
+    jaccard,
+    plausible_pairs,
+    shingle_sets,
+    signature_array,
+)
+from stemma.hashing import digest, key
+from stemma.incremental.counts import Counts
+from stemma.incremental.recipe import explain
+from stemma.incremental.stage import Stage
 from stemma.resources.engine.chunked import cleaned_bodies
-from stemma.resources.engine.rowwise import Outcome, run_stage, segments_of
+from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, segments_of
 from stemma.resources.engine.run import (
     Run,
     State,
     apply_rows,
     fetch_value,
     finish,
+    load_rows,
     remember_recipe,
     replace_errors,
     state_of,
@@ -25,18 +41,11 @@ from stemma.resources.engine.run import (
 from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import Segments
 
-from stemma.config import DeduplicateConfig
-from stemma.deduplication import band_keys, band_parameters, candidate_pairs, families, jaccard, shingle_sets
-from stemma.hashing import key
-from stemma.incremental.counts import Counts
-from stemma.incremental.recipe import code_hash, explain
-from stemma.incremental.stage import Stage
-
 PAIR_OUTPUTS = pa.schema([pa.field("similarity", pa.float64())])
 # Pairs verified and committed to the memo together; their texts are held in memory meanwhile.
 VERIFY_PAIRS = 5_000
 # So few pairs are verified within the transaction: that costs less than to plan again.
-VERIFY_AT_ONCE = 1_000
+VERIFY_AT_ONCE = 5_000
 
 
 def dedup_recipe(setup: Setup) -> str:
@@ -45,21 +54,23 @@ def dedup_recipe(setup: Setup) -> str:
     return key(
         "deduplicated",
         setup.recipe(setup.sign),
-        _pairs_recipe(settings),
-        code_hash(candidate_pairs),
-        code_hash(band_keys),
-        code_hash(band_parameters),
-        code_hash(families),
+        _pairs_recipe(setup),
+        setup.code(candidate_pairs),
+        setup.code(band_keys),
+        setup.code(band_parameters),
+        setup.code(families),
         repr((settings.threshold, settings.scope, settings.keep)),
     ).hex()
 
 
-def _pairs_recipe(settings: DeduplicateConfig) -> str:
-    return key("pairs", code_hash(shingle_sets), code_hash(jaccard), str(settings.shingle_words)).hex()
+def _pairs_recipe(setup: Setup) -> str:
+    words = str(setup.config.deduplicate.shingle_words)
+    code = [setup.code(function) for function in (plausible_pairs, shingle_sets, jaccard)]
+    return key("pairs", setup.recipe(setup.sign), *code, words, repr(setup.config.deduplicate.threshold)).hex()
 
 
 def _pairs_of(run: Run) -> Segments:
-    return run.warehouse.memo.segments("pairs", _pairs_recipe(run.config.deduplicate), PAIR_OUTPUTS)
+    return run.warehouse.memo.segments("pairs", _pairs_recipe(run.setup), PAIR_OUTPUTS)
 
 
 def update_deduplicated(run: Run) -> Counts:
@@ -115,7 +126,7 @@ def _solve(
             _update_bands(run, connection)
             _update_candidates(connection)
             _update_edges(run, connection)
-            _solve_families(run, connection, counts, whole=not same_recipe)
+            _solve_families(run, connection, counts, live, whole=not same_recipe)
             _close(run, connection, counts, stage, upstream_version, settled=not outcome.retryable)
     except _Unverified as unknown:
         return unknown.pairs
@@ -128,18 +139,22 @@ def _diff_documents(
 ) -> None:
     """Make node_rows (fresh nodes with their signatures), and came/went, the documents that differ from the index."""
     settings = run.config.deduplicate
+    # Documents of other scopes are other nodes in other buckets: nothing is ever compared across.
+    scope = "''" if settings.scope == "global" else "c.source"
     node = "s.norm_hash" if settings.scope == "global" else "md5(concat_ws('|', c.source, s.norm_hash))::UUID"
-    signatures = segments_of(run, stage).bodies(outcome.located, "input_hash, norm_hash, signature")
+    signatures = segments_of(run, stage).bodies(
+        f"(FROM {outcome.located} WHERE error IS NULL)", "input_hash, norm_hash, signature"
+    )
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE signed AS SELECT c.document_id, {node} AS node, c.text_hash, c.document_date,
-            c.characters AS length, hash({node}, c.text_hash, c.document_date, c.characters) AS row_hash, s.signature
+            c.characters AS length, hash({node}, c.text_hash, c.document_date, c.characters) AS row_hash, s.signature, {scope} AS scope
         FROM {live} AS c JOIN scope ON scope.document_id = c.document_id
         JOIN {signatures} AS s ON s.input_hash = c.text_hash"""
     )
     # A document whose text stayed may still have another date; its node is known.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE current AS
-        SELECT * EXCLUDE (signature) FROM signed
+        SELECT * EXCLUDE (signature, scope) FROM signed
         UNION ALL
         SELECT c.document_id, d.node, c.text_hash, c.document_date, c.characters AS length,
             hash(d.node, c.text_hash, c.document_date, c.characters) AS row_hash
@@ -147,21 +162,18 @@ def _diff_documents(
         WHERE c.document_id NOT IN (SELECT document_id FROM signed)"""
     )
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE came AS SELECT * FROM current ANTI JOIN state.dedup_documents USING (document_id, row_hash)"
+        """CREATE OR REPLACE TEMP TABLE came AS
+        SELECT * FROM current ANTI JOIN state.dedup_documents USING (document_id, row_hash)"""
     )
     connection.execute(
-        "CREATE OR REPLACE TEMP TABLE went AS SELECT * FROM state.dedup_documents ANTI JOIN current USING (document_id, row_hash)"
+        """CREATE OR REPLACE TEMP TABLE went AS
+        SELECT * FROM state.dedup_documents ANTI JOIN current USING (document_id, row_hash)"""
     )
     connection.execute(
         "DELETE FROM state.dedup_documents WHERE document_id IN (SELECT document_id FROM went)"
     )
     connection.execute("INSERT INTO state.dedup_documents SELECT * FROM came")
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE failed AS SELECT scope.document_id, min(error) AS error, min(detail) AS detail
-        FROM scope JOIN (FROM """
-        + outcome.located
-        + """ WHERE error IS NOT NULL) USING (input_hash) GROUP BY document_id"""
-    )
+    find_failed(connection, outcome)
 
 
 def _update_bands(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
@@ -176,7 +188,7 @@ def _update_bands(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     )
     connection.execute("DELETE FROM state.dedup_bands WHERE node IN (SELECT node FROM dead_nodes)")
     fresh = connection.execute(
-        """SELECT node, any_value(signature) AS signature FROM signed
+        """SELECT node, any_value(signature) AS signature, any_value(scope) AS scope FROM signed
         WHERE signature IS NOT NULL AND node NOT IN (SELECT node FROM state.dedup_bands) GROUP BY node"""
     ).to_arrow_table()
     if fresh.num_rows == 0:
@@ -185,13 +197,18 @@ def _update_bands(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     bands, rows = band_parameters(run.config.deduplicate.threshold, permutations)
     packed = np.frombuffer(b"".join(fresh["signature"].to_pylist()), dtype="<u4").reshape(-1, permutations)
     buckets = band_keys(packed, bands, rows)
+    if run.config.deduplicate.scope != "global":
+        buckets ^= np.array([[_scope_bits(scope)] for scope in fresh["scope"].to_pylist()], np.uint64)
     nodes = fresh["node"].combine_chunks().take(np.repeat(np.arange(fresh.num_rows), bands))
-    connection.register("incoming", pa.table({"bucket": buckets.reshape(-1), "node": nodes}))
-    connection.execute("INSERT INTO state.dedup_bands SELECT bucket, node FROM incoming")
+    load_rows(connection, "entered", pa.table({"bucket": buckets.reshape(-1), "node": nodes}))
+    connection.execute("INSERT INTO state.dedup_bands SELECT bucket, node FROM entered")
     connection.execute(
-        "INSERT INTO touched SELECT DISTINCT bucket FROM incoming ANTI JOIN touched USING (bucket)"
+        "INSERT INTO touched SELECT DISTINCT bucket FROM entered ANTI JOIN touched USING (bucket)"
     )
-    connection.unregister("incoming")
+
+
+def _scope_bits(scope: str) -> int:
+    return int.from_bytes(digest(scope.encode())[:8], "little")
 
 
 def _update_candidates(connection: duckdb.DuckDBPyConnection) -> None:
@@ -216,12 +233,11 @@ def _update_candidates(connection: duckdb.DuckDBPyConnection) -> None:
     pairs = candidate_pairs(buckets.to_numpy(), np.arange(members.num_rows))
     first, second = pa.array(pairs[:, 0]), pa.array(pairs[:, 1])
     proposed = pa.table({"bucket": buckets.take(first), "a": nodes.take(first), "b": nodes.take(second)})
-    connection.register("incoming", proposed)
-    connection.execute("INSERT INTO state.dedup_candidates SELECT bucket, a, b FROM incoming")
+    load_rows(connection, "proposed", proposed)
+    connection.execute("INSERT INTO state.dedup_candidates SELECT bucket, a, b FROM proposed")
     connection.execute(
-        "INSERT INTO affected_pairs SELECT DISTINCT a, b FROM incoming ANTI JOIN affected_pairs USING (a, b)"
+        "INSERT INTO affected_pairs SELECT DISTINCT a, b FROM proposed ANTI JOIN affected_pairs USING (a, b)"
     )
-    connection.unregister("incoming")
 
 
 def _update_edges(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
@@ -239,10 +255,12 @@ def _update_edges(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     store.locate(connection, "live_pairs", "pair_places", temporary=True)
     unverified = connection.execute(
         """WITH unknown AS (SELECT * FROM live_pairs ANTI JOIN pair_places USING (input_hash)),
-            texts AS (SELECT node, arg_min(c.input_hash, d.document_id) AS text_key
+            texts AS (SELECT node, arg_min(c.input_hash, d.document_id) AS text_key,
+                    arg_min(c.text_hash, d.document_id) AS text_hash
                 FROM state.dedup_documents AS d SEMI JOIN (SELECT a AS node FROM unknown UNION SELECT b FROM unknown)
                 USING (node) JOIN state.cleaned AS c USING (document_id) GROUP BY node)
-        SELECT p.input_hash, x.text_key AS a, y.text_key AS b FROM unknown AS p
+        SELECT p.input_hash, x.text_key AS a, y.text_key AS b, x.text_hash AS a_text, y.text_hash AS b_text
+        FROM unknown AS p
         JOIN texts AS x ON x.node = p.a JOIN texts AS y ON y.node = p.b ORDER BY p.a, p.b"""
     ).to_arrow_table()
     if unverified.num_rows > VERIFY_AT_ONCE:
@@ -277,38 +295,69 @@ class _Unverified(Exception):
 
 
 def _verify(run: Run, pairs: pa.Table) -> None:
-    """Measure the exact Jaccard similarity of pairs (input_hash, a, b: memo keys of texts); commit it to the memo."""
+    """Measure pairs and commit their similarity to the memo.
+
+    `pairs` has the columns input_hash (the pair), a, b (memo keys of the texts), a_text, b_text (their hashes).
+    A pair whose signatures tell it apart (see `plausible_pairs`) is remembered with similarity 0; all others are
+    measured exactly.
+    """
+    plausible = _plausible(run, pairs)
+    ruled_out = pairs.filter(pa.array(~plausible))
+    _remember(run, ruled_out, np.zeros(ruled_out.num_rows))
+    pairs = pairs.filter(pa.array(plausible))
     for start in range(0, pairs.num_rows, VERIFY_PAIRS):
         block = pairs.slice(start, VERIFY_PAIRS)
         texts = _texts(run, block)
-        number = {text_key: index for index, text_key in enumerate(texts)}
         sets = shingle_sets(list(texts.values()), shingle_words=run.config.deduplicate.shingle_words)
-        sides = [[number[text_key] for text_key in _storage(block[side])] for side in ("a", "b")]
-        nulls = pa.nulls(block.num_rows, pa.string())
-        columns = [block["input_hash"], pa.array(jaccard(sets, np.array(sides).T)), nulls, nulls]
-        _pairs_of(run).append(pa.table(columns, names=["input_hash", "similarity", "error", "detail"]))
+        _remember(run, block, jaccard(sets, _numbered(block, "a", "b", list(texts))))
         run.progress("deduplicated", start + block.num_rows, pairs.num_rows)
 
 
-def _texts(run: Run, block: pa.Table) -> dict[bytes, str]:
+def _plausible(run: Run, pairs: pa.Table) -> np.ndarray:
+    signs = segments_of(run, run.setup.sign)
+    rows = _fetch(run, signs, pairs, "a_text", "b_text", "input_hash, signature")
+    signatures = signature_array(rows["signature"], run.config.deduplicate.permutations)
+    numbered = _numbered(pairs, "a_text", "b_text", _storage(rows["input_hash"]))
+    return plausible_pairs(signatures, numbered, run.config.deduplicate.threshold)
+
+
+def _remember(run: Run, pairs: pa.Table, similarity: np.ndarray) -> None:
+    nulls = pa.nulls(pairs.num_rows, pa.string())
+    columns = [pairs["input_hash"], pa.array(similarity), nulls, nulls]
+    _pairs_of(run).append(pa.table(columns, names=["input_hash", "similarity", "error", "detail"]))
+
+
+def _texts(run: Run, pairs: pa.Table) -> dict[bytes, str]:
+    rows = _fetch(run, segments_of(run, run.setup.clean), pairs, "a", "b", "input_hash, text")
+    return dict(zip(_storage(rows["input_hash"]), rows["text"].to_pylist(), strict=True))
+
+
+def _fetch(run: Run, memo: Segments, pairs: pa.Table, first: str, second: str, columns: str) -> pa.Table:
+    """Return columns of the memo for the keys that stand in two columns of `pairs`, one row each."""
     connection = run.warehouse.connection
-    cleaned = segments_of(run, run.setup.clean)
-    connection.register("block", block)
+    connection.register("block", pairs)
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE block_keys AS SELECT DISTINCT input_hash
-        FROM (SELECT a AS input_hash FROM block UNION ALL SELECT b FROM block)"""
+        f"""CREATE OR REPLACE TEMP TABLE block_keys AS SELECT DISTINCT input_hash
+        FROM (SELECT {first} AS input_hash FROM block UNION ALL SELECT {second} FROM block)"""
     )
     connection.unregister("block")
-    cleaned.locate(connection, "block_keys", "block_places", temporary=True)
-    rows = connection.execute(f"FROM {cleaned.bodies('block_places', 'input_hash, text')}").to_arrow_table()
-    return dict(zip(_storage(rows["input_hash"]), rows["text"].to_pylist(), strict=True))
+    memo.locate(connection, "block_keys", "block_places", temporary=True)
+    return connection.execute(f"FROM {memo.bodies('block_places', columns)}").to_arrow_table()
+
+
+def _numbered(pairs: pa.Table, first: str, second: str, keys: list[bytes]) -> np.ndarray:
+    """Return two columns of keys as an array int64[pairs, 2] of positions in `keys`."""
+    number = {name: index for index, name in enumerate(keys)}
+    return np.array([[number[name] for name in _storage(pairs[side])] for side in (first, second)], np.int64).T
 
 
 def _storage(column: pa.ChunkedArray) -> list[bytes]:
     return column.combine_chunks().storage.to_pylist()
 
 
-def _solve_families(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, whole: bool) -> None:
+def _solve_families(
+    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, live: str, *, whole: bool
+) -> None:
     """Solve the families that a changed document or edge touches, and apply their members."""
     if whole:
         connection.execute(
@@ -330,26 +379,24 @@ def _solve_families(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
         """SELECT document_id, node, document_date, length FROM state.dedup_documents
         SEMI JOIN touched_documents USING (document_id)"""
     ).to_arrow_table()
-    connection.register("documents", documents)
+    load_rows(connection, "documents", documents)
     edges = connection.execute(
         """SELECT a, b, similarity FROM state.dedup_edges
         WHERE a IN (SELECT node FROM documents)"""
     ).to_arrow_table()
-    connection.unregister("documents")
-    members = families(documents, edges, keep=run.config.deduplicate.keep)
-    connection.register("members", members)
+    load_rows(connection, "members", families(documents, edges, keep=run.config.deduplicate.keep))
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE fresh AS
         SELECT m.document_id, m.cluster_id, m.cluster_size, m.kept_document_id, m.similarity, m.method,
-            CASE m.method WHEN 'near' THEN {run.config.deduplicate.threshold}::DOUBLE WHEN 'exact' THEN 1.0 END AS threshold,
+            CASE m.method WHEN 'near' THEN {run.config.deduplicate.threshold}::DOUBLE
+                WHEN 'exact' THEN 1.0 END AS threshold,
             '{run.run_id}' AS run_id, c.text_hash, c.input_hash,
             hash(m.document_id, m.cluster_id, m.cluster_size, m.kept_document_id, m.similarity, m.method, threshold,
                 c.text_hash) AS row_hash
         FROM members AS m JOIN state.cleaned AS c USING (document_id)"""
     )
-    connection.unregister("members")
     apply_rows(connection, counts, "document_id", "fresh", "touched_documents")
-    replace_errors(connection, "deduplicated", "touched_documents", "failed", run.run_id)
+    replace_errors(connection, "deduplicated", live, "scope", "failed", run.run_id)
 
 
 def _close(

@@ -1,12 +1,11 @@
 """embedded: a vector for each chunk; each distinct text is embedded once."""
 
+from stemma.hashing import key
 from stemma.resources.engine.chunked import CHUNK_TEXTS
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import quoted
-
-from stemma.hashing import key
 
 
 def embedded(setup: Setup) -> RowDataset:

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import duckdb
-from stemma.resources.engine.chunked import CHUNK_TEXTS
-from stemma.resources.engine.raw import bodies_of
-from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, state_of
 
 from stemma.datasets import CHUNKED, CLEANED, EMBEDDED, ERRORS, RAW, RUNS, Dataset
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
 from stemma.lineage.views import VIEWS, corpus_views
+from stemma.resources.engine.chunked import CHUNK_TEXTS
+from stemma.resources.engine.raw import bodies_of
+from stemma.resources.engine.rowwise import segments_of
+from stemma.resources.engine.run import Run, fetch_value, state_of
 
 # Up to this size the file is published again only to add the rows of a run that changed nothing to
 # lineage.runs; beyond it they wait for the next change, so that the cost of a run never follows the corpus.
@@ -56,13 +56,8 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         checks: list[Check] = []
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
-            # Views are bound as a reader of the file will see them: with it as the default database.
-            connection.execute("USE next")
-            try:
-                _fill(run, connection)
-                checks.extend(run_check(connection, name, query) for name, query in BLOCKING.items())
-            finally:
-                connection.execute("USE memory")
+            _fill(run, connection)
+            checks.extend(run_check(connection, name, query) for name, query in BLOCKING.items())
             if not all(check.passed for check in checks):
                 raise _BlockedError
 
@@ -91,7 +86,8 @@ def _fingerprint(connection: duckdb.DuckDBPyConnection) -> str:
     return str(
         fetch_value(
             connection,
-            """SELECT concat((SELECT list((name, version, recipe, state_hash) ORDER BY name)::VARCHAR FROM state.datasets),
+            """SELECT concat(
+            (SELECT list((name, version, recipe, state_hash) ORDER BY name)::VARCHAR FROM state.datasets),
             (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors))""",
         )
     )
@@ -119,17 +115,22 @@ def _refuse_if_nothing_worked(connection: duckdb.DuckDBPyConnection) -> None:
         ).fetchone()
         assert first is not None
         raise StemmaError(
-            f"nothing could be processed ({errors} errors, {documents} documents); the first: {first[0]}: {first[1]}: {first[2]}"
+            f"nothing could be processed ({errors} errors, {documents} documents);"
+            f" the first: {first[0]}: {first[1]}: {first[2]}"
         )
 
 
 @dataclass(frozen=True)
 class Published:
-    """How a published base table is made: rows of `state` whose (key, row_hash) differ, joined with `bodies`."""
+    """How a published base table is made: rows of `state` whose (key, row_hash) differ, joined with `bodies`.
+
+    Vectors stay uncompressed: DuckDB's float compression saves 13 % of the space at twice the time of the insert.
+    """
 
     dataset: Dataset
     state: str
     bodies: Callable[[Run], str] | None = None
+    compression: str = "auto"
 
 
 def _body_join(store_bodies: str, condition: str) -> str:
@@ -177,7 +178,7 @@ TABLES = (
     Published(RAW, "state.raw", _raw_bodies),
     Published(CLEANED, "(SELECT * FROM state.cleaned WHERE rule IS NULL)", _cleaned_bodies),
     Published(CHUNKED, "state.chunked", _chunked_bodies),
-    Published(EMBEDDED, "state.embedded", _embedded_bodies),
+    Published(EMBEDDED, "state.embedded", _embedded_bodies, compression="uncompressed"),
 )
 
 # Small ledgers: copied whole, row for row what the state has.
@@ -242,14 +243,17 @@ def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Publishe
     )
     connection.execute(f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM stale)")
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM {published.state} ANTI JOIN {table} USING ({key}, row_hash)"
+        f"""CREATE OR REPLACE TEMP TABLE fresh AS
+        SELECT * FROM {published.state} ANTI JOIN {table} USING ({key}, row_hash)"""
     )
     wanted = fetch_value(connection, "SELECT count(*) FROM fresh")
     if not wanted:
         return
     join = published.bodies(run) if published.bodies else ""
     columns = ", ".join(f"{'body' if column.body else 'fresh'}.{column.name}" for column in dataset.columns)
+    connection.execute(f"SET force_compression = '{published.compression}'")
     connection.execute(f"INSERT INTO {table} SELECT {columns}, fresh.row_hash FROM fresh {join}")
+    connection.execute("SET force_compression = 'auto'")
     have = fetch_value(connection, f"SELECT count(*) FROM {table} SEMI JOIN fresh USING ({key})")
     if have != wanted:
         raise StemmaError(

@@ -8,17 +8,18 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
-from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe
-from stemma.resources.memo import Segments
-from stemma.resources.sources import FileEntry, ListingError, list_files, read_stable
-from stemma.resources.warehouse import first_line, utc_now
 
 from stemma.config import SourceConfig
 from stemma.errors import RetryableError, StemmaError
 from stemma.hashing import UUID, digest, key, uuid_array
+from stemma.incremental.compute import RETRYABLE
 from stemma.incremental.counts import Counts
-from stemma.incremental.recipe import code_hash
 from stemma.reading import ReadError, ReadOptions, Record, read
+from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe
+from stemma.resources.engine.setup import Setup
+from stemma.resources.memo import Segments
+from stemma.resources.sources import FileEntry, ListingError, list_files, read_stable
+from stemma.resources.warehouse import first_line, utc_now
 
 BODIES = pa.schema(
     [
@@ -93,23 +94,23 @@ def read_options(source: SourceConfig) -> ReadOptions:
     )
 
 
-def reader_of(source: SourceConfig) -> str:
+def reader_of(setup: Setup, source: SourceConfig) -> str:
     """Return the recipe of reading one file of a source: the reading code and its options."""
-    return key(code_hash(read), json.dumps(asdict(read_options(source)), sort_keys=True)).hex()
+    return key(setup.code(read), setup.code(_row), json.dumps(asdict(read_options(source)), sort_keys=True)).hex()
 
 
-def raw_recipe(sources: tuple[SourceConfig, ...]) -> str:
+def raw_recipe(setup: Setup) -> str:
     """Return the recipe of raw: how each source, by name, is read and what of it is taken. No paths."""
     parts = [
-        f"{source.name}|{reader_of(source)}|{source.include}|{source.exclude}|{source.complete}"
-        for source in sorted(sources, key=lambda source: source.name)
+        f"{source.name}|{reader_of(setup, source)}|{source.include}|{source.exclude}|{source.complete}"
+        for source in sorted(setup.config.sources, key=lambda source: source.name)
     ]
-    return key("raw", code_hash(_row), *parts).hex()
+    return key("raw", *parts).hex()
 
 
 @dataclass
 class _Delta:
-    """What has been read but not yet applied."""
+    """What has been read but not yet staged."""
 
     rows: list[dict[str, Any]] = field(default_factory=list)
     bodies: list[tuple[bytes, Record]] = field(default_factory=list)
@@ -122,14 +123,13 @@ class _Delta:
 
 @dataclass
 class _Scan:
-    """What the listing and reading found, for the last step: deletions and errors."""
+    """What the listing and reading found, for the last step: deletions, moves and errors."""
 
     listed: list[tuple[str, str]] = field(default_factory=list)
     read: list[tuple[str, str]] = field(default_factory=list)
     put_off: list[tuple[str, str]] = field(default_factory=list)
     moved: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
-    seen: list[bytes] = field(default_factory=list)
     stored: set[bytes] | None = None
 
 
@@ -144,13 +144,15 @@ def update_raw(run: Run) -> Counts:
         raise StemmaError(
             "no sources: name a path ('stemma run PATH') or add [[sources]] to stemma.toml (see docs/configuration.md)"
         )
-    counts = run.begin("raw", raw_recipe(sources))
+    counts = run.begin("raw", raw_recipe(run.setup))
     listings = [(source, *_listing(source)) for source in sources]
     known = _known_files(run)
     total = sum(len(files) for _source, files, _problems in listings)
+    _memory_table(run.warehouse.connection, "incoming_rows", ROWS.empty_table())
+    _memory_table(run.warehouse.connection, "incoming_files", FILES.empty_table())
     scan, delta, done = _Scan(), _Delta(), 0
     for source, files, problems in listings:
-        reader = reader_of(source)
+        reader = reader_of(run.setup, source)
         scan.errors += [_listing_error(source, problem) for problem in problems]
         for entry in files:
             scan.listed.append((source.name, entry.relative))
@@ -158,7 +160,7 @@ def update_raw(run: Run) -> Counts:
             done += 1
             if done % 500 == 0 or done == total:
                 run.progress("raw", done, total)
-    _flush(run, counts, scan, delta)
+    _flush(run, delta)
     _settle(run, counts, scan)
     return counts
 
@@ -187,9 +189,6 @@ def _listing_error(source: SourceConfig, problem: ListingError) -> dict[str, Any
 
 def _known_files(run: Run) -> dict[tuple[str, str], tuple[bytes, str, int, str]]:
     with run.warehouse.session() as connection:
-        connection.execute(
-            "CREATE OR REPLACE TABLE had_before AS SELECT source, count(*) AS had FROM state.raw GROUP BY source"
-        )
         table = connection.execute(
             "SELECT source, path, file_hash, reader, mtime_ns, uri FROM state.files"
         ).to_arrow_table()
@@ -218,9 +217,8 @@ def _take(
     place = (source.name, entry.relative)
     try:
         file, file_hash, entry = read_stable(entry)
-    except RetryableError as error:
-        scan.put_off.append(place)
-        scan.errors.append(_file_error(source, entry, "changing", first_line(error)))
+    except RETRYABLE as error:
+        _put_off(source, entry, error, scan)
         return
     except OSError as error:
         scan.read.append(place)
@@ -234,20 +232,33 @@ def _take(
             if known[2:] != (entry.mtime_ns, entry.uri):
                 scan.moved.append(facts)
             return
+        try:
+            for item in _items(file, entry, source):
+                if isinstance(item, ReadError):
+                    scan.errors.append(_file_error(source, entry, item.error, item.detail, item.record))
+                    continue
+                _add(run, counts, source, entry, item, scan, delta)
+                if delta.full():
+                    _flush(run, delta)
+        except RETRYABLE as error:
+            _put_off(source, entry, error, scan)
+            return
         scan.read.append(place)
-        for item in _items(file, entry, source):
-            if isinstance(item, ReadError):
-                scan.errors.append(_file_error(source, entry, item.error, item.detail, item.record))
-                continue
-            _add(run, counts, source, entry, item, scan, delta)
-            if delta.full():
-                _flush(run, counts, scan, delta)
         delta.files.append(facts)
+
+
+def _put_off(source: SourceConfig, entry: FileEntry, error: BaseException, scan: _Scan) -> None:
+    """Leave a file's documents as they are: it could not be read for a reason that may pass by the next run."""
+    kind = "changing" if isinstance(error, RetryableError) else type(error).__name__
+    scan.put_off.append((source.name, entry.relative))
+    scan.errors.append(_file_error(source, entry, kind, first_line(error)))
 
 
 def _items(file: Any, entry: FileEntry, source: SourceConfig) -> Iterator[Record | ReadError]:
     try:
         yield from read(file, entry.relative, read_options(source))
+    except RETRYABLE:
+        raise
     except Exception as error:
         # The reader promises not to raise; if it does, that costs this file and not the run.
         yield ReadError(None, None, None, type(error).__name__, first_line(error))
@@ -263,7 +274,6 @@ def _add(
     delta: _Delta,
 ) -> None:
     row = _row(source.name, entry.relative, entry.uri, entry.mtime_ns, record)
-    scan.seen.append(row["document_id"])
     delta.rows.append(row)
     if scan.stored is None:
         scan.stored = set(bodies_of(run).known(run.warehouse.connection)["input_hash"].to_pylist())
@@ -326,24 +336,19 @@ def _file_error(
     }
 
 
-def _flush(run: Run, counts: Counts, scan: _Scan, delta: _Delta) -> None:
-    """Commit what has been read so far: bodies first, then the rows and files that name them."""
-    if run.dry or not (delta.rows or delta.files):
-        delta.__init__()  # type: ignore[misc]
-        return
-    _store_bodies(run, delta)
-    now = utc_now()
-    with run.warehouse.session() as connection:
-        connection.register("incoming", _table([{**row, "ingested_at": now} for row in delta.rows], ROWS))
-        connection.execute(
-            f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT *, {ROW_HASH} AS row_hash FROM incoming"
-        )
+def _flush(run: Run, delta: _Delta) -> None:
+    """Commit the bodies read so far to the memo, and stage the rows and files that name them.
+
+    Rows enter the state in `_settle` only, together with what vanished: a run that dies or is stopped by the
+    guard leaves the state as it was, and the next one reads again without storing a body twice.
+    """
+    if not run.dry:
+        _store_bodies(run, delta)
+    for name, table in (("incoming_rows", _table(delta.rows, ROWS)), ("incoming_files", _table(delta.files, FILES))):
+        connection = run.warehouse.connection
+        connection.register("incoming", table)
+        connection.execute(f"INSERT INTO {name} SELECT * FROM incoming")
         connection.unregister("incoming")
-        _upsert_rows(connection, counts)
-        connection.register("incoming", _table(delta.files, FILES))
-        _upsert_files(connection)
-        connection.unregister("incoming")
-        _mark_unsettled(connection)
     delta.__init__()  # type: ignore[misc]
 
 
@@ -373,6 +378,10 @@ def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
     counts.rows_added += row[0]
     counts.rows_changed += row[1]
     connection.execute(
+        """DELETE FROM fresh USING state.raw AS r
+        WHERE r.document_id = fresh.document_id AND r.row_hash = fresh.row_hash"""
+    )
+    connection.execute(
         """UPDATE fresh SET ingested_at = r.ingested_at FROM state.raw AS r
         WHERE r.document_id = fresh.document_id AND r.input_hash = fresh.input_hash"""
     )
@@ -380,25 +389,12 @@ def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
     connection.execute("INSERT INTO state.raw SELECT * FROM fresh")
 
 
-def _upsert_files(connection: duckdb.DuckDBPyConnection) -> None:
-    connection.execute(
-        "DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM incoming)"
-    )
-    connection.execute("INSERT INTO state.files SELECT * FROM incoming")
-
-
-def _mark_unsettled(connection: duckdb.DuckDBPyConnection) -> None:
-    # Rows are in, the version isn't raised yet: a run that dies here must not leave cleaned believing it is current.
-    connection.execute("UPDATE state.datasets SET version = version + 1, state_hash = '' WHERE name = 'raw'")
-
-
 def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
-    """Apply deletions (guarded), moves and errors, and close the update."""
+    """Apply rows, deletions (guarded), moves and errors in one transaction, and close the update."""
     connection = run.warehouse.connection
     _memory_table(connection, "listed", _pairs(scan.listed))
     _memory_table(connection, "was_read", _pairs(scan.read))
     _memory_table(connection, "put_off", _pairs(scan.put_off))
-    _memory_table(connection, "seen", pa.table({"document_id": uuid_array(scan.seen)}))
     _memory_table(connection, "moved", _table(scan.moved, FILES))
     _memory_table(connection, "raw_errors", _table(scan.errors, ERRORS))
     _memory_table(
@@ -411,23 +407,31 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
             }
         ),
     )
+    connection.execute("DELETE FROM incoming_rows WHERE (source, path) IN (SELECT (source, path) FROM put_off)")
     with run.warehouse.session() as connection:
         _find_vanished(connection)
         if not run.allow_deletes:
             _guard(connection)
         counts.rows_removed = fetch_value(connection, "SELECT count(*) FROM vanished")
         if run.dry:
-            counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw") + counts.rows_added
+            new = "incoming_rows ANTI JOIN state.raw USING (document_id)"
+            counts.rows_in = fetch_value(
+                connection, f"SELECT (SELECT count(*) FROM state.raw) + (SELECT count(*) FROM {new})"
+            )
             return
         connection.execute("DELETE FROM state.raw WHERE document_id IN (SELECT document_id FROM vanished)")
         connection.execute(
-            """DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM gone_files)"""
+            f"""CREATE OR REPLACE TEMP TABLE fresh AS
+            SELECT * REPLACE (?::TIMESTAMP AS ingested_at), {ROW_HASH} AS row_hash FROM incoming_rows""",
+            [utc_now()],
         )
+        _upsert_rows(connection, counts)
+        _replace_files(connection)
         _move(connection, counts)
         _replace_errors(connection, run.run_id)
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw")
         counts.rows_reused = counts.rows_in - min(counts.rows_in, counts.rows_computed)
-        remember_recipe(connection, "raw", counts.recipe, json.dumps({"reader": code_hash(read)}))
+        remember_recipe(connection, "raw", counts.recipe, json.dumps({"reader": run.setup.code(read)}))
         finish(run, connection, counts, upstream_version=0)
     bodies_of(run).merge()
 
@@ -436,7 +440,7 @@ def _find_vanished(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables gone_files (source, path) and vanished (document_id, source, input_hash)."""
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE gone_files AS
-        SELECT source, path FROM state.files
+        SELECT source, path FROM (SELECT source, path FROM state.files UNION SELECT source, path FROM state.raw)
         LEFT JOIN complete_sources USING (source) ANTI JOIN listed USING (source, path)
         WHERE coalesce(complete, true)"""
     )
@@ -445,18 +449,24 @@ def _find_vanished(connection: duckdb.DuckDBPyConnection) -> None:
         SELECT document_id, source, input_hash FROM state.raw SEMI JOIN gone_files USING (source, path)
         UNION ALL
         SELECT document_id, source, input_hash FROM state.raw SEMI JOIN was_read USING (source, path)
-        ANTI JOIN seen USING (document_id)"""
+        ANTI JOIN incoming_rows USING (document_id)"""
     )
 
 
 def _guard(connection: duckdb.DuckDBPyConnection) -> None:
-    """Stop when too much of a source would vanish. A document that only moved (same content, new place) counts as there."""
+    """Stop when too much of a source would vanish.
+
+    A document that only moved (the same content came at a new place) counts as there.
+    """
     row = connection.execute(
-        f"""WITH here AS (SELECT source, input_hash FROM state.raw SEMI JOIN seen USING (document_id)),
-            lost AS (SELECT source, count(*) AS lost FROM vanished
-                ANTI JOIN here USING (source, input_hash) GROUP BY source)
-        SELECT source, lost, had FROM lost JOIN had_before USING (source)
-        WHERE lost > greatest({GUARD_DOCUMENTS}, {GUARD_SHARE} * had) ORDER BY lost DESC LIMIT 1"""
+        f"""WITH went AS (SELECT source, input_hash, count(*) AS went FROM vanished GROUP BY ALL),
+            came AS (SELECT source, input_hash, count(*) AS came FROM incoming_rows
+                ANTI JOIN state.raw USING (document_id, input_hash) GROUP BY ALL),
+            lost AS (SELECT source, sum(greatest(went - coalesce(came, 0), 0))::BIGINT AS lost
+                FROM went LEFT JOIN came USING (source, input_hash) GROUP BY source),
+            had AS (SELECT source, count(*) AS had FROM state.raw GROUP BY source)
+        SELECT source, lost, had FROM lost JOIN had USING (source)
+        WHERE lost > greatest({GUARD_DOCUMENTS}, {GUARD_SHARE} * had) ORDER BY lost DESC, source LIMIT 1"""
     ).fetchone()
     if row:
         source, lost, had = row
@@ -464,6 +474,15 @@ def _guard(connection: duckdb.DuckDBPyConnection) -> None:
             f"source '{source}': {lost} of its {had} documents would vanish (an empty mount? a wrong path?);"
             " nothing was deleted. If this is meant, run again with --allow-deletes"
         )
+
+
+def _replace_files(connection: duckdb.DuckDBPyConnection) -> None:
+    """Remember the files that were read; forget those that are gone or could not be, so that they are read anew."""
+    connection.execute(
+        """DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM gone_files
+        UNION ALL SELECT (source, path) FROM was_read UNION ALL SELECT (source, path) FROM put_off)"""
+    )
+    connection.execute("INSERT INTO state.files SELECT * FROM incoming_files")
 
 
 def _move(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
@@ -474,23 +493,27 @@ def _move(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
                 coalesce(r.document_date, epoch_ms(m.mtime_ns // 1000000)::DATE) AS partition_date)
             FROM state.raw AS r JOIN moved AS m USING (source, path))"""
     )
-    connection.execute(
-        "DELETE FROM fresh USING state.raw AS r WHERE r.document_id = fresh.document_id AND r.row_hash = fresh.row_hash"
-    )
     _upsert_rows(connection, counts)
     connection.execute("DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM moved)")
     connection.execute("INSERT INTO state.files SELECT * FROM moved")
+    connection.execute(
+        """UPDATE state.errors SET uri = m.uri FROM moved AS m
+        WHERE m.source = errors.source AND m.path = errors.path AND m.uri <> errors.uri"""
+    )
 
 
 def _replace_errors(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
-    """Errors of files that were not read again stay; all others are as this run found them."""
+    """Errors of files that were not read again stay; all others are as this run found them.
+
+    Call it when state.files is up to date: it has the files that a partial listing leaves out.
+    """
     same = "e.source = n.source AND e.path = n.path AND e.record IS NOT DISTINCT FROM n.record AND e.error = n.error AND e.detail = n.detail"
     connection.execute(
         f"""DELETE FROM state.errors AS e WHERE stage = 'raw'
         AND NOT EXISTS (SELECT 1 FROM raw_errors AS n WHERE {same})
         AND ((source, path) IN (SELECT (source, path) FROM was_read UNION ALL SELECT (source, path) FROM put_off)
-            OR (source, path) NOT IN (SELECT (source, path) FROM listed)
-            OR error = 'changing')"""
+            OR (source, path) NOT IN
+                (SELECT (source, path) FROM listed UNION ALL SELECT (source, path) FROM state.files))"""
     )
     connection.execute(
         f"""INSERT INTO state.errors

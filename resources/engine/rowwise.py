@@ -7,22 +7,24 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from stemma.errors import StemmaError
+from stemma.hashing import uuid_array
+from stemma.incremental.compute import Failure, batches, call, compute
+from stemma.incremental.counts import Counts
+from stemma.incremental.recipe import explain
+from stemma.incremental.stage import Stage
 from stemma.resources.engine.run import (
     Run,
     apply_rows,
     fetch_value,
     finish,
+    load_rows,
     remember_recipe,
     replace_errors,
     state_of,
 )
 from stemma.resources.memo import Segments
-
-from stemma.errors import StemmaError
-from stemma.incremental.compute import Failure, batches, call, compute
-from stemma.incremental.counts import Counts
-from stemma.incremental.recipe import explain
-from stemma.incremental.stage import Stage
 
 # Remembered rows recomputed as a check in each run that computes anyway.
 AUDITED_ROWS = 2
@@ -125,11 +127,14 @@ def _audit(run: Run, stage: Stage, wanted: str, bodies: Bodies, model: object, l
     warnings = []
     segments = segments_of(run, stage)
     for batch in batches(_stream(connection, bodies(f"{stage.name}_audited"), stage), AUDITED_ROWS):
-        again = call(stage, batch, model)
+        try:
+            again = call(stage, batch, model)
+        except Exception as error:  # the rows stand as they are remembered, whatever went wrong now
+            warnings.append(f"stage {stage.name}: recomputing remembered rows failed: {type(error).__name__}: {error}")
+            continue
         names = ", ".join(["input_hash", *stage.outputs.names])
-        kept = connection.execute(
-            f"SELECT {names} FROM {segments.bodies(f'(FROM {located} SEMI JOIN {stage.name}_audited USING (input_hash))', names)}"
-        ).to_arrow_table()
+        places = f"(FROM {located} SEMI JOIN {stage.name}_audited USING (input_hash))"
+        kept = connection.execute(f"SELECT {names} FROM {segments.bodies(places, names)}").to_arrow_table()
         remembered = {row["input_hash"]: row for row in kept.to_pylist()}
         for key, row in zip(batch["input_hash"].to_pylist(), again.to_pylist(), strict=True):
             if key in remembered and {**row, "input_hash": key} != remembered[key]:
@@ -209,31 +214,35 @@ def _plan(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
     )
 
 
-def _apply(
-    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, outcome: Outcome
-) -> None:
+def find_failed(connection: duckdb.DuckDBPyConnection, outcome: Outcome) -> None:
+    """Make the temporary table failed (document_id, error, detail): the documents in `scope` that an input failed of."""
     # What failed for a reason that may pass is not in the memo; it is reported all the same.
     retryable = pa.table(
         {
-            "input_hash": pa.array([failure.input_hash.hex() for failure in outcome.retryable], pa.string()),
+            "input_hash": uuid_array(failure.input_hash for failure in outcome.retryable),
             "error": pa.array([failure.error for failure in outcome.retryable], pa.string()),
             "detail": pa.array([failure.detail for failure in outcome.retryable], pa.string()),
         }
     )
-    connection.register("retryable", retryable)
+    load_rows(connection, "retryable", retryable)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE failed AS SELECT document_id, min(error) AS error, min(detail) AS detail
         FROM scope JOIN (SELECT input_hash, error, detail FROM {outcome.located} WHERE error IS NOT NULL
-            UNION ALL SELECT input_hash::UUID, error, detail FROM retryable) USING (input_hash)
+            UNION ALL FROM retryable) USING (input_hash)
         GROUP BY document_id"""
     )
-    connection.unregister("retryable")
+
+
+def _apply(
+    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, outcome: Outcome
+) -> None:
+    find_failed(connection, outcome)
     connection.execute(
         f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM ({dataset.fresh(run, outcome.located)})"
         " ANTI JOIN failed USING (document_id)"
     )
     apply_rows(connection, counts, dataset.key, "fresh", "changed")
-    replace_errors(connection, dataset.name, "changed", "failed", run.run_id)
+    replace_errors(connection, dataset.name, "desired", "changed", "failed", run.run_id)
 
 
 def _close(

@@ -6,11 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import duckdb
-from stemma.resources.engine.setup import Setup
-from stemma.resources.warehouse import Warehouse, utc_now
+import pyarrow as pa
 
 from stemma.config import Config
 from stemma.incremental.counts import Counts
+from stemma.resources.engine.setup import Setup
+from stemma.resources.warehouse import Warehouse, utc_now
 
 
 def silent(_dataset: str, _done: int, _total: int) -> None:
@@ -86,8 +87,7 @@ def finish(
     though nothing above has changed.
     """
     before = state_of(connection, counts.dataset)
-    # An empty state hash is the mark of a run that died between applying rows and closing.
-    changed = counts.touched or before.recipe != counts.recipe or not before.state_hash
+    changed = counts.touched or before.recipe != counts.recipe
     if changed:
         counts.rows, counts.state_hash = state_hash(connection, counts.dataset)
     else:
@@ -136,21 +136,28 @@ def finish(
 
 
 def state_hash(connection: duckdb.DuckDBPyConnection, dataset: str) -> tuple[int, str]:
-    """Return a dataset's row count and an order-free hash of its rows (the sum of its row hashes)."""
+    """Return a dataset's row count and an order-free hash of its rows and decisions (the sum of the row hashes)."""
     key = "chunk_id" if dataset in ("chunked", "embedded") else "document_id"
     row = connection.execute(
-        f"SELECT count(*), coalesce(sum(hash({key}, row_hash)::HUGEINT), 0) FROM state.{dataset}"
+        f"""SELECT count(*) FILTER ({kept_rows(dataset)}), count(*), coalesce(sum(hash({key}, row_hash)::HUGEINT), 0)
+        FROM state.{dataset}"""
     ).fetchone()
     assert row is not None
-    return row[0], f"{row[0]}-{row[1] % 2**64:016x}"
+    return row[0], f"{row[1]}-{row[2] % 2**64:016x}"
+
+
+def kept_rows(dataset: str) -> str:
+    """Return the condition for the rows of state.<dataset> that are rows of the dataset: the others were dropped."""
+    return {"cleaned": "rule IS NULL", "deduplicated": "kept_document_id IS NULL"}.get(dataset, "true")
 
 
 def replace_errors(
-    connection: duckdb.DuckDBPyConnection, stage: str, scope: str, failed: str, run_id: str
+    connection: duckdb.DuckDBPyConnection, stage: str, inputs: str, scope: str, failed: str, run_id: str
 ) -> None:
     """Make the errors of a stage, for the documents of relation `scope`, those of relation `failed`.
 
-    `failed` has the columns document_id, error, detail. A row that stands already keeps its run_id.
+    `failed` has the columns document_id, error, detail. A row that stands already keeps its run_id. What is not
+    among `inputs`, the documents that the stage is given, has no error there: a stage above dropped it.
     """
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE new_errors AS
@@ -159,9 +166,10 @@ def replace_errors(
         [stage, run_id],
     )
     connection.execute(
-        f"""DELETE FROM state.errors WHERE stage = ? AND document_id IN (SELECT document_id FROM {scope})
-        AND NOT EXISTS (SELECT 1 FROM new_errors AS n WHERE n.document_id = errors.document_id
-            AND n.error = errors.error AND n.detail = errors.detail)""",
+        f"""DELETE FROM state.errors WHERE stage = ? AND (document_id NOT IN (SELECT document_id FROM {inputs})
+        OR document_id IN (SELECT document_id FROM {scope})
+            AND NOT EXISTS (SELECT 1 FROM new_errors AS n WHERE n.document_id = errors.document_id
+                AND n.error = errors.error AND n.detail = errors.detail))""",
         [stage],
     )
     connection.execute(
@@ -179,6 +187,13 @@ def remember_recipe(connection: duckdb.DuckDBPyConnection, dataset: str, recipe:
     )
 
 
+def load_rows(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
+    """Make the temporary table `name` of Arrow rows, to be joined: DuckDB can't push filters on UUIDs into Arrow."""
+    connection.register("arriving", rows)
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM arriving")
+    connection.unregister("arriving")
+
+
 def fetch_value(
     connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None
 ) -> Any:
@@ -193,22 +208,26 @@ def apply_rows(
 ) -> None:
     """Replace the rows of a dataset for the documents of relation `scope` by those of the table `fresh`.
 
-    `fresh` has the columns of state.<dataset>, in order. Counts added, changed and removed rows by row_hash.
+    `fresh` has the columns of state.<dataset>, in order. Counts rows added, changed (by row_hash) and removed, and
+    apart from them the decisions on documents that were no row of the dataset before and are none now.
     """
-    table = f"state.{counts.dataset}"
+    table, kept = f"state.{counts.dataset}", kept_rows(counts.dataset)
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE replaced AS SELECT {key} AS key, row_hash FROM {table}
+        f"""CREATE OR REPLACE TEMP TABLE replaced AS SELECT {key} AS key, row_hash, {kept} AS kept FROM {table}
         WHERE document_id IN (SELECT document_id FROM {scope})"""
     )
     row = connection.execute(
-        f"""SELECT count(*) FILTER (WHERE r.key IS NULL),
-            count(*) FILTER (WHERE r.row_hash <> f.row_hash),
-            count(*) FILTER (WHERE f.key IS NULL)
-        FROM (SELECT {key} AS key, row_hash FROM {fresh}) AS f FULL JOIN replaced AS r ON r.key = f.key"""
+        f"""SELECT count(*) FILTER (now AND NOT before), count(*) FILTER (now AND before AND differs),
+            count(*) FILTER (before AND NOT now), count(*) FILTER (NOT now AND NOT before AND differs)
+        FROM (SELECT coalesce(f.kept, false) AS now, coalesce(r.kept, false) AS before,
+                r.row_hash IS DISTINCT FROM f.row_hash AS differs
+            FROM (SELECT {key} AS key, row_hash, {kept} AS kept FROM {fresh}) AS f
+            FULL JOIN replaced AS r ON r.key = f.key)"""
     ).fetchone()
     assert row is not None
     counts.rows_added += row[0]
     counts.rows_changed += row[1]
     counts.rows_removed += row[2]
+    counts.decisions_changed += row[3]
     connection.execute(f"DELETE FROM {table} WHERE document_id IN (SELECT document_id FROM {scope})")
     connection.execute(f"INSERT INTO {table} SELECT * FROM {fresh}")

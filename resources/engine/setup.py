@@ -2,12 +2,12 @@
 
 import functools
 import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-from stemma.resources.embedder import Embedder, resolve_embedder
 
 from stemma.chunking.chunker import CHUNKS_TYPE, chunk
 from stemma.chunking.tokens import TokenCounter, load_tokenizer
@@ -15,8 +15,9 @@ from stemma.cleaning.clean import LIBRARIES, clean
 from stemma.config import Config
 from stemma.deduplication import sign
 from stemma.hashing import UUID
-from stemma.incremental.recipe import recipe
+from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
+from stemma.resources.embedder import Embedder, resolve_embedder
 
 TEXT = pa.schema([("text", pa.string())])
 
@@ -28,6 +29,7 @@ class Setup:
     config: Config
     embedder: Embedder
     _recipes: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
+    _codes: dict[Callable[..., Any], str] = field(default_factory=dict, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: Config) -> "Setup":
@@ -41,6 +43,12 @@ class Setup:
         if stage.name not in self._recipes:
             self._recipes[stage.name] = recipe(stage)
         return self._recipes[stage.name]
+
+    def code(self, function: Callable[..., Any]) -> str:
+        """Return the hash of a function's code and all of this project's that it reaches."""
+        if function not in self._codes:
+            self._codes[function] = code_hash(function)
+        return self._codes[function]
 
     @functools.cached_property
     def clean(self) -> Stage:

@@ -4,11 +4,10 @@ They run right after a dataset's update, so that a fault stops the run at the st
 `embedded`, is checked as its readers see it: by the checks of the publication (stemma/lineage/checks.py).
 """
 
-from stemma.resources.engine.chunked import CHUNK_TEXTS, cleaned_bodies
+from stemma.lineage.checks import BLOCKING, Check, run_check
+from stemma.resources.engine.chunked import CHUNK_TEXTS, chunked, cleaned_bodies
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run
-
-from stemma.lineage.checks import BLOCKING, Check, run_check
 
 # Documents whose chunks are compared with their text, chosen by content: enough to show an offset that is off.
 SAMPLED_DOCUMENTS = 20
@@ -62,9 +61,9 @@ def _spans_exact(run: Run) -> Check:
     connection = run.warehouse.connection
     connection.execute(
         f"""CREATE OR REPLACE TABLE sampled AS
-        SELECT c.document_id, c.ordinal, c.char_start, c.char_end, c.input_hash, d.input_hash AS body_hash
-        FROM state.chunked AS c JOIN (SELECT document_id, input_hash FROM state.deduplicated
-            WHERE document_id IN (SELECT document_id FROM state.chunked) ORDER BY hash(text_hash), document_id
+        SELECT c.document_id, c.ordinal, c.char_start, c.char_end, c.input_hash, d.body_hash
+        FROM state.chunked AS c JOIN (SELECT document_id, body_hash FROM {chunked(run.setup).desired}
+            WHERE document_id IN (SELECT document_id FROM state.chunked) ORDER BY hash(input_hash), document_id
             LIMIT {SAMPLED_DOCUMENTS}) AS d USING (document_id)"""
     )
     texts = cleaned_bodies(run)("sampled")

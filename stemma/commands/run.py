@@ -180,7 +180,7 @@ def _progress(show: bool) -> Iterator[None]:
                 progress.update(bars[dataset], completed=done, total=total or None)
                 return
             now = time.monotonic()
-            if done == total or now - spoken.get(dataset, now - SPEAK_SECONDS) >= SPEAK_SECONDS:
+            if done == total or now - spoken.setdefault(dataset, now) >= SPEAK_SECONDS:
                 spoken[dataset] = now
                 of = f" of {total:,}" if total else ""
                 print(f"{dataset:<13}{done:>9,}{of}", file=sys.stderr, flush=True)
@@ -253,7 +253,8 @@ def corpus_facts(config: Config) -> dict[str, Any]:
     with open_published(config) as connection:
         facts = rows(
             connection,
-            """SELECT (SELECT count(*) FROM corpus.raw) AS documents, (SELECT count(*) FROM corpus.deduplicated) AS kept,
+            """SELECT (SELECT count(*) FROM corpus.raw) AS documents,
+                (SELECT count(*) FROM corpus.deduplicated) AS kept,
                 (SELECT count(*) FROM lineage.decisions) AS dropped,
                 (SELECT count(DISTINCT document_id) FROM lineage.errors) AS documents_in_error,
                 (SELECT count(*) FROM lineage.errors) AS errors,
@@ -264,12 +265,13 @@ def corpus_facts(config: Config) -> dict[str, Any]:
         facts["dropped_by"] = rows(
             connection,
             """SELECT stage, rule, count(*) AS documents, round(min(score), 3) AS lowest_score,
-                round(max(score), 3) AS highest_score, any_value(threshold) AS threshold FROM lineage.decisions GROUP BY ALL ORDER BY documents DESC, rule""",
+                round(max(score), 3) AS highest_score, min(threshold) AS threshold
+            FROM lineage.decisions GROUP BY stage, rule ORDER BY documents DESC, stage, rule""",
         )
         facts["error_kinds"] = rows(
             connection,
-            """SELECT stage, error, count(*) AS count, any_value(uri) AS example FROM lineage.errors
-            GROUP BY ALL ORDER BY count DESC, error LIMIT 10""",
+            """SELECT stage, error, count(*) AS count, min(uri) AS example FROM lineage.errors
+            GROUP BY stage, error ORDER BY count DESC, stage, error LIMIT 10""",
         )
     return facts
 

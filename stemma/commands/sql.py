@@ -20,10 +20,12 @@ TABLE_ROWS = 100
 def sql(options: argparse.Namespace) -> int:
     """Print the answer to a query. Raises UsageError for a query that DuckDB refuses."""
     query = sys.stdin.read() if options.query == "-" else options.query
+    if not query.strip():
+        raise UsageError("the query is empty")
     with open_published(load_config(options.config), locked=True) as connection:
         try:
             cursor = connection.execute(query)
-            if cursor.description is None:
+            if cursor is None or cursor.description is None:
                 raise UsageError("that statement returns no rows")
             _print(cursor, options.format, options.limit)
         except duckdb.Error as error:

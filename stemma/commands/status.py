@@ -41,7 +41,8 @@ def status(options: argparse.Namespace) -> int:
     print_facts(
         {
             "warehouse": config.warehouse.path,
-            "on disk": f"published {human_bytes(size.published)}, state {human_bytes(size.state)}, memo {human_bytes(size.memo)}",
+            "on disk": f"published {human_bytes(size.published)}, state {human_bytes(size.state)},"
+            f" memo {human_bytes(size.memo)}",
         }
     )
     print()

@@ -9,6 +9,13 @@ from stemma.deduplication.mixing import mix64
 # Verification removes false candidates, so a missed pair costs a hundred times a needless comparison.
 WEIGHTS = (0.001, 0.999)
 
+# How many standard deviations an estimate may fall short of the threshold: one pair in 3.5 million at the
+# threshold falls further.
+DEVIATIONS = 5.0
+
+# Pairs whose signatures are compared at a time: 4 MB each side at 128 permutations.
+PAIRS = 1 << 13
+
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -85,3 +92,20 @@ def _differs(values: np.ndarray) -> np.ndarray:
     marks = np.ones(len(values), bool)
     np.not_equal(values[1:], values[:-1], out=marks[1:])
     return marks
+
+
+def plausible_pairs(signatures: np.ndarray, pairs: np.ndarray, threshold: float) -> np.ndarray:
+    """Return which pairs (int64[m, 2], rows of the signatures uint32[n, permutations]) may reach the threshold.
+
+    The share of equal hash values estimates the Jaccard similarity s with variance s (1 - s) / permutations
+    (Broder, 1997). A pair is plausible (bool[m]) unless its estimate lies five standard deviations below the
+    threshold; most candidates of a recall-tuned index do, and reading their texts would be in vain.
+    """
+    permutations = signatures.shape[1]
+    least = threshold - DEVIATIONS * np.sqrt(threshold * (1 - threshold) / permutations)
+    plausible = np.empty(len(pairs), bool)
+    for start in range(0, len(pairs), PAIRS):
+        block = pairs[start : start + PAIRS]
+        equal = signatures[block[:, 0]] == signatures[block[:, 1]]
+        plausible[start : start + PAIRS] = equal.mean(axis=1) >= least
+    return plausible

@@ -137,7 +137,7 @@ def batches(rows: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.Tabl
     for incoming in rows:
         start = 0
         while start < incoming.num_rows:
-            piece = incoming.slice(start, min(PIECE_ROWS, batch_rows - count))
+            piece = _piece(incoming, start, batch_rows - count)
             start += piece.num_rows
             pending.append(piece)
             count += piece.num_rows
@@ -147,3 +147,11 @@ def batches(rows: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.Tabl
                 pending, count, size = [], 0, 0
     if pending:
         yield pa.Table.from_batches(pending)
+
+
+def _piece(rows: pa.RecordBatch, start: int, most: int) -> pa.RecordBatch:
+    """Return the next rows, so few that they don't exceed BATCH_BYTES, unless a single one does."""
+    count = min(PIECE_ROWS, most)
+    while count > 1 and rows.slice(start, count).nbytes > BATCH_BYTES:
+        count //= 2
+    return rows.slice(start, count)

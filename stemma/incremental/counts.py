@@ -13,6 +13,7 @@ class Counts:
         recipe: hash of the code, parameters and versions that make it.
         rows_in: inputs of the stage (rows of the dataset above).
         rows_added, rows_changed, rows_removed: rows of the dataset, against what it was before.
+        decisions_changed: documents dropped before and after, by another rule, score or kept document.
         rows_reused: inputs whose result was known.
         rows_computed: inputs that the stage function was called for.
         rows: rows of the dataset afterwards.
@@ -30,6 +31,7 @@ class Counts:
     rows_added: int = 0
     rows_changed: int = 0
     rows_removed: int = 0
+    decisions_changed: int = 0
     rows_reused: int = 0
     rows_computed: int = 0
     rows: int = 0
@@ -40,5 +42,5 @@ class Counts:
 
     @property
     def touched(self) -> bool:
-        """Whether the dataset differs from before."""
-        return bool(self.rows_added or self.rows_changed or self.rows_removed)
+        """Whether the dataset, or why a document is not in it, differs from before."""
+        return bool(self.rows_added or self.rows_changed or self.rows_removed or self.decisions_changed)
