@@ -7,12 +7,15 @@ computed it side by side: look-ups take the first.
 """
 
 import contextlib
+import itertools
 import os
+import re
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -22,6 +25,10 @@ from stemma.hashing import UUID
 MERGE_SEGMENTS = 48
 # Segments of this size are left alone: rewriting them would cost more than opening them.
 LARGE_SEGMENT_BYTES = 128 * 1024 * 1024
+# Up to so many rows are read one row group at a time instead of by a scan.
+FETCHED_ROWS = 2048
+# Names the segments that a merge has replaced.
+RETIRED = "retired.txt"
 
 ERROR_FIELDS = (pa.field("error", pa.string()), pa.field("detail", pa.string()))
 
@@ -42,7 +49,10 @@ class Segments:
         """Return the segments, oldest first."""
         if not self.folder.is_dir():
             return []
-        return sorted(path for path in self.folder.iterdir() if path.suffix == ".parquet")
+        retired = self._retired()
+        return sorted(
+            path for path in self.folder.iterdir() if path.suffix == ".parquet" and path.name not in retired
+        )
 
     def append(self, rows: pa.Table) -> None:
         """Commit rows (columns as in `schema`) as one segment; durable when this returns."""
@@ -90,11 +100,33 @@ class Segments:
             ),
         )
 
-    def bodies(self, located: str, columns: str) -> str:
-        """Return a SQL relation of `columns` for the rows that `locate` put into the table `located`."""
-        return f"""(SELECT {columns} FROM {self.scan()} AS memo
-            SEMI JOIN {located} AS place
+    def bodies(self, connection: duckdb.DuckDBPyConnection, located: str, columns: str) -> str:
+        """Return a SQL relation of `columns` for the rows that `locate` put into the table `located`.
+
+        A few rows are read from just the row groups that hold them, so that what a change needs of a large memo
+        costs no scan of it; many are scanned.
+        """
+        places = connection.execute(
+            f"SELECT filename, file_row_number FROM {located} ORDER BY ALL"
+        ).fetchmany(FETCHED_ROWS + 1)
+        if len(places) <= FETCHED_ROWS:
+            name = f"fetched_{self.folder.parent.name}"
+            # A table of DuckDB's own: its filter pushdown into Arrow tables does not know UUIDs.
+            connection.register("fetched", self._fetch(places, columns))
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM fetched")
+            connection.unregister("fetched")
+            return f"(SELECT {columns} FROM {name})"
+        return f"""(SELECT {columns} FROM {self.scan()} AS memo SEMI JOIN {located} AS place
             ON memo.filename = place.filename AND memo.file_row_number = place.file_row_number)"""
+
+    def _fetch(self, places: list[tuple[str, int]], columns: str) -> pa.Table:
+        names = [field.name for field in self.schema if re.search(rf"\b{field.name}\b", columns)]
+        schema = pa.schema([self.schema.field(name) for name in names])
+        tables = [schema.empty_table()]
+        for filename, numbers in itertools.groupby(places, key=lambda place: place[0]):
+            rows = np.array([number for _filename, number in numbers])
+            tables.append(_take_rows(Path(filename), rows, names).cast(schema))
+        return pa.concat_tables(tables)
 
     def known(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
         """Return the distinct keys as a table of one binary(16) column `input_hash`."""
@@ -104,17 +136,31 @@ class Segments:
         return pa.table({"input_hash": table["input_hash"].cast(pa.binary(16))}) if table.num_rows else table
 
     def merge(self) -> int:
-        """Merge small segments into one when there are many; return how many were merged."""
+        """Merge small segments into one when there are many; return how many were merged.
+
+        The merged ones are retired: nobody finds them from now on, and the next merge deletes them. Until then
+        a process that has found them already can read them.
+        """
         small = [path for path in self.files() if path.stat().st_size < LARGE_SEGMENT_BYTES]
         if len(small) <= MERGE_SEGMENTS:
             return 0
+        gone = self._retired()
         with self._new_segment() as target:
             with pq.ParquetWriter(target, self.schema, compression="lz4", use_dictionary=False) as writer:
                 for path in small:
                     writer.write_table(pq.read_table(path, partitioning=None).cast(self.schema))
-        for path in small:
-            path.unlink(missing_ok=True)
+        listing = self.folder / f".{uuid.uuid4().hex}.tmp"
+        listing.write_text("\n".join(path.name for path in small), encoding="utf-8")
+        os.replace(listing, self.folder / RETIRED)
+        for name in gone:
+            (self.folder / name).unlink(missing_ok=True)
         return len(small)
+
+    def _retired(self) -> set[str]:
+        try:
+            return set((self.folder / RETIRED).read_text(encoding="utf-8").split("\n"))
+        except FileNotFoundError:
+            return set()
 
     @contextlib.contextmanager
     def _new_segment(self) -> Iterator[Path]:
@@ -138,6 +184,18 @@ class Segments:
             except duckdb.IOException:
                 if attempt == 2:
                     raise
+
+
+def _take_rows(path: Path, rows: np.ndarray, columns: list[str]) -> pa.Table:
+    """Read rows (ascending numbers) of a segment, opening only the row groups that hold them."""
+    with pq.ParquetFile(path) as file:
+        sizes = [file.metadata.row_group(index).num_rows for index in range(file.metadata.num_row_groups)]
+        starts = np.concatenate([[0], np.cumsum(sizes)])
+        groups, first = np.unique(np.searchsorted(starts, rows, side="right") - 1, return_index=True)
+        tables = []
+        for group, part in zip(groups.tolist(), np.split(rows, first[1:]), strict=True):
+            tables.append(file.read_row_group(group, columns=columns).take(pa.array(part - starts[group])))
+    return pa.concat_tables(tables)
 
 
 def _sequence(files: list[Path]) -> int:

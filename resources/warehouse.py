@@ -11,6 +11,7 @@ Three layers below the path of the published file (`.stemma/corpus.duckdb`, fold
 import contextlib
 import errno
 import fcntl
+import glob
 import os
 import shutil
 import time
@@ -28,8 +29,10 @@ STORAGE_VERSION = "v1.5.0"
 # The next published file is a scratch file until it is swapped in, so it needs no write-ahead log; and rows go
 # out in groups small enough to be written once, at the insert (50,000 vectors: 0.8 s of processor against 2.8).
 NEXT_OPTIONS = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE 2048, RECOVERY_MODE no_wal_writes"
-# The writer's share of memory: state is narrow and bodies stream, so this bounds the process, not the corpus.
-MEMORY_LIMIT = "512MB"
+# DuckDB's share of memory to begin with. State is narrow and bodies stream, so a corpus of ten thousand documents
+# needs no more; a larger one starts with a share that follows its state, and `grant_memory` raises it on demand.
+MEMORY_BYTES = 96 * 1024 * 1024
+MEMORY_PER_STATE_BYTE = 2
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
@@ -103,6 +106,7 @@ class Warehouse:
         self.memo = Memo(self.folder / "memo")
         self._waiting = waiting or (lambda _message: None)
         self._connection: duckdb.DuckDBPyConnection | None = None
+        self._memory_bytes = MEMORY_BYTES
 
     # -- the writer's side -------------------------------------------------------------------------------------
 
@@ -111,9 +115,10 @@ class Warehouse:
         """The process's in-memory connection: temporary tables and the memo; the state only within a session."""
         if self._connection is None:
             self.folder.mkdir(parents=True, exist_ok=True)
+            self._memory_bytes = max(MEMORY_BYTES, MEMORY_PER_STATE_BYTE * _bytes(self.state_path))
             self._connection = duckdb.connect(
                 config={
-                    "memory_limit": MEMORY_LIMIT,
+                    "memory_limit": f"{self._memory_bytes}B",
                     "allocator_flush_threshold": "16MB",
                     "temp_directory": str(self.folder / "spill"),
                     "python_enable_replacements": False,
@@ -130,6 +135,15 @@ class Warehouse:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+    def grant_memory(self) -> bool:
+        """Double DuckDB's share of memory; False once it has half of the machine's."""
+        machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+        if self._memory_bytes * 2 > machine // 2:
+            return False
+        self._memory_bytes *= 2
+        self.connection.execute(f"SET memory_limit = '{self._memory_bytes}B'")
+        return True
 
     @contextlib.contextmanager
     def session(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -149,7 +163,8 @@ class Warehouse:
                 connection.execute("DETACH state")
 
     def _attach_state(self, connection: duckdb.DuckDBPyConnection) -> None:
-        fresh = not self.state_path.exists()
+        if not self.state_path.exists():
+            self._create_state(connection)
         try:
             connection.execute(
                 f"ATTACH '{_escaped(self.state_path)}' AS state (STORAGE_VERSION '{STORAGE_VERSION}')"
@@ -158,8 +173,18 @@ class Warehouse:
             raise StemmaError(
                 f"{self.state_path}: cannot be opened as Stemma's state: {first_line(error)}"
             ) from error
-        if fresh:
+
+    def _create_state(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Make an empty state beside and move it into place: whoever is killed meanwhile leaves none, not half."""
+        self._discard_leftovers()
+        target = self._beside(self.state_path)
+        connection.execute(f"ATTACH '{_escaped(target)}' AS state (STORAGE_VERSION '{STORAGE_VERSION}')")
+        try:
             connection.execute(STATE_SCHEMA)
+            connection.execute("CHECKPOINT state")
+        finally:
+            connection.execute("DETACH state")
+        os.replace(target, self.state_path)
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -204,7 +229,7 @@ class Warehouse:
         """
         # The session's transaction has read the state only; the next file needs a transaction of its own.
         connection.execute("COMMIT")
-        target = self.path.with_name(f".{self.path.name}.{os.getpid()}.next")
+        target = self._beside(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._discard_leftovers()
         try:
@@ -260,8 +285,13 @@ class Warehouse:
 
     def _discard_leftovers(self) -> None:
         # Under the lock nobody else publishes: whatever lies there is of a process that was killed.
-        for path in self.path.parent.glob(f".{self.path.name}.*.next*"):
-            path.unlink(missing_ok=True)
+        for path in (self.path, self.state_path):
+            for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.next*"):
+                leftover.unlink(missing_ok=True)
+
+    @staticmethod
+    def _beside(path: Path) -> Path:
+        return path.with_name(f".{path.name}.{os.getpid()}.next")
 
     # -- upkeep ------------------------------------------------------------------------------------------------
 
@@ -282,8 +312,7 @@ class Warehouse:
             self._forget(used, time.time() - keep_days * 86400)
             for path in (self.state_path, self.path):
                 if path.exists():
-                    target = path.with_name(f".{path.name}.{os.getpid()}.next")
-                    target.unlink(missing_ok=True)
+                    target = self._beside(path)
                     mode = path.stat().st_mode
                     _rewrite(connection, path, target)
                     _sync(target)

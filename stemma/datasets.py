@@ -274,3 +274,21 @@ TRACE = Dataset(
 )
 
 LEDGER = (DECISIONS, DUPLICATES, ERRORS, RUNS, TRACE)
+
+
+def docs_tables() -> str:
+    """Return the contract as Markdown for docs/contract.md: each table with its columns, types and meanings."""
+    return "\n".join(map(_docs_table, (*DATASETS, *LEDGER)))
+
+
+def _docs_table(dataset: Dataset) -> str:
+    lines = [
+        f"### {dataset.qualified}",
+        "",
+        dataset.description,
+        "",
+        "| Column | Type | Meaning |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{column.name}` | {column.type} | {column.description} |" for column in dataset.columns]
+    return "\n".join(lines) + "\n"

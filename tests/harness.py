@@ -7,27 +7,38 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
-from stemma.resources.engine import Publication, Run, Setup, run_all
-from stemma.resources.engine.run import silent
-from stemma.resources.warehouse import Warehouse
+import pytest
 
+from stemma.chunking import chunker
+from stemma.cleaning import metrics
 from stemma.config import Config, SourceConfig, load_config, to_toml
+from stemma.deduplication import signatures
+from stemma.embedding import feature_hashing
 from stemma.incremental.counts import Counts
 from stemma.lineage.checks import BLOCKING, run_check
 from stemma.lineage.comparison import compare_files
+from stemma.resources.engine import Publication, Run, Setup, run_all
+from stemma.resources.engine.run import silent
+from stemma.resources.warehouse import Warehouse
 
 NOTHING = {"raw": 0, "cleaned": 0, "deduplicated": 0, "chunked": 0, "embedded": 0}
 """What a run computes that has nothing to do."""
 
 READER = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 
-WORDS = ["river", "stone", "lamp", "winter", "garden", "letter", "engine", "silver", "bridge", "window", "market", "cotton", "thunder", "mirror", "candle", "harbour", "violin", "copper", "meadow", "lantern", "ticket", "barrel", "island", "pepper", "saddle", "anchor", "basket", "feather", "hammer", "kettle", "ladder", "needle", "orchard", "pillow", "quarry", "ribbon", "shovel", "temple", "valley", "walnut", "almond", "beacon", "cellar"]
+_WORDS = """
+river stone lamp winter garden letter engine silver bridge window market cotton thunder mirror
+candle harbour violin copper meadow lantern ticket barrel island pepper saddle anchor basket feather
+hammer kettle ladder needle orchard pillow quarry ribbon shovel temple valley walnut almond beacon
+cellar
+"""
+WORDS = _WORDS.split()
 
 
 def sentence(seed: object, words: int) -> str:
@@ -38,9 +49,7 @@ def sentence(seed: object, words: int) -> str:
 
 def long_document(seed: object, paragraphs: int) -> str:
     """Return a document of paragraphs of 40 words each, which is many chunks when chunks are small."""
-    return "\n\n".join(
-        sentence(f"{seed}-{number}", 40).capitalize() + "." for number in range(paragraphs)
-    )
+    return "\n\n".join(sentence(f"{seed}-{number}", 40).capitalize() + "." for number in range(paragraphs))
 
 
 @dataclass
@@ -116,9 +125,7 @@ class Corpus:
         config = Config(sources=tuple(self.sources), directory=self.root)
         for name, keys in self._sections.items():
             config = dataclasses.replace(config, **{name: dataclasses.replace(getattr(config, name), **keys)})
-        config = dataclasses.replace(
-            config, warehouse=dataclasses.replace(config.warehouse, path=self.path)
-        )
+        config = dataclasses.replace(config, warehouse=dataclasses.replace(config.warehouse, path=self.path))
         file = self.root / "stemma.toml"
         file.write_text(to_toml(config))
         return load_config(file)
@@ -199,3 +206,58 @@ def failed_checks(path: Path) -> list[str]:
 def published_bytes(path: Path) -> tuple[int, bytes]:
     """Return inode and content of the published file: equal as long as nobody has touched it."""
     return os.stat(path).st_ino, path.read_bytes()
+
+
+# Poison: a word that makes a helper deep inside one stage raise for the text that holds it.
+
+POISON = {stage: f"poison{stage}" for stage in ("cleaned", "deduplicated", "chunked", "embedded")}
+FLAKY = "STEMMA_TEST_FLAKY"
+"""While this environment variable is "time" or "memory", the poison's error is one that may pass."""
+
+_measure_one = metrics._measure_one
+_word_blocks = signatures.word_blocks
+_chunk_groups = chunker.groups
+_embed_groups = feature_hashing.groups
+
+
+def _swallow(stage: str, texts: Sequence[str]) -> None:
+    if any(POISON[stage] in text for text in texts):
+        reason = os.environ.get(FLAKY)
+        if reason is None:
+            raise ValueError("poison found")
+        if reason:
+            raise (TimeoutError if reason == "time" else MemoryError)("not now")
+
+
+def _poisoned_measure(text: str) -> dict[str, float]:
+    _swallow("cleaned", [text])
+    return _measure_one(text)
+
+
+def _poisoned_blocks(texts: Sequence[str]) -> Any:
+    _swallow("deduplicated", texts)
+    return _word_blocks(texts)
+
+
+def _poisoned_chunk_groups(texts: Sequence[str]) -> Any:
+    _swallow("chunked", texts)
+    return _chunk_groups(texts)
+
+
+def _poisoned_embed_groups(texts: Sequence[str]) -> Any:
+    _swallow("embedded", texts)
+    return _embed_groups(texts)
+
+
+_PLACES: dict[str, tuple[Any, str, Any]] = {
+    "cleaned": (metrics, "_measure_one", _poisoned_measure),
+    "deduplicated": (signatures, "word_blocks", _poisoned_blocks),
+    "chunked": (chunker, "groups", _poisoned_chunk_groups),
+    "embedded": (feature_hashing, "groups", _poisoned_embed_groups),
+}
+
+
+def poison(monkeypatch: pytest.MonkeyPatch, *stages: str) -> None:
+    """Make a helper of each of these stages raise for every text that holds the stage's poison."""
+    for stage in stages:
+        monkeypatch.setattr(*_PLACES[stage])

@@ -100,9 +100,7 @@ print(run.counts["embedded"].rows_computed, sorted(heavy))
     assert outputs[1] == ["0", "[]\n"]
 
 
-def test_one_changed_document_computes_itself_and_its_new_chunks(
-    corpus: Corpus, calls: Counter[str]
-) -> None:
+def test_one_changed_document_computes_itself_and_its_new_chunks(corpus: Corpus, calls: Counter[str]) -> None:
     corpus.fill(30)
     text = long_document("x", 60)
     corpus.write("long.txt", text)

@@ -1,6 +1,8 @@
 """The five datasets through a real Dagster instance: events, metadata, versions, checks, failures."""
 
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -17,24 +19,49 @@ from stemma.resources.engine.step_checks import NAMES as CHECKS
 DATASETS = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
 
 
-@pytest.fixture
-def instance(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Iterator[dg.DagsterInstance]:
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dg.DagsterInstance]:
     """A real instance: runs and events in SQLite files of a DAGSTER_HOME of its own."""
     home = tmp_path_factory.mktemp("dagster_home")
     (home / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
-    monkeypatch.setenv("DAGSTER_HOME", str(home))
-    with dg.DagsterInstance.get() as real:
-        yield real
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(home))
+        with dg.DagsterInstance.get() as real:
+            yield real
+
+
+def make_corpus(root: Path) -> Corpus:
+    made = Corpus(root, chunk={"max_tokens": 60})
+    made.fill(6, words=80)
+    made.write("copy.txt", sentence("doc000.txt", 80))
+    made.write("a page.html", f"<html><title>A page</title><body><p>{sentence('page', 60)}</p></body></html>")
+    made.write("empty.txt", " \n")
+    return made
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    made = Corpus(tmp_path, chunk={"max_tokens": 60})
-    made.fill(6, words=80)
-    made.write("copy.txt", sentence("doc000.txt", 80))
-    made.write("page.html", f"<html><title>A page</title><body><p>{sentence('page', 60)}</p></body></html>")
-    made.write("empty.txt", " \n")
-    return made
+    """A corpus that has not been materialized."""
+    return make_corpus(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def first_run(
+    instance: dg.DagsterInstance, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Corpus, dg.ExecuteInProcessResult]:
+    """A corpus and its first run, for the tests that only look."""
+    made = make_corpus(tmp_path_factory.mktemp("first_run"))
+    return made, materialize(instance, made)
+
+
+@pytest.fixture
+def materialized(first_run: tuple[Corpus, dg.ExecuteInProcessResult], tmp_path: Path) -> Corpus:
+    """A copy of the materialized corpus to damage; its documents are those of the first."""
+    base, _ = first_run
+    copy = Corpus(tmp_path, chunk={"max_tokens": 60})
+    copy.sources = list(base.sources)
+    shutil.copytree(base.path.parent, copy.path.parent)
+    return copy
 
 
 def materialize(
@@ -96,26 +123,34 @@ def failure_text(instance: dg.DagsterInstance, result: dg.ExecuteInProcessResult
     return "\n".join(said)
 
 
-def test_all_five_datasets_materialize_and_publish(instance: dg.DagsterInstance, corpus: Corpus) -> None:
-    result = materialize(instance, corpus)
+def test_all_five_datasets_materialize_and_publish(
+    instance: dg.DagsterInstance, first_run: tuple[Corpus, dg.ExecuteInProcessResult]
+) -> None:
+    corpus, result = first_run
     assert result.success
     run = instance.get_run_by_id(result.run_id)
     assert run is not None
     assert run.status == dg.DagsterRunStatus.SUCCESS
-    for dataset in DATASETS:
-        assert metadata(instance, dataset)["dagster/row_count"] == corpus.count(f"corpus.{dataset}")
-    assert corpus.value("SELECT count(DISTINCT run_id) FROM lineage.runs") == 1
-    assert corpus.value("SELECT any_value(run_id) FROM lineage.runs") == result.run_id
+    rows = {
+        event.asset_key.to_user_string(): event.materialization.metadata["dagster/row_count"].value
+        for event in result.get_asset_materialization_events()
+        if event.asset_key
+    }
+    assert rows == {dataset: corpus.count(f"corpus.{dataset}") for dataset in DATASETS}
+    assert corpus.query("SELECT DISTINCT run_id FROM lineage.runs") == [(result.run_id,)]
 
 
 def test_metadata_tell_what_a_step_did(instance: dg.DagsterInstance, corpus: Corpus) -> None:
     materialize(instance, corpus)
     cleaned = metadata(instance, "cleaned")
-    assert cleaned["rows_in"] == cleaned["rows_added"] == 9
+    assert cleaned["rows_in"] == 9
+    assert cleaned["rows_added"] == cleaned["dagster/row_count"] == 8, "the empty document is dropped here"
     assert cleaned["rows_computed"] + cleaned["rows_reused"] == 9
     assert cleaned["rows_changed"] == cleaned["rows_removed"] == cleaned["errors"] == 0
     assert "A page" in cleaned["preview"]
-    assert metadata(instance, "deduplicated")["rows_in"] == 8, "the empty document is dropped before"
+    deduplicated = metadata(instance, "deduplicated")
+    assert deduplicated["rows_in"] == 8
+    assert deduplicated["rows_added"] == deduplicated["dagster/row_count"] == 7, "so is the copy"
     assert metadata(instance, "embedded")["published"] is True
 
 
@@ -156,32 +191,33 @@ def test_a_change_changes_the_data_version_of_what_it_reaches(
         assert after[dataset] == before[dataset], "another empty document changes nothing below"
 
 
-def test_code_versions_are_the_recipes(instance: dg.DagsterInstance, corpus: Corpus) -> None:
-    materialize(instance, corpus)
-    before = tags(instance, "dagster/code_version")
-    assert before == recipes(Setup.of(corpus.config()))
-    corpus.set(chunk={"max_tokens": 40})
-    materialize(instance, corpus)
+def test_code_versions_are_the_recipes(instance: dg.DagsterInstance, materialized: Corpus) -> None:
+    before = recipes(Setup.of(materialized.config()))
+    materialized.set(chunk={"max_tokens": 40})
+    materialize(instance, materialized)
     after = tags(instance, "dagster/code_version")
+    assert after == recipes(Setup.of(materialized.config()))
     assert {name for name in DATASETS if after[name] != before[name]} == {"chunked"}
 
 
-def test_a_second_run_computes_nothing(instance: dg.DagsterInstance, corpus: Corpus) -> None:
-    materialize(instance, corpus)
-    versions = tags(instance, "dagster/data_version")
-    assert materialize(instance, corpus).success
+def test_a_second_run_computes_nothing(instance: dg.DagsterInstance, materialized: Corpus) -> None:
+    assert materialize(instance, materialized).success
     assert computed(instance) == NOTHING
-    assert tags(instance, "dagster/data_version") == versions
+    assert not any(metadata(instance, name)["rows_changed"] for name in DATASETS)
 
 
-def test_blocking_checks_are_recorded(instance: dg.DagsterInstance, corpus: Corpus) -> None:
-    result = materialize(instance, corpus)
-    for dataset in DATASETS:
-        assert check_outcomes(instance, dataset) == dict.fromkeys(CHECKS[dataset], True)
+def test_blocking_checks_are_recorded(
+    instance: dg.DagsterInstance, first_run: tuple[Corpus, dg.ExecuteInProcessResult]
+) -> None:
+    _, result = first_run
+    evaluations = result.get_asset_check_evaluations()
+    told = {(e.asset_key.to_user_string(), e.check_name): e.passed for e in evaluations}
+    assert told == {(dataset, name): True for dataset in DATASETS for name in CHECKS[dataset]}
     assert set(CHECKS["embedded"]) == set(BLOCKING)
-    assert all(evaluation.blocking for evaluation in result.get_asset_check_evaluations())
-    details = {e.check_name: e.metadata["detail"].value for e in result.get_asset_check_evaluations()}
-    assert set(details.values()) == {"no offending row"}, "every check has looked"
+    assert all(evaluation.blocking for evaluation in evaluations)
+    assert {e.metadata["detail"].value for e in evaluations} == {"no offending row"}, "every check has looked"
+    kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    assert len(instance.all_logs(result.run_id, of_type=kind)) == len(told)
 
 
 @pytest.mark.parametrize(
@@ -195,23 +231,26 @@ def test_blocking_checks_are_recorded(instance: dg.DagsterInstance, corpus: Corp
             "every_removal_witnessed",
         ),
         ("chunked", "INSERT INTO chunked FROM chunked LIMIT 1", "unique_chunk_ids"),
-        ("embedded", "DELETE FROM embedded WHERE rowid = (SELECT min(rowid) FROM embedded)", "every_chunk_embedded"),
+        (
+            "embedded",
+            "DELETE FROM embedded WHERE rowid = (SELECT min(rowid) FROM embedded)",
+            "every_chunk_embedded",
+        ),
     ],
 )
 def test_a_failed_blocking_check_stops_the_run_and_publishes_nothing(
-    instance: dg.DagsterInstance, corpus: Corpus, dataset: str, damage: str, check: str
+    instance: dg.DagsterInstance, materialized: Corpus, dataset: str, damage: str, check: str
 ) -> None:
-    materialize(instance, corpus)
-    published = published_bytes(corpus.path)
-    with corpus.state() as state:
+    published = published_bytes(materialized.path)
+    with materialized.state() as state:
         state.execute(damage)
-    result = materialize(instance, corpus)
+    result = materialize(instance, materialized)
     assert not result.success
     assert check_outcomes(instance, dataset)[check] is False
     assert "blocking asset check" in failure_text(instance, result)
     below = DATASETS[DATASETS.index(dataset) + 1 :]
     assert not {event.step_key for event in result.all_events if event.is_step_start} & set(below)
-    assert published_bytes(corpus.path) == published
+    assert published_bytes(materialized.path) == published
 
 
 def test_a_chunk_that_is_not_its_span_stops_the_run(instance: dg.DagsterInstance, corpus: Corpus) -> None:
@@ -226,19 +265,17 @@ def test_a_chunk_that_is_not_its_span_stops_the_run(instance: dg.DagsterInstance
     assert published_bytes(corpus.path) == published
 
 
-def test_a_mass_delete_fails_with_one_clear_line(instance: dg.DagsterInstance, corpus: Corpus) -> None:
-    materialize(instance, corpus)
-    published = published_bytes(corpus.path)
-    for path in corpus.docs.iterdir():
-        path.unlink()
-    result = materialize(instance, corpus)
+def test_a_mass_delete_fails_with_one_clear_line(instance: dg.DagsterInstance, materialized: Corpus) -> None:
+    published = published_bytes(materialized.path)
+    materialized.sources = [dataclasses.replace(materialized.sources[0], path=str(materialized.docs))]
+    result = materialize(instance, materialized)
     assert not result.success
     description = failure_text(instance, result).splitlines()[0]
-    assert "9 of 9" in description
+    assert "9 of its 9 documents would vanish" in description
     assert "--allow-deletes" in description
-    assert published_bytes(corpus.path) == published
-    assert materialize(instance, corpus, allow_deletes=True).success
-    assert corpus.count("corpus.raw") == 0
+    assert published_bytes(materialized.path) == published
+    assert materialize(instance, materialized, allow_deletes=True).success
+    assert materialized.count("corpus.raw") == 0
 
 
 def test_a_bad_configuration_is_a_readable_failure(instance: dg.DagsterInstance, corpus: Corpus) -> None:
@@ -271,7 +308,8 @@ def test_embedded_alone_does_not_publish_what_does_not_belong_together(
     materialize(instance, corpus)
     published = published_bytes(corpus.path)
     corpus.write("new.txt", sentence("new", 50))
-    assert materialize(instance, corpus, "raw", "embedded").success
+    assert materialize(instance, corpus, "raw").success
+    assert materialize(instance, corpus, "embedded").success
     assert published_bytes(corpus.path) == published
     told = metadata(instance, "embedded")
     assert told["published"] is False
@@ -282,21 +320,24 @@ def test_column_schema_and_lineage_are_on_the_asset(corpus: Corpus) -> None:
     graph = build_definitions(corpus.config()).resolve_asset_graph()
     for dataset in DATASETS:
         facts = graph.get(dg.AssetKey(dataset)).metadata
-        columns = {column.name for column in facts["dagster/column_schema"].value.columns}
-        lineage = facts["dagster/column_lineage"].value.deps_by_column
+        columns = {column.name for column in facts["dagster/column_schema"].columns}
+        lineage = facts["dagster/column_lineage"].deps_by_column
         assert set(lineage) <= columns
         if dataset != "raw":
             assert lineage, dataset
         for above in (dep for deps in lineage.values() for dep in deps):
-            schema = graph.get(above.asset_key).metadata["dagster/column_schema"].value
+            schema = graph.get(above.asset_key).metadata["dagster/column_schema"]
             assert above.column_name in {column.name for column in schema.columns}, (dataset, above)
 
 
-def test_the_published_columns_are_those_on_the_asset(instance: dg.DagsterInstance, corpus: Corpus) -> None:
-    materialize(instance, corpus)
+def test_the_published_columns_are_those_on_the_asset(
+    first_run: tuple[Corpus, dg.ExecuteInProcessResult],
+) -> None:
+    corpus, _ = first_run
     graph = build_definitions(corpus.config()).resolve_asset_graph()
     for dataset in DATASETS:
-        shown = {c.name for c in graph.get(dg.AssetKey(dataset)).metadata["dagster/column_schema"].value.columns}
+        schema = graph.get(dg.AssetKey(dataset)).metadata["dagster/column_schema"]
+        shown = {column.name for column in schema.columns}
         published = {row[0] for row in corpus.query(f"DESCRIBE corpus.{dataset}")}
         assert shown == published - {"row_hash"}, dataset
 

@@ -9,97 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import NOTHING, Corpus, long_document, published_bytes, sentence
+from harness import FLAKY, NOTHING, POISON, Corpus, long_document, poison, published_bytes, sentence
 
-from stemma.chunking import chunker
 from stemma.cleaning import metrics
-from stemma.deduplication import signatures
-from stemma.embedding import feature_hashing
 from stemma.errors import StemmaError
 from stemma.resources.engine import raw
 from stemma.resources.sources import FileEntry
 
-POISON = "poisonous"
-FLAKY = "STEMMA_TEST_FLAKY"
-STAGES = ("cleaned", "deduplicated", "chunked", "embedded")
-
-measure_one = metrics._measure_one
-word_blocks = signatures.word_blocks
-chunk_groups = chunker.groups
-embed_groups = feature_hashing.groups
-
-
-def poisoned_measure(text: str) -> dict[str, float]:
-    if POISON in text:
-        raise ValueError("poison found")
-    return measure_one(text)
-
-
-def poisoned_blocks(texts: list[str]) -> Any:
-    if any(POISON in text for text in texts):
-        raise ValueError("poison found")
-    return word_blocks(texts)
-
-
-def poisoned_chunk_groups(texts: list[str]) -> Any:
-    if any(POISON in text for text in texts):
-        raise ValueError("poison found")
-    return chunk_groups(texts)
-
-
-def poisoned_embed_groups(texts: list[str]) -> Any:
-    if any(POISON in text for text in texts):
-        raise ValueError("poison found")
-    return embed_groups(texts)
-
-
-def flaky_measure(text: str) -> dict[str, float]:
-    if POISON in text and os.environ.get(FLAKY):
-        raise (TimeoutError if os.environ[FLAKY] == "time" else MemoryError)("not now")
-    return measure_one(text)
-
-
-def flaky_blocks(texts: list[str]) -> Any:
-    if any(POISON in text for text in texts) and os.environ.get(FLAKY):
-        raise (TimeoutError if os.environ[FLAKY] == "time" else MemoryError)("not now")
-    return word_blocks(texts)
-
-
-def flaky_chunk_groups(texts: list[str]) -> Any:
-    if any(POISON in text for text in texts) and os.environ.get(FLAKY):
-        raise (TimeoutError if os.environ[FLAKY] == "time" else MemoryError)("not now")
-    return chunk_groups(texts)
-
-
-def flaky_embed_groups(texts: list[str]) -> Any:
-    if any(POISON in text for text in texts) and os.environ.get(FLAKY):
-        raise (TimeoutError if os.environ[FLAKY] == "time" else MemoryError)("not now")
-    return embed_groups(texts)
-
-
-PLACES = {
-    "cleaned": (metrics, "_measure_one", poisoned_measure, flaky_measure),
-    "deduplicated": (signatures, "word_blocks", poisoned_blocks, flaky_blocks),
-    "chunked": (chunker, "groups", poisoned_chunk_groups, flaky_chunk_groups),
-    "embedded": (feature_hashing, "groups", poisoned_embed_groups, flaky_embed_groups),
-}
+STAGES = tuple(POISON)
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
     return Corpus(tmp_path)
-
-
-def poison(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
-    """Make a helper deep inside a stage raise for every text with the poison in it."""
-    module, name, poisoned, _flaky = PLACES[stage]
-    monkeypatch.setattr(module, name, poisoned)
-
-
-def make_flaky(monkeypatch: pytest.MonkeyPatch, stage: str) -> None:
-    """Make a helper raise for the poison as long as the environment says so, which no recipe sees."""
-    module, name, _poisoned, flaky = PLACES[stage]
-    monkeypatch.setattr(module, name, flaky)
 
 
 def errors(corpus: Corpus) -> list[tuple[Any, ...]]:
@@ -112,7 +34,7 @@ def errors(corpus: Corpus) -> list[tuple[Any, ...]]:
 def sum_holds(corpus: Corpus) -> bool:
     """Whether raw = kept + decisions + errors, by document."""
     return corpus.value(
-        """SELECT (SELECT list_sort(list(document_id)) FROM corpus.raw) IS NOT DISTINCT FROM list_sort(list(document_id))
+        """SELECT list_sort(list(document_id)) = (SELECT list_sort(list(document_id)) FROM corpus.raw)
         FROM (SELECT document_id FROM corpus.deduplicated UNION ALL SELECT document_id FROM lineage.decisions
             UNION ALL SELECT DISTINCT document_id FROM lineage.errors WHERE document_id IS NOT NULL)"""
     )
@@ -121,7 +43,9 @@ def sum_holds(corpus: Corpus) -> bool:
 def published(corpus: Corpus) -> dict[str, list[tuple[Any, ...]]]:
     """Return what the corpus holds, by name of the file."""
     return {
-        table: corpus.query(f"SELECT r.uri, t.* FROM {table} AS t JOIN corpus.raw AS r USING (document_id) ORDER BY ALL")
+        table: corpus.query(
+            f"SELECT uri, t.* FROM {table} AS t JOIN corpus.raw USING (document_id) ORDER BY ALL"
+        )
         for table in ("corpus.cleaned", "corpus.deduplicated", "corpus.chunked", "corpus.embedded")
     }
 
@@ -135,7 +59,8 @@ def test_a_poison_document_costs_one_document(
     corpus.run()
     without = published(corpus)
 
-    corpus.write("poison.txt", f"{long_document('p', 10)}\n\n{POISON} {sentence('p', 10)}\n\n{long_document('q', 10)}")
+    parts = (long_document("p", 10), f"{POISON[stage]} {sentence('p', 10)}", long_document("q", 10))
+    corpus.write("poison.txt", "\n\n".join(parts))
     result = corpus.run()
     assert errors(corpus) == [("poison.txt", stage, "ValueError", "poison found", "run-2")]
     assert result.counts[stage].errors == 1
@@ -165,8 +90,8 @@ def test_what_may_pass_is_tried_again(
     corpus: Corpus, stage: str, reason: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     corpus.fill(3)
-    corpus.write("poison.txt", f"{POISON} {sentence('p', 20)}")
-    make_flaky(monkeypatch, stage)
+    corpus.write("poison.txt", f"{POISON[stage]} {sentence('p', 20)}")
+    poison(monkeypatch, stage)
     monkeypatch.setenv(FLAKY, reason)
     kind = "TimeoutError" if reason == "time" else "MemoryError"
     corpus.run()
@@ -174,7 +99,7 @@ def test_what_may_pass_is_tried_again(
     assert corpus.run().computed == {**NOTHING, stage: 1}
     assert errors(corpus) == [("poison.txt", stage, kind, "not now", "run-1")]
     assert sum_holds(corpus)
-    monkeypatch.delenv(FLAKY)
+    monkeypatch.setenv(FLAKY, "")
     assert corpus.run().computed[stage] == 1
     assert errors(corpus) == []
     assert corpus.count("corpus.deduplicated") == 4
@@ -189,11 +114,11 @@ def test_a_failed_document_may_become_a_duplicate(
     corpus.set(deduplicate={"keep": "longest"})
     corpus.fill(3)
     text = sentence("family", 60)
-    corpus.write("poison.txt", f"{text} {POISON}")
+    corpus.write("poison.txt", f"{text} {POISON[stage]}")
     poison(monkeypatch, stage)
     corpus.run()
     assert [row[:2] for row in errors(corpus)] == [("poison.txt", stage)]
-    corpus.write("longer.txt", f"{text} and some more")
+    corpus.write("longer.txt", f"{text} and some more words to be longer")
     corpus.run()
     assert errors(corpus) == []
     assert corpus.value("SELECT count(*) FROM lineage.duplicates") == 1
@@ -207,7 +132,9 @@ def test_a_failed_document_may_be_dropped_by_a_rule(
 ) -> None:
     german = "Der Fluss fließt langsam durch das Tal, und am Abend leuchten die Fenster der kleinen Stadt."
     corpus.write("deutsch.txt", german)
-    corpus.write("poison.txt", f"The committee will meet on Thursday to discuss {POISON} plants in the garden.")
+    corpus.write(
+        "poison.txt", f"The committee will meet on Thursday to discuss {POISON[stage]} plants in the garden."
+    )
     poison(monkeypatch, stage)
     corpus.run()
     assert [row[:2] for row in errors(corpus)] == [("poison.txt", stage)]
@@ -225,7 +152,7 @@ def test_a_failed_document_may_be_deleted_or_mended(
 ) -> None:
     corpus.fill(3)
     for name in ("one.txt", "two.txt"):
-        corpus.write(name, f"{POISON} {sentence(name, 20)}")
+        corpus.write(name, f"{POISON[stage]} {sentence(name, 20)}")
     poison(monkeypatch, stage)
     corpus.run()
     assert [row[:2] for row in errors(corpus)] == [("one.txt", stage), ("two.txt", stage)]
@@ -243,7 +170,9 @@ def test_garbage_costs_itself(corpus: Corpus) -> None:
     corpus.write("noise.txt", bytes(range(256)) * 20)
     corpus.write("broken.pdf", b"%PDF-1.7\n" + b"\x00garbage" * 50)
     corpus.write("torn.jsonl.gz", gzip.compress(json.dumps({"id": 1, "text": "x" * 5000}).encode())[:-20])
-    corpus.write("rows.jsonl", '{"id": "a", "text": "a good record of words"}\n{broken\n{"id": "b"}\n[1, 2]\n')
+    corpus.write(
+        "rows.jsonl", '{"id": "a", "text": "a good record of words"}\n{broken\n{"id": "b"}\n[1, 2]\n'
+    )
     corpus.write("deep.json", "[" * 100_000)
     corpus.write("page.html", "<html><body><p>unclosed <b>bold <i>words in a page" + "<div>" * 3000)
     corpus.write("rows.parquet", b"PAR1 is how it begins and not how it ends")
@@ -251,11 +180,20 @@ def test_garbage_costs_itself(corpus: Corpus) -> None:
     assert sum_holds(corpus)
     assert corpus.failed_checks() == []
     kinds = {(name, stage) for name, stage, *_rest in errors(corpus)}
-    assert {("broken.pdf", "cleaned"), ("torn.jsonl.gz", "raw"), ("rows.jsonl", "raw"), ("deep.json", "raw")} <= kinds
+    assert {
+        ("broken.pdf", "cleaned"),
+        ("torn.jsonl.gz", "raw"),
+        ("rows.jsonl", "raw"),
+        ("deep.json", "raw"),
+    } <= kinds
     assert ("rows.parquet", "raw") in kinds
     assert corpus.value("SELECT count(*) FROM lineage.errors WHERE uri LIKE '%rows.jsonl'") == 3
     assert corpus.value("SELECT rule FROM lineage.decisions WHERE uri LIKE '%empty.txt'") == "empty"
-    assert corpus.value("SELECT count(*) FROM corpus.deduplicated JOIN corpus.raw USING (document_id) WHERE uri LIKE '%doc0%'") == 4
+    kept = {
+        Path(uri).name
+        for (uri,) in corpus.query("FROM corpus.deduplicated JOIN corpus.raw USING (document_id) SELECT uri")
+    }
+    assert {f"doc00{number}.txt" for number in range(4)} <= kept
     before = errors(corpus)
     assert corpus.run().computed == NOTHING
     assert errors(corpus) == before
@@ -265,7 +203,7 @@ def test_garbage_costs_itself(corpus: Corpus) -> None:
 def test_errors_follow_a_source_that_moves(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus.fill(3)
     corpus.write("rows.jsonl", '{"id": "a", "text": "a good record of words"}\n{broken\n')
-    corpus.write("poison.txt", POISON)
+    corpus.write("poison.txt", POISON["chunked"])
     poison(monkeypatch, "chunked")
     corpus.run()
     moved = corpus.docs.rename(corpus.root / "moved")
@@ -274,7 +212,9 @@ def test_errors_follow_a_source_that_moves(corpus: Corpus, monkeypatch: pytest.M
     corpus.docs = moved
     corpus.sources = [type(corpus.sources[0])("docs", str(moved))]
     assert corpus.run().computed == NOTHING
-    assert {str(Path(uri).parent) for (uri,) in corpus.query("SELECT uri FROM lineage.errors")} == {str(moved)}
+    assert {str(Path(uri).parent) for (uri,) in corpus.query("SELECT uri FROM lineage.errors")} == {
+        str(moved)
+    }
     assert corpus.differences() == []
 
 
@@ -294,7 +234,9 @@ def test_a_file_that_cannot_be_read_comes_back(corpus: Corpus, monkeypatch: pyte
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("error", [TimeoutError("timed out"), ConnectionResetError("reset by peer"), MemoryError()])
+@pytest.mark.parametrize(
+    "error", [TimeoutError("timed out"), ConnectionResetError("reset by peer"), MemoryError()]
+)
 def test_a_file_that_cannot_be_read_just_now_stays(
     corpus: Corpus, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -363,10 +305,10 @@ def test_when_nothing_can_be_processed_the_run_fails(
     corpus.run()
     before = published_bytes(corpus.path)
     for number in range(3):
-        corpus.write(f"doc{number:03}.txt", f"{POISON} {sentence(number, 20)}")
+        corpus.write(f"doc{number:03}.txt", f"{POISON[stage]} {sentence(number, 20)}")
     poison(monkeypatch, stage)
     for _attempt in range(2):
-        with pytest.raises(StemmaError, match="nothing could be processed.*ValueError: poison found"):
+        with pytest.raises(StemmaError, match=r"nothing could be processed.*ValueError: poison found"):
             corpus.run()
         assert published_bytes(corpus.path) == before
     corpus.write("good.txt", sentence("good", 20))
@@ -393,22 +335,28 @@ def test_when_nothing_can_be_read_the_run_fails(corpus: Corpus) -> None:
 @pytest.mark.parametrize(
     ("damage", "check"),
     [
-        ("DELETE FROM embedded WHERE document_id = (SELECT min(document_id) FROM embedded)", "every_document_in_one_place"),
-        ("INSERT INTO errors SELECT document_id, source, path, uri, record, 'cleaned', 'X', 'x', 'run' FROM raw LIMIT 1",
-         "every_document_in_one_place"),
-        ("DELETE FROM cleaned WHERE document_id = (SELECT min(document_id) FROM cleaned)", "no_orphans"),
+        ("DELETE FROM embedded WHERE document_id = {one}", "every_document_in_one_place"),
+        (
+            "INSERT INTO errors SELECT document_id, source, path, uri, record, 'cleaned', 'X', 'x', 'run-1' FROM raw"
+            " WHERE document_id = {one}",
+            "every_document_in_one_place",
+        ),
+        ("DELETE FROM cleaned WHERE document_id = {one}", "no_orphans"),
     ],
-)  # fmt: skip
+)
 def test_a_state_that_contradicts_itself_is_not_published(corpus: Corpus, damage: str, check: str) -> None:
     corpus.fill(4)
     corpus.run()
     before = published_bytes(corpus.path)
     with corpus.state() as connection:
-        connection.execute(damage)
+        connection.execute(damage.format(one="(SELECT min(document_id) FROM raw)"))
     with pytest.raises(StemmaError, match=f"blocking check failed, nothing was published.*{check}"):
         corpus.run()
     assert published_bytes(corpus.path) == before
     assert list(corpus.path.parent.glob(".*.next*")) == []
+
+
+measure_one = metrics._measure_one
 
 
 def measure_by_environment(text: str) -> dict[str, float]:
@@ -420,24 +368,24 @@ def test_an_undeclared_dependency_is_warned_of(corpus: Corpus, monkeypatch: pyte
     corpus.fill(2)
     corpus.run()
     monkeypatch.setenv(FLAKY, "1")
-    corpus.rename("doc001.txt", "renamed.txt")
     corpus.write("new.txt", sentence("new", 20))
-    (warning,) = corpus.run().warnings
-    assert "stage clean" in warning
-    assert "does not declare" in warning
+    warnings = corpus.run().warnings
+    assert warnings
+    assert all("stage clean" in warning and "does not declare" in warning for warning in warnings)
 
 
 def test_a_remembered_row_that_fails_when_it_is_checked_stands(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_flaky(monkeypatch, "embedded")
-    corpus.write("poison.txt", f"{POISON} {sentence('p', 20)}")
+    poison(monkeypatch, "embedded")
+    monkeypatch.setenv(FLAKY, "")
+    corpus.write("poison.txt", f"{POISON['embedded']} {sentence('p', 20)}")
     corpus.run()
     monkeypatch.setenv(FLAKY, "memory")
-    corpus.rename("poison.txt", "renamed.txt")
     corpus.write("new.txt", sentence("new", 20))
     result = corpus.run()
     assert corpus.count("corpus.deduplicated") == 2
     assert errors(corpus) == []
-    assert len(result.warnings) == 1
-    assert "MemoryError" in result.warnings[0]
+    (warning,) = result.warnings
+    assert "stage embed" in warning
+    assert "MemoryError" in warning

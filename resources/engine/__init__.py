@@ -4,7 +4,13 @@ Each dataset's module says how it is made; `rowwise` is the one mechanism behind
 `deduplicated` the global one, `publication` the way into the published file.
 """
 
+import contextlib
+import ctypes
 from collections.abc import Callable
+from typing import TypeVar
+
+import duckdb
+import pyarrow as pa
 
 from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
@@ -19,12 +25,39 @@ from stemma.resources.engine.rowwise import update
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
 
+# Arrow's own pool keeps what it once had; the system's gives freed batches back.
+pa.set_memory_pool(pa.system_memory_pool())
+
+Result = TypeVar("Result")
+
+
+def with_enough_memory(run: Run, work: Callable[[Run], Result]) -> Result:
+    """Do a step of a run, again with more memory for DuckDB when it asks for it.
+
+    Every step converges: what the first try computed is in the memo, and its transaction was rolled back.
+    """
+    while True:
+        try:
+            return work(run)
+        except duckdb.OutOfMemoryException:
+            if not run.warehouse.grant_memory():
+                raise
+        finally:
+            _give_back_memory()
+
+
+def _give_back_memory() -> None:
+    # glibc keeps what one stage freed in the middle of its heap, and the next one takes as much on top.
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 DATASETS: dict[str, Callable[[Run], Counts]] = {
-    "raw": update_raw,
-    "cleaned": lambda run: update(run, cleaned(run.setup)),
-    "deduplicated": update_deduplicated,
-    "chunked": lambda run: update(run, chunked(run.setup)),
-    "embedded": lambda run: update(run, embedded(run.setup)),
+    "raw": lambda run: with_enough_memory(run, update_raw),
+    "cleaned": lambda run: with_enough_memory(run, lambda run: update(run, cleaned(run.setup))),
+    "deduplicated": lambda run: with_enough_memory(run, update_deduplicated),
+    "chunked": lambda run: with_enough_memory(run, lambda run: update(run, chunked(run.setup))),
+    "embedded": lambda run: with_enough_memory(run, lambda run: update(run, embedded(run.setup))),
 }
 
 
@@ -41,7 +74,7 @@ def recipes(setup: Setup) -> dict[str, str]:
 
 def publish(run: Run) -> Publication:
     """Publish what the run's updates have made of the corpus; see publication.publish."""
-    return publish_state(run, recipes(run.setup))
+    return with_enough_memory(run, lambda run: publish_state(run, recipes(run.setup)))
 
 
 def run_all(run: Run) -> Publication:

@@ -38,7 +38,7 @@ def cleaned_bodies(run: Run) -> Bodies:
         store.locate(
             run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places
         )
-        return store.bodies(places, "text_hash AS input_hash, text")
+        return store.bodies(run.warehouse.connection, places, "text_hash AS input_hash, text")
 
     return relation
 
@@ -49,7 +49,7 @@ def _fresh(run: Run, stage: Stage, located: str) -> str:
     A chunk's id is made of its document, its text and its occurrence among equal texts of the document: text
     inserted before it does not change it.
     """
-    spans = segments_of(run, stage).bodies(located, CHUNK_SPANS)
+    spans = segments_of(run, stage).bodies(run.warehouse.connection, located, CHUNK_SPANS)
     return f"""
         SELECT md5(concat_ws('|', document_id, text_hash, occurrence))::UUID AS chunk_id, document_id, ordinal,
             char_start, char_end, tokens, section, text_hash, input_hash, origin,

@@ -37,7 +37,9 @@ def _bodies(run: Run) -> Bodies:
         store = bodies_of(run)
         places = f"{missing}_places"
         store.locate(run.warehouse.connection, missing, places)
-        return store.bodies(places, "input_hash, content, content_bytes, media_type")
+        return store.bodies(
+            run.warehouse.connection, places, "input_hash, content, content_bytes, media_type"
+        )
 
     return relation
 
@@ -45,6 +47,7 @@ def _bodies(run: Run) -> Bodies:
 def _fresh(run: Run, stage: Stage, located: str, rules: list[Rule]) -> str:
     """The rows of state.cleaned for the documents in scope, each with the first rule that drops it, if any."""
     facts = segments_of(run, stage).bodies(
+        run.warehouse.connection,
         located,
         f"input_hash, text_hash, title, language, language_score, words, quality, {TEXT_LENGTH} AS text_length",
     )

@@ -10,6 +10,7 @@ import json
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stemma.deduplication import (
     band_keys,
@@ -26,7 +27,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.chunked import cleaned_bodies
-from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, segments_of
+from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, sample_for_audit, segments_of
 from stemma.resources.engine.run import (
     Run,
     State,
@@ -66,7 +67,9 @@ def dedup_recipe(setup: Setup) -> str:
 def _pairs_recipe(setup: Setup) -> str:
     words = str(setup.config.deduplicate.shingle_words)
     code = [setup.code(function) for function in (plausible_pairs, shingle_sets, jaccard)]
-    return key("pairs", setup.recipe(setup.sign), *code, words, repr(setup.config.deduplicate.threshold)).hex()
+    return key(
+        "pairs", setup.recipe(setup.sign), *code, words, repr(setup.config.deduplicate.threshold)
+    ).hex()
 
 
 def _pairs_of(run: Run) -> Segments:
@@ -88,6 +91,8 @@ def update_deduplicated(run: Run) -> Counts:
                 _close(run, connection, counts, stage, upstream_version, settled=True)
             return counts
         _plan_signatures(connection, state, counts.recipe, live)
+        inputs = f"(SELECT document_id, text_hash AS input_hash, input_hash AS body_hash FROM {live})"
+        sample_for_audit(run, connection, inputs)
     outcome = run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run))
     counts.rows_computed = outcome.computed
     counts.rows_reused = counts.rows_in - outcome.computed
@@ -143,11 +148,12 @@ def _diff_documents(
     scope = "''" if settings.scope == "global" else "c.source"
     node = "s.norm_hash" if settings.scope == "global" else "md5(concat_ws('|', c.source, s.norm_hash))::UUID"
     signatures = segments_of(run, stage).bodies(
-        f"(FROM {outcome.located} WHERE error IS NULL)", "input_hash, norm_hash, signature"
+        connection, f"(FROM {outcome.located} WHERE error IS NULL)", "input_hash, norm_hash, signature"
     )
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE signed AS SELECT c.document_id, {node} AS node, c.text_hash, c.document_date,
-            c.characters AS length, hash({node}, c.text_hash, c.document_date, c.characters) AS row_hash, s.signature, {scope} AS scope
+            c.characters AS length, hash({node}, c.text_hash, c.document_date, c.characters) AS row_hash,
+            s.signature, {scope} AS scope
         FROM {live} AS c JOIN scope ON scope.document_id = c.document_id
         JOIN {signatures} AS s ON s.input_hash = c.text_hash"""
     )
@@ -270,7 +276,7 @@ def _update_edges(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
         store.locate(connection, "live_pairs", "pair_places", temporary=True)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE fresh_edges AS
-        SELECT a, b, similarity FROM live_pairs JOIN {store.bodies("pair_places", "input_hash, similarity")}
+        SELECT a, b, similarity FROM live_pairs JOIN {store.bodies(connection, "pair_places", "input_hash, similarity")}
         USING (input_hash) WHERE similarity >= ?""",
         [run.config.deduplicate.threshold],
     )
@@ -307,9 +313,9 @@ def _verify(run: Run, pairs: pa.Table) -> None:
     pairs = pairs.filter(pa.array(plausible))
     for start in range(0, pairs.num_rows, VERIFY_PAIRS):
         block = pairs.slice(start, VERIFY_PAIRS)
-        texts = _texts(run, block)
-        sets = shingle_sets(list(texts.values()), shingle_words=run.config.deduplicate.shingle_words)
-        _remember(run, block, jaccard(sets, _numbered(block, "a", "b", list(texts))))
+        texts = _fetch(run, segments_of(run, run.setup.clean), block, "a", "b", "input_hash, text")
+        sets = shingle_sets(texts["text"].to_pylist(), shingle_words=run.config.deduplicate.shingle_words)
+        _remember(run, block, jaccard(sets, _numbered(block, "a", "b", texts)))
         run.progress("deduplicated", start + block.num_rows, pairs.num_rows)
 
 
@@ -317,7 +323,7 @@ def _plausible(run: Run, pairs: pa.Table) -> np.ndarray:
     signs = segments_of(run, run.setup.sign)
     rows = _fetch(run, signs, pairs, "a_text", "b_text", "input_hash, signature")
     signatures = signature_array(rows["signature"], run.config.deduplicate.permutations)
-    numbered = _numbered(pairs, "a_text", "b_text", _storage(rows["input_hash"]))
+    numbered = _numbered(pairs, "a_text", "b_text", rows)
     return plausible_pairs(signatures, numbered, run.config.deduplicate.threshold)
 
 
@@ -325,11 +331,6 @@ def _remember(run: Run, pairs: pa.Table, similarity: np.ndarray) -> None:
     nulls = pa.nulls(pairs.num_rows, pa.string())
     columns = [pairs["input_hash"], pa.array(similarity), nulls, nulls]
     _pairs_of(run).append(pa.table(columns, names=["input_hash", "similarity", "error", "detail"]))
-
-
-def _texts(run: Run, pairs: pa.Table) -> dict[bytes, str]:
-    rows = _fetch(run, segments_of(run, run.setup.clean), pairs, "a", "b", "input_hash, text")
-    return dict(zip(_storage(rows["input_hash"]), rows["text"].to_pylist(), strict=True))
 
 
 def _fetch(run: Run, memo: Segments, pairs: pa.Table, first: str, second: str, columns: str) -> pa.Table:
@@ -342,17 +343,14 @@ def _fetch(run: Run, memo: Segments, pairs: pa.Table, first: str, second: str, c
     )
     connection.unregister("block")
     memo.locate(connection, "block_keys", "block_places", temporary=True)
-    return connection.execute(f"FROM {memo.bodies('block_places', columns)}").to_arrow_table()
+    return connection.execute(f"FROM {memo.bodies(connection, 'block_places', columns)}").to_arrow_table()
 
 
-def _numbered(pairs: pa.Table, first: str, second: str, keys: list[bytes]) -> np.ndarray:
-    """Return two columns of keys as an array int64[pairs, 2] of positions in `keys`."""
-    number = {name: index for index, name in enumerate(keys)}
-    return np.array([[number[name] for name in _storage(pairs[side])] for side in (first, second)], np.int64).T
-
-
-def _storage(column: pa.ChunkedArray) -> list[bytes]:
-    return column.combine_chunks().storage.to_pylist()
+def _numbered(pairs: pa.Table, first: str, second: str, rows: pa.Table) -> np.ndarray:
+    """Return two columns of keys as an array int64[pairs, 2] of positions in `rows`."""
+    keys = rows["input_hash"].cast(pa.binary(16))
+    sides = [pc.index_in(pairs[side].cast(pa.binary(16)), value_set=keys) for side in (first, second)]
+    return np.stack([side.to_numpy() for side in sides], axis=1).astype(np.int64)
 
 
 def _solve_families(

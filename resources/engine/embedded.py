@@ -34,7 +34,7 @@ def _bodies(run: Run) -> Bodies:
         store.locate(
             run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places
         )
-        texts = store.bodies(places, CHUNK_TEXTS)
+        texts = store.bodies(run.warehouse.connection, places, CHUNK_TEXTS)
         return f"""(SELECT m.input_hash, t.text FROM {missing} AS m
             JOIN {texts} AS t ON t.input_hash = m.body_hash AND t.ordinal = m.ordinal)"""
 

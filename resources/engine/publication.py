@@ -141,7 +141,7 @@ def _raw_bodies(run: Run) -> str:
     store = bodies_of(run)
     store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(
-        store.bodies("fresh_places", "input_hash, content, content_bytes"),
+        store.bodies(run.warehouse.connection, "fresh_places", "input_hash, content, content_bytes"),
         "body.input_hash = fresh.input_hash",
     )
 
@@ -149,14 +149,17 @@ def _raw_bodies(run: Run) -> str:
 def _cleaned_bodies(run: Run) -> str:
     store = segments_of(run, run.setup.clean)
     store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
-    return _body_join(store.bodies("fresh_places", "input_hash, text"), "body.input_hash = fresh.input_hash")
+    return _body_join(
+        store.bodies(run.warehouse.connection, "fresh_places", "input_hash, text"),
+        "body.input_hash = fresh.input_hash",
+    )
 
 
 def _chunked_bodies(run: Run) -> str:
     store = segments_of(run, run.setup.chunk)
     store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(
-        store.bodies("fresh_places", CHUNK_TEXTS),
+        store.bodies(run.warehouse.connection, "fresh_places", CHUNK_TEXTS),
         "body.input_hash = fresh.input_hash AND body.ordinal = fresh.ordinal",
     )
 
@@ -170,7 +173,8 @@ def _embedded_bodies(run: Run) -> str:
         temporary=True,
     )
     return _body_join(
-        store.bodies("fresh_places", "input_hash, embedding"), "body.input_hash = fresh.text_hash"
+        store.bodies(run.warehouse.connection, "fresh_places", "input_hash, embedding"),
+        "body.input_hash = fresh.text_hash",
     )
 
 

@@ -71,7 +71,7 @@ ROW_HASH = (
     " content_hash, size_bytes, partition_date, title, metadata, input_hash)"
 )
 
-FLUSH_ROWS = 2048
+FLUSH_ROWS = 512
 FLUSH_BYTES = 8 * 1024 * 1024
 
 # A source may lose this many documents, or this share of them, before a person must confirm.
@@ -96,7 +96,9 @@ def read_options(source: SourceConfig) -> ReadOptions:
 
 def reader_of(setup: Setup, source: SourceConfig) -> str:
     """Return the recipe of reading one file of a source: the reading code and its options."""
-    return key(setup.code(read), setup.code(_row), json.dumps(asdict(read_options(source)), sort_keys=True)).hex()
+    return key(
+        setup.code(read), setup.code(_row), json.dumps(asdict(read_options(source)), sort_keys=True)
+    ).hex()
 
 
 def raw_recipe(setup: Setup) -> str:
@@ -344,7 +346,10 @@ def _flush(run: Run, delta: _Delta) -> None:
     """
     if not run.dry:
         _store_bodies(run, delta)
-    for name, table in (("incoming_rows", _table(delta.rows, ROWS)), ("incoming_files", _table(delta.files, FILES))):
+    for name, table in (
+        ("incoming_rows", _table(delta.rows, ROWS)),
+        ("incoming_files", _table(delta.files, FILES)),
+    ):
         connection = run.warehouse.connection
         connection.register("incoming", table)
         connection.execute(f"INSERT INTO {name} SELECT * FROM incoming")
@@ -407,7 +412,9 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
             }
         ),
     )
-    connection.execute("DELETE FROM incoming_rows WHERE (source, path) IN (SELECT (source, path) FROM put_off)")
+    connection.execute(
+        "DELETE FROM incoming_rows WHERE (source, path) IN (SELECT (source, path) FROM put_off)"
+    )
     with run.warehouse.session() as connection:
         _find_vanished(connection)
         if not run.allow_deletes:
@@ -507,7 +514,10 @@ def _replace_errors(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
 
     Call it when state.files is up to date: it has the files that a partial listing leaves out.
     """
-    same = "e.source = n.source AND e.path = n.path AND e.record IS NOT DISTINCT FROM n.record AND e.error = n.error AND e.detail = n.detail"
+    same = (
+        "e.source = n.source AND e.path = n.path AND e.record IS NOT DISTINCT FROM n.record"
+        " AND e.error = n.error AND e.detail = n.detail"
+    )
     connection.execute(
         f"""DELETE FROM state.errors AS e WHERE stage = 'raw'
         AND NOT EXISTS (SELECT 1 FROM raw_errors AS n WHERE {same})

@@ -102,39 +102,51 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
         )
     segments.append(pa.concat_tables(failed_rows))
     if run.audit:
-        outcome.warnings += _audit(run, stage, wanted, bodies, model, outcome.located)
+        outcome.warnings += _audit(run, stage, missing, bodies, model)
     segments.merge()
     segments.locate(connection, wanted, outcome.located)
     return outcome
 
 
 def _stream(connection: duckdb.DuckDBPyConnection, relation: str, stage: Stage) -> Iterator[pa.RecordBatch]:
+    # A second statement on this connection would end the reader: whoever iterates leaves it alone.
     names = ", ".join(["input_hash", *stage.inputs.names])
-    # A cursor of its own: a second statement on the same one would end this reader.
-    with connection.cursor() as cursor:
-        yield from cursor.execute(f"SELECT {names} FROM {relation}").to_arrow_reader(stage.batch_rows)
+    yield from connection.execute(f"SELECT {names} FROM {relation}").to_arrow_reader(stage.batch_rows)
 
 
-def _audit(run: Run, stage: Stage, wanted: str, bodies: Bodies, model: object, located: str) -> list[str]:
-    """Recompute a few remembered rows: an undeclared dependency of the stage shows itself as a difference."""
-    connection = run.warehouse.connection
+def sample_for_audit(run: Run, connection: duckdb.DuckDBPyConnection, inputs: str) -> None:
+    """Make the table audit_sample: a few rows of the relation `inputs` (a stage's inputs), others in each run."""
     connection.execute(
-        f"""CREATE OR REPLACE TABLE {stage.name}_audited AS SELECT DISTINCT ON (input_hash) * FROM
-        (SELECT * FROM {wanted} SEMI JOIN (FROM {located} WHERE error IS NULL) USING (input_hash)
-         ORDER BY hash(input_hash, ?) LIMIT {AUDITED_ROWS})""",
+        f"CREATE OR REPLACE TABLE audit_sample AS FROM {inputs} ORDER BY hash(input_hash, ?) LIMIT {AUDITED_ROWS}",
         [run.run_id],
     )
-    warnings = []
+
+
+def _audit(run: Run, stage: Stage, missing: str, bodies: Bodies, model: object) -> list[str]:
+    """Recompute the remembered rows of audit_sample: what the recipe doesn't declare shows itself as a difference."""
+    connection = run.warehouse.connection
+    audited, located = f"{stage.name}_audited", f"{stage.name}_audit_places"
+    connection.execute(
+        f"""CREATE OR REPLACE TABLE {audited} AS
+        SELECT DISTINCT ON (input_hash) * FROM audit_sample ANTI JOIN {missing} USING (input_hash)"""
+    )
     segments = segments_of(run, stage)
-    for batch in batches(_stream(connection, bodies(f"{stage.name}_audited"), stage), AUDITED_ROWS):
+    segments.locate(connection, audited, located)
+    connection.execute(f"DELETE FROM {located} WHERE error IS NOT NULL")
+    connection.execute(f"DELETE FROM {audited} WHERE input_hash NOT IN (SELECT input_hash FROM {located})")
+    warnings = []
+    for batch in list(batches(_stream(connection, bodies(audited), stage), AUDITED_ROWS)):
         try:
             again = call(stage, batch, model)
         except Exception as error:  # the rows stand as they are remembered, whatever went wrong now
-            warnings.append(f"stage {stage.name}: recomputing remembered rows failed: {type(error).__name__}: {error}")
+            warnings.append(
+                f"stage {stage.name}: recomputing remembered rows failed: {type(error).__name__}: {error}"
+            )
             continue
         names = ", ".join(["input_hash", *stage.outputs.names])
-        places = f"(FROM {located} SEMI JOIN {stage.name}_audited USING (input_hash))"
-        kept = connection.execute(f"SELECT {names} FROM {segments.bodies(places, names)}").to_arrow_table()
+        kept = connection.execute(
+            f"SELECT {names} FROM {segments.bodies(connection, located, names)}"
+        ).to_arrow_table()
         remembered = {row["input_hash"]: row for row in kept.to_pylist()}
         for key, row in zip(batch["input_hash"].to_pylist(), again.to_pylist(), strict=True):
             if key in remembered and {**row, "input_hash": key} != remembered[key]:
@@ -180,6 +192,7 @@ def update(run: Run, dataset: RowDataset) -> Counts:
             _close(run, connection, counts, dataset, upstream_version, settled=True)
             return counts
         _plan(connection, dataset)
+        sample_for_audit(run, connection, "desired")
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM desired")
     outcome = run_stage(run, dataset.stage, dataset.name, "scope", dataset.bodies(run))
     counts.rows_computed = outcome.computed
@@ -215,7 +228,7 @@ def _plan(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
 
 
 def find_failed(connection: duckdb.DuckDBPyConnection, outcome: Outcome) -> None:
-    """Make the temporary table failed (document_id, error, detail): the documents in `scope` that an input failed of."""
+    """Make the temporary table failed (document_id, error, detail): documents of `scope` with an input that failed."""
     # What failed for a reason that may pass is not in the memo; it is reported all the same.
     retryable = pa.table(
         {

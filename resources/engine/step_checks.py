@@ -71,7 +71,7 @@ def _spans_exact(run: Run) -> Check:
     store.locate(connection, "(SELECT DISTINCT input_hash FROM sampled)", "sampled_chunks")
     query = f"""SELECT s.document_id, s.ordinal, s.char_start, s.char_end FROM sampled AS s
         LEFT JOIN {texts} AS t ON t.input_hash = s.input_hash
-        LEFT JOIN {store.bodies("sampled_chunks", CHUNK_TEXTS)} AS c
+        LEFT JOIN {store.bodies(run.warehouse.connection, "sampled_chunks", CHUNK_TEXTS)} AS c
             ON c.input_hash = s.input_hash AND c.ordinal = s.ordinal
         WHERE t.text IS NULL OR c.text IS DISTINCT FROM substring(t.text, s.char_start + 1, s.char_end - s.char_start)"""
     return run_check(connection, SPANS_EXACT, query)

@@ -30,7 +30,13 @@ def band_parameters(threshold: float, permutations: int) -> tuple[int, int]:
     """
     from datasketch import MinHashLSH
 
-    index = MinHashLSH(threshold=threshold, num_perm=permutations, weights=WEIGHTS)
+    try:
+        index = MinHashLSH(threshold=threshold, num_perm=permutations, weights=WEIGHTS)
+    except ValueError:
+        if not 0 <= threshold <= 1 or permutations < 2:
+            raise
+        # Next to 1 a single band would be best, which datasketch refuses; two find all that one does.
+        return 2, permutations // 2
     return index.b, index.r
 
 

@@ -1,0 +1,680 @@
+"""The command line: every word, its exit codes, and one clear line for every error."""
+
+import csv
+import io
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow.parquet as pq
+import pytest
+from harness import published_bytes, sentence
+
+from stemma.cli import main
+from stemma.config import REMEMBERED_FILE
+
+STEMMA = str(Path(sys.executable).with_name("stemma"))
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("dagster_home")
+    (folder / "dagster.yaml").write_text("telemetry:\n  enabled: false\n")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def surroundings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(home))
+    monkeypatch.delenv("STEMMA_CONFIG", raising=False)
+
+
+def write_documents(docs: Path) -> None:
+    docs.mkdir(parents=True)
+    (docs / "guide.md").write_text(f"# How to tune a violin\n\n{sentence('guide', 60)}\n")
+    (docs / "copy.md").write_text(f"# How to tune a violin\n\n{sentence('guide', 60)}\n")
+    (docs / "orchard.txt").write_text("An orchard of almond trees in the valley. " + sentence("orchard", 300))
+    (docs / "empty.txt").write_text("   \n")
+    (docs / "sub").mkdir()
+    (docs / "sub" / "rows.jsonl").write_text(
+        "".join(json.dumps({"id": f"r{n}", "text": sentence(f"row {n}", 30)}) + "\n" for n in range(3))
+    )
+    (docs / "broken.pdf").write_bytes(b"%PDF-1.7\nnothing follows\n")
+    for number in range(12):
+        (docs / f"note{number:02}.txt").write_text(sentence(f"note {number}", 30))
+
+
+def write_config(root: Path, model: str = "hash:384") -> Path:
+    file = root / "stemma.toml"
+    file.write_text(f'[[sources]]\npath = "docs"\n[embed]\nmodel = "{model}"\n[chunk]\nmax_tokens = 80\n')
+    return file
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
+    """A folder with stemma.toml, documents and a published corpus, for the words that only read."""
+    root = tmp_path_factory.mktemp("made")
+    write_documents(root / "docs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DAGSTER_HOME", str(home))
+        assert main(["run", "--config", str(write_config(root)), "--quiet"]) == 0
+    return root
+
+
+@pytest.fixture
+def here(made: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be in the folder with the published corpus."""
+    monkeypatch.chdir(made)
+    return made
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Be in a folder of documents where nothing has run."""
+    write_documents(tmp_path / "docs")
+    write_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+class Told:
+    """What a command said: exit code, standard output, standard error."""
+
+    def __init__(self, code: int, out: str, err: str) -> None:
+        self.code, self.out, self.err = code, out, err
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.out)
+
+    def is_one_line(self, code: int, *parts: str) -> None:
+        """Check that it was refused with one clear line."""
+        assert self.code == code, self.err
+        lines = [line for line in self.err.splitlines() if line.strip()]
+        assert len(lines) == 1, self.err
+        assert lines[0].startswith("stemma: ")
+        assert "Traceback" not in self.err
+        for part in parts:
+            assert part in lines[0]
+
+
+@pytest.fixture
+def stemma(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Run a command in this process."""
+
+    def call(*arguments: str) -> Told:
+        capsys.readouterr()
+        try:
+            code = main(arguments)
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        said = capsys.readouterr()
+        return Told(code, said.out, said.err)
+
+    return call
+
+
+def process(*arguments: str, cwd: Path, **options: Any) -> Told:
+    """Run a command as a process of its own."""
+    done = subprocess.run(
+        [STEMMA, *arguments], cwd=cwd, capture_output=True, text=True, timeout=120, **options
+    )
+    return Told(done.returncode, done.stdout, done.stderr)
+
+
+def query(path: Path, sql: str) -> list[tuple[Any, ...]]:
+    with duckdb.connect(str(path), read_only=True) as connection:
+        return connection.execute(sql).fetchall()
+
+
+CORPUS = Path(".stemma") / "corpus.duckdb"
+
+
+# -- help and start ------------------------------------------------------------------------------------------------
+
+
+def test_help_is_there_at_once_and_loads_nothing_heavy() -> None:
+    heavy = ("torch", "transformers", "dagster", "duckdb", "pyarrow", "numpy", "trafilatura")
+    code = (
+        "import sys, time; start = time.perf_counter()\n"
+        "from stemma.cli import parser; parser().format_help()\n"
+        f"print(time.perf_counter() - start, [m for m in {heavy!r} if m in sys.modules])"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    seconds, loaded = said.strip().split(" ", 1)
+    assert loaded == "[]"
+    assert float(seconds) < 0.3
+
+
+def test_a_run_with_nothing_to_do_loads_no_model_library(here: Path) -> None:
+    code = (
+        "import sys; from stemma.cli import main; code = main(['run', '--quiet', '--json'])\n"
+        "print(code, [m for m in ('torch', 'transformers', 'trafilatura', 'scipy') if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=here, check=True)
+    assert done.stderr.strip().splitlines()[-1] == "0 []"
+    assert sum(row["rows_computed"] for row in json.loads(done.stdout)["datasets"].values()) == 0
+
+
+def test_every_word_has_help(stemma: Any) -> None:
+    for word in ("run", "status", "sql", "search", "trace", "why", "verify", "compact", "ui"):
+        told = stemma(word, "--help")
+        assert told.code == 0
+        assert f"usage: stemma {word}" in told.out
+
+
+def test_version(stemma: Any) -> None:
+    assert stemma("--version").out.startswith("stemma 0.")
+
+
+@pytest.mark.parametrize(
+    "wrong", [[], ["rnu"], ["run", "--no-such-option"], ["sql"], ["search", "x", "-k", "many"]]
+)
+def test_wrong_use_of_the_command_line_exits_2(stemma: Any, wrong: list[str]) -> None:
+    told = stemma(*wrong)
+    assert told.code == 2
+    assert "usage: stemma" in told.err
+
+
+# -- run -----------------------------------------------------------------------------------------------------------
+
+
+def test_run_prints_what_came_of_the_documents(fresh: Path) -> None:
+    told = process("run", cwd=fresh)
+    assert told.code == 0, told.err
+    lines = told.out.splitlines()
+    assert any(
+        line.split() == ["documents", "in", "kept", "dropped", "in", "error", "families", "chunks", "vectors"]
+        for line in lines
+    )
+    kept, chunks = (
+        query(fresh / CORPUS, f"SELECT count(*) FROM corpus.{t}")[0][0] for t in ("deduplicated", "chunked")
+    )
+    assert any(
+        line.split() == ["19", str(kept), "2", "1", "1", str(chunks), str(chunks)] for line in lines
+    ), told.out
+    for said in ("empty", "exact", "seconds", "Next:", "stemma search", "lineage.errors", "broken.pdf"):
+        assert said in told.out
+    assert all(len(line) <= 200 for line in lines)
+    assert "Traceback" not in told.err
+    assert "\x1b" not in told.out + told.err, "no colours where there is no terminal"
+
+
+def test_run_of_a_path_needs_no_configuration_and_is_remembered(
+    tmp_path: Path, stemma: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_documents(tmp_path / "docs")
+    monkeypatch.chdir(tmp_path)
+    # The default model is tested in test_embedding.py: here only that no configuration is needed to get so far.
+    assert stemma("run", "docs", "--select", "raw", "--quiet").code == 0
+    assert (tmp_path / REMEMBERED_FILE).exists()
+    told = stemma("run", "--select", "raw", "--json")
+    assert told.code == 0
+    assert told.json["datasets"]["raw"]["rows_in"] == 18 + 1
+    assert told.json["datasets"]["raw"]["rows_computed"] == 0
+
+
+def test_run_of_other_paths_leaves_the_configuration_alone(fresh: Path, stemma: Any) -> None:
+    before = (fresh / "stemma.toml").read_text()
+    told = stemma("run", "docs/guide.md", "docs/sub", "--json")
+    assert told.code == 0, told.err
+    assert told.json["corpus"]["documents"] == 4
+    assert (fresh / "stemma.toml").read_text() == before
+    assert not list((fresh / ".stemma").glob("*.toml"))
+
+
+def test_run_select_stages_without_publishing(fresh: Path, stemma: Any) -> None:
+    told = stemma("run", "--select", "raw,cleaned", "--quiet")
+    assert told.code == 0
+    assert "not published" in told.out
+    assert not (fresh / CORPUS).exists()
+    assert stemma("run", "--select", "deduplicated,chunked,embedded", "--quiet").code == 0
+    assert query(fresh / CORPUS, "SELECT count(*) FROM corpus.raw") == [(19,)]
+    stemma("run", "--select", "raw,vectors").is_one_line(2, "vectors", "embedded")
+
+
+def test_run_dry_run_prints_a_plan_and_does_nothing(fresh: Path, stemma: Any) -> None:
+    told = stemma("run", "--dry-run", "--json")
+    assert told.code == 0, told.err
+    plan = {row["dataset"]: row for row in told.json}
+    assert plan["raw"]["rows_computed"] == 19
+    assert plan["raw"]["exact"]
+    assert plan["embedded"]["rows_computed"] > 0
+    assert not (fresh / CORPUS).exists()
+    assert stemma("run", "--quiet").code == 0
+    before = published_bytes(fresh / CORPUS)
+    (fresh / "docs" / "guide.md").write_text(sentence("another guide", 70))
+    plan = {row["dataset"]: row for row in stemma("run", "--dry-run", "--json").json}
+    assert plan["raw"]["rows_computed"] == plan["cleaned"]["rows_computed"] == 1
+    assert 1 <= plan["embedded"]["rows_computed"] <= 10
+    told = stemma("run", "--dry-run")
+    assert "nothing was done" in told.out
+    assert published_bytes(fresh / CORPUS) == before
+
+
+def test_run_stops_a_mass_delete_until_it_is_allowed(fresh: Path, stemma: Any) -> None:
+    assert stemma("run", "--quiet").code == 0
+    for path in (fresh / "docs").glob("note*"):
+        path.unlink()
+    before = published_bytes(fresh / CORPUS)
+    stemma("run", "--quiet").is_one_line(1, "12 of its 19", "--allow-deletes")
+    assert published_bytes(fresh / CORPUS) == before
+    assert stemma("run", "--quiet", "--allow-deletes").code == 0
+    assert query(fresh / CORPUS, "SELECT count(*) FROM corpus.raw") == [(7,)]
+
+
+def test_run_fails_with_1_when_a_blocking_check_fails(fresh: Path, stemma: Any) -> None:
+    assert stemma("run", "--quiet").code == 0
+    with duckdb.connect(str(fresh / ".stemma" / "corpus.work" / "state.duckdb")) as state:
+        state.execute("INSERT INTO embedded FROM embedded LIMIT 1")
+    before = published_bytes(fresh / CORPUS)
+    stemma("run", "--quiet").is_one_line(
+        1, "blocking check failed", "nothing was published", "unique_chunk_ids"
+    )
+    assert published_bytes(fresh / CORPUS) == before
+
+
+def test_run_json_is_for_programs(here: Path, stemma: Any) -> None:
+    told = stemma("run", "--json")
+    assert told.err == ""
+    summary = told.json
+    assert uuid.UUID(summary["run_id"])
+    assert list(summary["datasets"]) == ["raw", "cleaned", "deduplicated", "chunked", "embedded"]
+    assert set(summary["checks"].values()) == {True}
+    assert "embedded.every_document_in_one_place" in summary["checks"]
+    assert summary["corpus"]["dropped_by"]
+    assert summary["publication"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        (["run"], ["nothing to read"]),
+        (["run", "no/such/folder"], ["no/such/folder"]),
+        (["run", "--config", "none.toml"], ["none.toml"]),
+    ],
+)
+def test_run_of_nothing_is_one_clear_line(
+    tmp_path: Path, stemma: Any, monkeypatch: pytest.MonkeyPatch, arguments: list[str], parts: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = stemma(*arguments, "--quiet") if arguments != ["run"] else stemma(*arguments)
+    told.is_one_line(1 if "no/such/folder" in arguments else 2, *parts)
+
+
+def test_a_bad_configuration_is_one_clear_line(fresh: Path, stemma: Any) -> None:
+    with (fresh / "stemma.toml").open("a") as file:
+        file.write("[deduplicate]\nthreshhold = 0.8\n")
+    for word in (["run"], ["status"], ["sql", "SELECT 1"], ["verify"], ["compact"]):
+        stemma(*word).is_one_line(2, "stemma.toml, line 8", "threshhold", "threshold")
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    quiet = process("status", cwd=tmp_path)
+    quiet.is_one_line(1, "nothing published yet")
+    debug = process("status", "--debug", cwd=tmp_path)
+    assert debug.code == 1
+    assert "Traceback (most recent call last)" in debug.err
+    assert debug.err.splitlines()[-1] == quiet.err.strip()
+
+
+def test_an_unexpected_error_is_one_line_too(
+    here: Path, stemma: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("stemma.commands.status.corpus_facts", lambda config: 1 / 0)
+    stemma("status").is_one_line(1, "ZeroDivisionError", "division by zero", "--debug")
+    with pytest.raises(ZeroDivisionError):
+        main(["status", "--debug"])
+
+
+def test_ctrl_c_is_one_line_and_the_next_run_carries_on(fresh: Path) -> None:
+    for number in range(1500):
+        (fresh / "docs" / f"more{number}.txt").write_text(sentence(f"more {number}", 200))
+    running = subprocess.Popen(
+        [STEMMA, "run", "--quiet"], cwd=fresh, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    memo = fresh / ".stemma" / "corpus.work" / "memo"
+    wait_for(lambda: (memo / "clean").exists())
+    running.send_signal(signal.SIGINT)
+    _, err = running.communicate(timeout=60)
+    assert running.returncode == 1
+    assert "Traceback" not in err
+    assert "interrupted" in err
+    assert len(err.strip().splitlines()) == 1, err
+    assert process("run", "--quiet", cwd=fresh).code == 0
+    assert query(fresh / CORPUS, "SELECT count(*) FROM corpus.raw") == [(1519,)]
+
+
+# -- status --------------------------------------------------------------------------------------------------------
+
+
+def test_status_tells_what_the_corpus_holds(here: Path, stemma: Any) -> None:
+    told = stemma("status")
+    assert told.code == 0
+    for part in (str(here / CORPUS), "docs", "19", "Last runs", "Dropped, and why"):
+        assert part in told.out
+    facts = stemma("status", "--json").json
+    assert facts["sources"] == [{"source": "docs", "documents": 19}]
+    corpus = facts["corpus"]
+    assert corpus["documents"] == corpus["kept"] + corpus["dropped"] + corpus["documents_in_error"] == 19
+    assert {row["rule"] for row in corpus["dropped_by"]} == {"empty", "exact"}
+    assert facts["runs"][0]["run_id"]
+    assert facts["bytes"]["published"] == (here / CORPUS).stat().st_size
+
+
+# -- sql -----------------------------------------------------------------------------------------------------------
+
+
+def test_sql_in_four_forms(here: Path, stemma: Any) -> None:
+    sql = "SELECT document_id, uri, byte_start FROM corpus.raw ORDER BY uri, byte_start LIMIT 3"
+    expected = query(here / CORPUS, sql)
+    assert [row["uri"] for row in json.loads(stemma("sql", sql, "--format", "json").out)] == [
+        r[1] for r in expected
+    ]
+    read = list(csv.reader(io.StringIO(stemma("sql", sql, "--format", "csv").out)))
+    assert read[0] == ["document_id", "uri", "byte_start"]
+    assert [row[0] for row in read[1:]] == [str(row[0]) for row in expected]
+    table = stemma("sql", sql).out
+    assert all(str(row[0]) in table and row[1].split("/")[-1] in table for row in expected)
+    done = subprocess.run(
+        [STEMMA, "sql", sql, "--format", "parquet"], cwd=here, capture_output=True, timeout=60, check=True
+    )
+    rows = pq.read_table(io.BytesIO(done.stdout)).to_pylist()
+    assert [row["uri"] for row in rows] == [row[1] for row in expected]
+
+
+def test_sql_values_come_as_they_are(here: Path, stemma: Any) -> None:
+    sql = """SELECT 2024 AS year, 0.953123456 AS score, NULL AS nothing, true AS yes, DATE '2024-02-03' AS day,
+        'a "quoted", text
+        of two lines' AS text, [1.5, 2]::FLOAT[2] AS vector"""
+    (row,) = json.loads(stemma("sql", sql, "--format", "json").out)
+    assert (row["year"], row["nothing"], row["yes"], row["day"], row["vector"]) == (
+        2024,
+        None,
+        True,
+        "2024-02-03",
+        [1.5, 2],
+    )
+    ((_, *_), values) = list(csv.reader(io.StringIO(stemma("sql", sql, "--format", "csv").out)))
+    assert values[5].startswith('a "quoted", text\n')
+    assert "2024 " in stemma("sql", sql).out, "no separators in numbers that may be years"
+
+
+def test_sql_limits_and_says_so(here: Path, stemma: Any) -> None:
+    told = stemma("sql", "FROM range(500)")
+    assert "first 100 rows" in told.err
+    assert len(stemma("sql", "FROM range(500)", "--limit", "7", "--format", "csv").out.splitlines()) == 8
+    assert len(json.loads(stemma("sql", "FROM range(500)", "--format", "json").out)) == 500
+
+
+def test_sql_from_standard_input(here: Path) -> None:
+    told = process("sql", "-", "--format", "csv", cwd=here, input="SELECT count(*) AS n FROM corpus.raw")
+    assert (told.code, told.out) == (0, "n\n19\n")
+
+
+def test_sql_stops_quietly_when_its_reader_goes(here: Path) -> None:
+    told = subprocess.run(
+        f"{STEMMA} sql 'FROM range(200000)' --format csv | head -2; echo ${{PIPESTATUS[0]}}",
+        shell=True, executable="/bin/bash", cwd=here, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert told.stdout.splitlines() == ["range", "0", "0"]
+    assert told.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "INSERT INTO lineage.files FROM lineage.files",
+        "DELETE FROM corpus.raw",
+        "DROP TABLE corpus.raw",
+        "CREATE TABLE mine (a INT)",
+        "ATTACH '{folder}/other.duckdb'",
+        "COPY (SELECT 1) TO '{folder}/rows.csv'",
+        "EXPORT DATABASE '{folder}/export'",
+        "SELECT * FROM read_csv('/etc/passwd')",
+        "SELECT * FROM read_text('/etc/passwd')",
+        "SELECT * FROM '/etc/passwd'",
+        "SELECT * FROM glob('/*')",
+        "INSTALL httpfs",
+        "LOAD httpfs",
+        "SET enable_external_access = true",
+        "SELECT * FROM no_such_table",
+        "SELEC 1",
+        "  ",
+    ],
+)
+def test_sql_refuses_what_is_not_reading_the_corpus(
+    here: Path, stemma: Any, tmp_path: Path, statement: str
+) -> None:
+    before = published_bytes(here / CORPUS)
+    stemma("sql", statement.format(folder=tmp_path)).is_one_line(2)
+    assert list(tmp_path.iterdir()) == []
+    assert published_bytes(here / CORPUS) == before
+
+
+def test_sql_shows_no_terminal_codes(here: Path, stemma: Any) -> None:
+    told = stemma("sql", "SELECT 'a' || chr(27) || '[31mred' || chr(7) AS text, '[bold]x[/bold]' AS markup")
+    assert "\x1b" not in told.out
+    assert "\x07" not in told.out
+    assert "[bold]x[/bold]" in told.out
+
+
+# -- search --------------------------------------------------------------------------------------------------------
+
+
+def test_search_finds_the_nearest_chunks(here: Path, stemma: Any) -> None:
+    told = stemma("search", "orchard of almond trees in the valley", "-k", "2")
+    assert told.code == 0
+    assert "orchard.txt" in told.out.splitlines()[0]
+    hits = stemma("search", "orchard of almond trees in the valley", "-k", "2", "--json").json
+    assert len(hits) == 2
+    assert hits[0]["uri"].endswith("orchard.txt")
+    assert hits[0]["score"] >= hits[1]["score"]
+    ((text,),) = query(
+        here / CORPUS,
+        f"SELECT text[{hits[0]['char_start'] + 1}:{hits[0]['char_end']}] FROM corpus.cleaned"
+        f" WHERE document_id = '{hits[0]['document_id']}'",
+    )
+    assert text == hits[0]["text"]
+
+
+@pytest.mark.parametrize("wrong", [["search", "  "], ["search", "x", "-k", "0"]])
+def test_search_for_nothing_is_wrong_use(here: Path, stemma: Any, wrong: list[str]) -> None:
+    stemma(*wrong).is_one_line(2)
+
+
+# -- trace and why -------------------------------------------------------------------------------------------------
+
+
+def test_trace_from_a_chunk_back_to_its_source(here: Path, stemma: Any) -> None:
+    ((chunk, document),) = query(
+        here / CORPUS,
+        "SELECT chunk_id, document_id FROM corpus.chunked JOIN corpus.raw USING (document_id) WHERE record = 'r1' LIMIT 1",
+    )
+    found = stemma("trace", str(chunk), "--json").json
+    assert found["chunk"]["chunk_id"] == str(chunk)
+    (back,) = found["documents"]
+    assert back["source"]["document_id"] == str(document)
+    content = (here / "docs" / "sub" / "rows.jsonl").read_bytes()
+    record = json.loads(content[back["source"]["byte_start"] : back["source"]["byte_end"]])
+    assert record["id"] == "r1"
+    assert set(back["recipes"]) == {"raw", "cleaned", "deduplicated", "chunked", "embedded"}
+    told = stemma("trace", str(chunk))
+    assert told.code == 0
+    assert "rows.jsonl" in told.out
+
+
+def test_trace_from_a_document_and_a_family(here: Path, stemma: Any) -> None:
+    ((removed, kept, family),) = query(
+        here / CORPUS, "SELECT document_id, kept_document_id, cluster_id FROM lineage.duplicates"
+    )
+    (document,) = stemma("trace", str(kept), "--json").json["documents"]
+    assert document["fate"]["fate"] == "kept"
+    assert [row["document_id"] for row in document["removed_in_its_favour"]] == [str(removed)]
+    assert document["chunks"]
+    (document,) = stemma("trace", str(removed), "--json").json["documents"]
+    assert document["fate"]["fate"] == "dropped"
+    assert document["fate"]["kept_document_id"] == str(kept)
+    ((singular,),) = query(here / CORPUS, "SELECT cluster_id FROM corpus.deduplicated WHERE cluster_size > 1")
+    assert singular == family
+    members = stemma("trace", str(family), "--json").json["documents"]
+    assert {str(removed), str(kept)} >= {row["source"]["document_id"] for row in members} > set()
+
+
+def test_trace_of_what_is_not_there(here: Path, stemma: Any) -> None:
+    unknown = str(uuid.uuid4())
+    stemma("trace", unknown).is_one_line(2, unknown)
+    stemma("trace", "guide.md").is_one_line(2, "guide.md", "stemma why")
+
+
+def test_why_by_path_by_end_of_path_and_by_id(here: Path, stemma: Any) -> None:
+    absolute = str(here / "docs" / "orchard.txt")
+    (entry,) = stemma("why", absolute, "--json").json
+    assert entry["fate"] == "kept"
+    assert entry["chunks"] > 1
+    for way in ("docs/orchard.txt", "./docs/orchard.txt", "orchard.txt", entry["document_id"]):
+        assert stemma("why", way, "--json").json == [entry], way
+    assert "kept, in" in stemma("why", "orchard.txt").out
+    assert len(stemma("why", "rows.jsonl", "--json").json) == 3, "every record of the file"
+
+
+def test_why_not_kept(here: Path, stemma: Any) -> None:
+    (entry,) = stemma("why", "empty.txt", "--json").json
+    assert (entry["fate"], entry["rule"], entry["stage"]) == ("dropped", "empty", "cleaned")
+    fates = [stemma("why", name, "--json").json[0] for name in ("guide.md", "copy.md")]
+    assert sorted(entry["fate"] for entry in fates) == ["dropped", "kept"]
+    (duplicate,) = [entry for entry in fates if entry["fate"] == "dropped"]
+    assert (duplicate["rule"], duplicate["score"]) == ("exact", 1.0)
+    assert "duplicate of" in stemma("why", duplicate["document_id"]).out
+    (entry,) = stemma("why", "broken.pdf", "--json").json
+    assert entry["fate"] == "error"
+    assert entry["detail"]
+    assert "could not be processed" in stemma("why", "broken.pdf").out
+
+
+@pytest.mark.parametrize("unknown", ["nowhere.txt", "rchard.txt", str(uuid.uuid4()), "%", ""])
+def test_why_of_what_no_source_lists(here: Path, stemma: Any, unknown: str) -> None:
+    stemma("why", unknown).is_one_line(2, "not in the corpus")
+
+
+# -- verify and compact --------------------------------------------------------------------------------------------
+
+
+def test_verify_says_0_and_after_tampering_1(fresh: Path, stemma: Any) -> None:
+    stemma("verify").is_one_line(1, "nothing published yet")
+    assert stemma("run", "--quiet").code == 0
+    told = stemma("verify", "--json")
+    assert told.code == 0, told.out
+    assert {row["table"] for row in told.json} >= {"corpus.raw", "corpus.embedded", "lineage.decisions"}
+    assert all(row["missing"] == row["extra"] == 0 for row in told.json)
+    (fresh / CORPUS).chmod(0o644)
+    with duckdb.connect(str(fresh / CORPUS)) as connection:
+        connection.execute(
+            "UPDATE main.cleaned SET text = 'tampered' WHERE document_id = (SELECT min(document_id) FROM main.cleaned)"
+        )
+    told = stemma("verify")
+    assert told.code == 1
+    assert "tampered" in told.out
+    differing = [row["table"] for row in stemma("verify", "--json").json if row["missing"] or row["extra"]]
+    assert "corpus.cleaned" in differing
+
+
+def test_compact_keeps_every_row(fresh: Path, stemma: Any) -> None:
+    assert stemma("run", "--quiet").code == 0
+    before = query(fresh / CORPUS, "FROM corpus.embedded ORDER BY chunk_id")
+    sizes = stemma("compact", "--json").json
+    assert sizes["after"]["published"] == (fresh / CORPUS).stat().st_size
+    assert "published" in stemma("compact", "--keep-days", "0").out
+    assert query(fresh / CORPUS, "FROM corpus.embedded ORDER BY chunk_id") == before
+    told = stemma("run", "--json")
+    assert sum(row["rows_computed"] for row in told.json["datasets"].values()) == 0
+
+
+# -- a damaged file ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", [b"this is no database", b""])
+def test_a_damaged_published_file_is_one_clear_line(fresh: Path, stemma: Any, damage: bytes) -> None:
+    assert stemma("run", "--quiet").code == 0
+    (fresh / CORPUS).unlink()
+    (fresh / CORPUS).write_bytes(damage)
+    for word in (["status"], ["sql", "FROM corpus.raw"], ["why", "guide.md"], ["search", "x"], ["verify"]):
+        told = stemma(*word)
+        told.is_one_line(told.code)
+        assert told.code in (1, 2)
+    stemma("run", "--quiet").is_one_line(1, str(fresh / CORPUS))
+    (fresh / CORPUS).unlink()
+    assert stemma("run", "--quiet").code == 0, "as the message said: it is made anew from the state"
+    assert query(fresh / CORPUS, "SELECT count(*) FROM corpus.raw") == [(19,)]
+
+
+def test_a_damaged_state_is_one_clear_line(fresh: Path, stemma: Any) -> None:
+    assert stemma("run", "--quiet").code == 0
+    (fresh / ".stemma" / "corpus.work" / "state.duckdb").write_bytes(b"garbage" * 1000)
+    stemma("run", "--quiet").is_one_line(1, "state.duckdb")
+    assert stemma("sql", "SELECT count(*) FROM corpus.raw").code == 0, "what is published stays readable"
+
+
+# -- ui ------------------------------------------------------------------------------------------------------------
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(condition: Any, seconds: float = 90) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.05)
+
+
+def listening(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield int(server.getsockname()[1])
+
+
+def test_ui_names_a_port_that_is_taken(here: Path, stemma: Any, taken_port: int) -> None:
+    stemma("ui", "--port", str(taken_port)).is_one_line(1, str(taken_port), "--port")
+
+
+def test_ui_starts_on_loopback_and_stops(here: Path, home: Path) -> None:
+    port = free_port()
+    server = subprocess.Popen(
+        [STEMMA, "ui", "--port", str(port)], cwd=here, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    try:
+        wait_for(lambda: listening(port) or server.poll() is not None)
+        assert server.poll() is None
+        # Only loopback: no socket of the port is bound to any other address.
+        bound = [line.split()[1] for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        assert {place.split(":")[0] for place in bound if place.endswith(f":{port:04X}")} == {"0100007F"}
+    finally:
+        os.killpg(server.pid, signal.SIGINT)
+        try:
+            out, _ = server.communicate(timeout=30)
+        except subprocess.TimeoutExpired:
+            os.killpg(server.pid, signal.SIGKILL)
+            out, _ = server.communicate()
+    assert f"http://127.0.0.1:{port}" in out
+    assert not listening(port)
