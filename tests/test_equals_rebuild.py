@@ -260,3 +260,15 @@ def test_an_interrupted_run_is_taken_up_again(tmp_path: Path, steps: int) -> Non
     interrupt(corpus, steps)
     corpus.run()
     assert corpus.differences() == []
+
+
+@pytest.mark.parametrize(("threshold", "permutations"), [(0.01, 16), (0.999, 16), (1.0, 128)])
+def test_every_threshold_that_may_be_configured_works(
+    tmp_path: Path, threshold: float, permutations: int
+) -> None:
+    corpus = Corpus(tmp_path, deduplicate={"threshold": threshold, "permutations": permutations, "shingle_words": 1})
+    for name, text in (("a", "one two three four"), ("b", "two one three four"), ("c", "four five six seven")):
+        corpus.write(f"{name}.txt", f"{text} {text}")
+    corpus.run()
+    assert corpus.count("lineage.duplicates") == (2 if threshold < 0.1 else 1)
+    assert corpus.differences() == []

@@ -30,7 +30,7 @@ def open_published(config: Config, *, locked: bool = False) -> duckdb.DuckDBPyCo
 
 
 def rows(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | None = None
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: list[Any] | dict[str, Any] | None = None
 ) -> list[dict[str, Any]]:
     """Return a query's rows as dictionaries."""
     cursor = connection.execute(query, parameters or [])

@@ -92,6 +92,8 @@ def _materialize(options: argparse.Namespace, config: Config, file: Path | None,
     with dg.DagsterInstance.get() as instance, _progress(show):
         result = _execute(instance, config, file, selected, options)
     if not result.success:
+        if _interrupted(result):
+            raise KeyboardInterrupt
         raise StemmaError(_failure(result))
     _summarize(options, config, result, time.monotonic() - started)
     return 0
@@ -122,6 +124,12 @@ def _execute(
             tags={"stemma/started_by": "stemma run"},
         )
     )
+
+
+def _interrupted(result: Any) -> bool:
+    """Return whether somebody pressed Ctrl-C, which Dagster reports as a step's failure."""
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return any(error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in errors)
 
 
 def _failure(result: Any) -> str:

@@ -45,15 +45,10 @@ def _trace(connection: duckdb.DuckDBPyConnection, wanted: UUID) -> dict[str, Any
     )
     if chunk:
         return {"chunk": chunk[0], "documents": [_document(connection, chunk[0]["document_id"])]}
-    members = rows(
-        connection,
-        """SELECT document_id FROM corpus.raw WHERE document_id = ?
-        UNION SELECT document_id FROM lineage.members WHERE cluster_id = ? ORDER BY document_id""",
-        [wanted, wanted],
-    )
-    if not members:
+    # A family's id is that of one of its members, whose trace lists the others.
+    if not rows(connection, "SELECT document_id FROM corpus.raw WHERE document_id = ?", [wanted]):
         raise UsageError(f"{wanted}: no document, chunk or family of the corpus has this id")
-    return {"documents": [_document(connection, row["document_id"]) for row in members]}
+    return {"documents": [_document(connection, wanted)]}
 
 
 def _document(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[str, Any]:
@@ -81,19 +76,21 @@ def _document(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[
         WHERE document_id = ? ORDER BY ordinal""",
         [document_id],
     )
-    duplicates = rows(
+    relatives = rows(
         connection,
-        """SELECT document_id, uri, similarity, method FROM lineage.duplicates JOIN corpus.raw USING (document_id)
-        WHERE kept_document_id = ? ORDER BY uri""",
-        [document_id],
+        """SELECT document_id, uri, kept_document_id, similarity, method
+        FROM lineage.members JOIN corpus.raw USING (document_id)
+        WHERE cluster_id = (SELECT cluster_id FROM lineage.members WHERE document_id = $id) AND document_id <> $id
+        ORDER BY uri, document_id""",
+        {"id": document_id},
     )
     return {
         "fate": fate(connection, document_id),
         "source": source,
         "cleaned": cleaned[0] if cleaned else None,
         "family": family[0] if family else None,
+        "relatives": relatives,
         "chunks": chunks,
-        "removed_in_its_favour": duplicates,
         "recipes": {
             r["name"]: r["recipe"] for r in rows(connection, "SELECT name, recipe FROM lineage.datasets")
         },
@@ -135,7 +132,10 @@ def sentence(what: dict[str, Any]) -> str:
             f"dropped ({what['stage']}): {what['rule']} duplicate of {what['kept_uri']},"
             f" similarity {shown(what['score'])} ≥ {shown(what['threshold'])}"
         )
-    return f"dropped ({what['stage']}): rule '{what['rule']}', score {shown(what['score'])}, threshold {shown(what['threshold'])}"
+    return (
+        f"dropped ({what['stage']}): rule '{what['rule']}',"
+        f" score {shown(what['score'])}, threshold {shown(what['threshold'])}"
+    )
 
 
 def _print_document(document: dict[str, Any]) -> None:
@@ -145,11 +145,12 @@ def _print_document(document: dict[str, Any]) -> None:
         if document[name]:
             print(name)
             print_facts({key: value for key, value in document[name].items() if value is not None})
-    if document["removed_in_its_favour"]:
+    if document["relatives"]:
+        columns = ["document_id", "uri", "kept_document_id", "similarity", "method"]
         print_table(
-            "removed in its favour",
-            ["document_id", "uri", "similarity", "method"],
-            [list(row.values()) for row in document["removed_in_its_favour"]],
+            "others of its family",
+            columns,
+            [[row[name] for name in columns] for row in document["relatives"]],
         )
     if document["chunks"]:
         columns = ["chunk_id", "ordinal", "char_start", "char_end", "tokens", "section"]

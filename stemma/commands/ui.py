@@ -3,6 +3,7 @@
 import argparse
 import os
 import shutil
+import socket
 import sys
 from pathlib import Path
 
@@ -21,6 +22,13 @@ def ui(options: argparse.Namespace) -> int:
     program = str(command) if command.exists() else shutil.which("dagster")
     if program is None:
         raise StemmaError("the command 'dagster' is missing: pip install dagster dagster-webserver")
+    _refuse_taken(options.host, options.port)
     arguments = ["dev", "-m", "stemma.definitions", "--host", options.host, "--port", str(options.port)]
     print(f"Stemma's assets: http://{options.host}:{options.port} (Ctrl-C ends it)", flush=True)
     os.execv(program, [program, *arguments])
+
+
+def _refuse_taken(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        if probe.connect_ex((host, port)) == 0:
+            raise StemmaError(f"port {port} of {host} is taken; name another with --port")

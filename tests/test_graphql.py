@@ -1,0 +1,204 @@
+"""A real server, as `stemma ui` starts it: launch the job through GraphQL, wait for it, look at what came of it."""
+
+import contextlib
+import itertools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Corpus, sentence
+
+STEMMA = str(Path(sys.executable).with_name("stemma"))
+START_SECONDS = 120
+RUN_SECONDS = 150
+STOP_SECONDS = 30
+
+LAUNCH = """
+mutation Launch($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+    ... on RunConfigValidationInvalid { errors { message } }
+  }
+}"""
+STATUS = """
+query Status($id: ID!) { runOrError(runId: $id) { ... on Run { status } } }"""
+ASSETS = """
+query Assets {
+  assetNodes {
+    assetKey { path }
+    groupName
+    kinds
+    owners { ... on TeamAssetOwner { team } }
+    description
+    opVersion
+    dependencyKeys { path }
+    assetChecksOrError {
+      ... on AssetChecks { checks { name blocking executionForLatestMaterialization { status } } }
+    }
+    assetMaterializations(limit: 1) {
+      runId
+      metadataEntries {
+        __typename
+        label
+        ... on IntMetadataEntry { intValue }
+        ... on BoolMetadataEntry { boolValue }
+        ... on MarkdownMetadataEntry { mdStr }
+      }
+    }
+  }
+}"""
+
+
+@dataclass
+class Server:
+    """A running `stemma ui`."""
+
+    port: int
+    corpus: Corpus
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
+        """Send a GraphQL query; returns its data."""
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=30) as response:
+            answer = json.load(response)
+        assert "errors" not in answer, answer
+        return answer["data"]
+
+    def answers(self) -> bool:
+        """Return whether the server has loaded Stemma's definitions."""
+        try:
+            return bool(self.ask("{ assetNodes { id } }")["assetNodes"])
+        except (OSError, urllib.error.URLError, AssertionError):
+            return False
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("graphql")
+    corpus = Corpus(root, chunk={"max_tokens": 60})
+    corpus.fill(5, words=80)
+    corpus.write("copy.txt", sentence("doc000.txt", 80))
+    corpus.config()
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = root / "server.log"
+    environment = {name: value for name, value in os.environ.items() if name != "STEMMA_CONFIG"}
+    environment["DAGSTER_HOME"] = str(root / "home")
+    command = [STEMMA, "ui", "--config", str(root / "stemma.toml"), "--port", str(port)]
+    with log.open("wb") as out:
+        # A session of its own: code servers, daemon and runs are its children and go with it.
+        process = subprocess.Popen(
+            command, stdout=out, stderr=out, env=environment, cwd=root, start_new_session=True
+        )
+    running = Server(port, corpus, process, log)
+    try:
+        wait_for(lambda: running.answers() or process.poll() is not None, START_SECONDS)
+        assert process.poll() is None, log.read_text()[-3000:]
+        yield running
+    finally:
+        stop(process)
+
+
+def stop(process: subprocess.Popen[bytes]) -> None:
+    """End the server as Ctrl-C does, then whatever is left of its process group."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def wait_for(condition: Any, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        time.sleep(0.25)
+
+
+@pytest.fixture(scope="module")
+def run_id(server: Server) -> str:
+    """Launch the job and wait until it has succeeded."""
+    location = {"repositoryName": "__repository__", "repositoryLocationName": "stemma.definitions"}
+    launched = server.ask(LAUNCH, params={"selector": {**location, "jobName": "corpus"}, "runConfigData": {}})
+    assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
+    run_id = launched["launchRun"]["run"]["runId"]
+
+    def ended() -> bool:
+        status = server.ask(STATUS, id=run_id)["runOrError"]["status"]
+        assert status not in ("FAILURE", "CANCELED"), server.log.read_text()[-3000:]
+        return bool(status == "SUCCESS")
+
+    wait_for(ended, RUN_SECONDS)
+    return str(run_id)
+
+
+def test_a_run_launched_in_the_ui_publishes(server: Server, run_id: str) -> None:
+    assert server.corpus.query("SELECT DISTINCT run_id FROM lineage.runs") == [(run_id,)]
+    assert server.corpus.count("corpus.raw") == 6
+    assert server.corpus.count("corpus.deduplicated") == 5
+    assert server.corpus.failed_checks() == []
+
+
+def test_the_ui_shows_graph_materializations_and_checks(server: Server, run_id: str) -> None:
+    nodes = {node["assetKey"]["path"][0]: node for node in server.ask(ASSETS)["assetNodes"]}
+    names = ["source", "raw", "cleaned", "deduplicated", "chunked", "embedded"]
+    assert sorted(nodes) == sorted(names)
+    for above, name in itertools.pairwise(names):
+        node = nodes[name]
+        assert [key["path"] for key in node["dependencyKeys"]] == [[above]]
+        assert node["groupName"] == "corpus"
+        assert node["owners"] == [{"team": "stemma"}]
+        assert "duckdb" in node["kinds"]
+        assert node["description"]
+        assert node["opVersion"]
+        (materialization,) = node["assetMaterializations"]
+        assert materialization["runId"] == run_id
+        entries = {entry["label"]: entry for entry in materialization["metadataEntries"]}
+        assert entries["dagster/row_count"]["intValue"] == server.corpus.count(f"corpus.{name}")
+        assert entries["preview"]["mdStr"].startswith("| ")
+        checks = node["assetChecksOrError"]["checks"]
+        assert checks
+        assert all(check["blocking"] for check in checks)
+        assert {check["executionForLatestMaterialization"]["status"] for check in checks} == {"SUCCEEDED"}
+    told = {e["label"]: e for e in nodes["embedded"]["assetMaterializations"][0]["metadataEntries"]}
+    assert told["published"]["boolValue"] is True
+
+
+def test_the_ui_listens_on_loopback_only(server: Server) -> None:
+    sockets = [
+        line.split()[1]
+        for name in ("tcp", "tcp6")
+        for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    bound = {place.split(":")[0] for place in sockets if place.endswith(f":{server.port:04X}")}
+    assert bound == {"0100007F"}, "127.0.0.1 in the kernel's notation"
+    assert f"http://127.0.0.1:{server.port}" in server.log.read_text()
+
+
+def test_history_is_kept_without_telemetry(server: Server, run_id: str) -> None:
+    home = server.corpus.root / "home"
+    assert "enabled: false" in (home / "dagster.yaml").read_text()
+    assert (home / "history" / "runs" / f"{run_id}.db").exists()
