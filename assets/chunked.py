@@ -1,8 +1,8 @@
 """chunked: spans of the kept documents."""
 
 import dagster as dg
-from stemma.assets.dataset import dataset_asset
 
+from stemma.assets.dataset import dataset_asset
 from stemma.datasets import CHUNKED
 
 

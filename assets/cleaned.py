@@ -1,8 +1,8 @@
 """cleaned: text, language and scores of every document that no rule drops."""
 
 import dagster as dg
-from stemma.assets.dataset import dataset_asset
 
+from stemma.assets.dataset import dataset_asset
 from stemma.datasets import CLEANED
 
 

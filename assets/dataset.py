@@ -3,13 +3,13 @@
 from typing import Any
 
 import dagster as dg
-from stemma.resources.engine import Publication
-from stemma.resources.engine.step_checks import NAMES
-from stemma.resources.pipeline import Pipeline, Step
 
 from stemma.datasets import Dataset
 from stemma.incremental.counts import Counts
 from stemma.lineage.checks import DESCRIPTIONS, Check
+from stemma.resources.engine import Publication
+from stemma.resources.engine.step_checks import NAMES
+from stemma.resources.pipeline import Pipeline, Step
 
 GROUP = "corpus"
 OWNERS = ("team:stemma",)

@@ -1,8 +1,8 @@
 """deduplicated: the documents kept of each family of near-duplicates."""
 
 import dagster as dg
-from stemma.assets.dataset import dataset_asset
 
+from stemma.assets.dataset import dataset_asset
 from stemma.datasets import DEDUPLICATED
 
 

@@ -1,8 +1,8 @@
 """embedded: a vector for each chunk; with it all five datasets are checked and published."""
 
 import dagster as dg
-from stemma.assets.dataset import dataset_asset
 
+from stemma.assets.dataset import dataset_asset
 from stemma.datasets import EMBEDDED
 
 

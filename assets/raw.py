@@ -1,8 +1,8 @@
 """raw: every document as its source has it."""
 
 import dagster as dg
-from stemma.assets.dataset import dataset_asset
 
+from stemma.assets.dataset import dataset_asset
 from stemma.datasets import RAW
 
 

@@ -66,11 +66,10 @@ def work_stemma(folder: Path, state: Path, cleaner: int, chunk_size: int, model:
     """One run of all five datasets without Dagster."""
     import dataclasses
 
+    from stemma.config import load_config, with_paths
     from stemma.resources import engine
     from stemma.resources.engine import setup
     from stemma.resources.warehouse import Warehouse
-
-    from stemma.config import load_config, with_paths
 
     if cleaner == 2:
         setup.clean = clean_edited
@@ -111,12 +110,12 @@ def work_floor(folder: Path, state: Path, cleaner: int, chunk_size: int, model: 
     """Only what cannot be left out, with the same functions, on plain dictionaries."""
     import pyarrow as pa
     import pyarrow.parquet as pq
-    from stemma.resources.embedder import resolve_embedder
 
     from stemma.chunking.chunker import chunk
     from stemma.chunking.tokens import load_tokenizer
     from stemma.cleaning.clean import clean
     from stemma.hashing import digest
+    from stemma.resources.embedder import resolve_embedder
 
     embedder = resolve_embedder(model)
     clean_now: Callable[..., Any] = clean_edited if cleaner == 2 else clean
@@ -286,6 +285,7 @@ def minilm(options: argparse.Namespace) -> None:
 def _pure_model_seconds(published: Path) -> float:
     import duckdb
     import pyarrow as pa
+
     from stemma.resources.embedder import resolve_embedder
 
     with duckdb.connect(str(published), read_only=True) as connection:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
+
 from stemma.sensors.failure import run_failure
 from stemma.sensors.inbox import inbox
 from stemma.sensors.schedules import nightly

@@ -4,10 +4,10 @@ import time
 from typing import Any
 
 import dagster as dg
-from stemma.resources.pipeline import Pipeline
-from stemma.resources.sources import FileEntry, list_files
 
 from stemma.hashing import key
+from stemma.resources.pipeline import Pipeline
+from stemma.resources.sources import FileEntry, list_files
 
 INTERVAL_SECONDS = 30
 # A file touched more recently may still be being written; it is looked at again at the next tick.

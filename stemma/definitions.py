@@ -36,7 +36,8 @@ def _source(config: Config) -> dg.AssetSpec:
         "source",
         group_name="corpus",
         kinds={"file"},
-        description="The files that the corpus is made of; Stemma reads them and never writes to them.\n\n" + places,
+        description="The files that the corpus is made of; Stemma reads them and never writes to them.\n\n"
+        + places,
     )
 
 

@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stemma.resources.embedder import Embedder, resolve_embedder
 
 from stemma.embedding import encode, encode_query, hash_embed
 from stemma.errors import StemmaError, UsageError
+from stemma.resources.embedder import Embedder, resolve_embedder
 
 EXPECTED_HASHED = [-0.1693, 0.1693, 0.0, 0.0, 0.1129, -0.9029, 0.0, 0.3386]
 

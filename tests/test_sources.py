@@ -9,11 +9,11 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from stemma.resources import sources
-from stemma.resources.sources import FileEntry, ListingError, list_files, open_file, read_stable
 
 from stemma.errors import RetryableError, StemmaError
 from stemma.reading import Record, read
+from stemma.resources import sources
+from stemma.resources.sources import FileEntry, ListingError, list_files, open_file, read_stable
 
 
 @dataclass

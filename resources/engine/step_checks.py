@@ -73,5 +73,6 @@ def _spans_exact(run: Run) -> Check:
         LEFT JOIN {texts} AS t ON t.input_hash = s.input_hash
         LEFT JOIN {store.bodies(run.warehouse.connection, "sampled_chunks", CHUNK_TEXTS)} AS c
             ON c.input_hash = s.input_hash AND c.ordinal = s.ordinal
-        WHERE t.text IS NULL OR c.text IS DISTINCT FROM substring(t.text, s.char_start + 1, s.char_end - s.char_start)"""
+        WHERE t.text IS NULL
+            OR c.text IS DISTINCT FROM substring(t.text, s.char_start + 1, s.char_end - s.char_start)"""
     return run_check(connection, SPANS_EXACT, query)

@@ -1,4 +1,4 @@
-"""The blocking checks: each a query over the published tables that returns the offending rows, none when all is well."""
+"""The blocking checks: queries over the published tables that return the offending rows, none when all is well."""
 
 from dataclasses import dataclass
 
@@ -36,7 +36,7 @@ BLOCKING = {
 }
 
 DESCRIPTIONS = {
-    "every_document_in_one_place": "Each document of raw is kept to the end, or in decisions, or in errors: one of them.",
+    "every_document_in_one_place": "Each document of raw is kept to the end, in decisions, or in errors: one of them.",
     "one_decision_each": "No document was removed twice.",
     "unique_document_ids": "No document stands in the dataset twice.",
     "unique_chunk_ids": "No chunk stands in the dataset twice.",

@@ -12,7 +12,8 @@ VIEWS = {
             AND NOT EXISTS (SELECT 1 FROM lineage.errors AS e WHERE e.document_id = m.document_id)""",
     "lineage.duplicates": """SELECT document_id, cluster_id, kept_document_id, similarity, method
         FROM lineage.members WHERE kept_document_id IS NOT NULL""",
-    "lineage.decisions": """SELECT d.document_id, r.uri, d.stage, d.rule, d.score, d.threshold, d.kept_document_id, d.run_id
+    "lineage.decisions": """SELECT d.document_id, r.uri, d.stage, d.rule, d.score, d.threshold, d.kept_document_id,
+            d.run_id
         FROM (SELECT document_id, stage, rule, score, threshold, kept_document_id, run_id FROM lineage.rejections
             UNION ALL SELECT document_id, 'deduplicated', method, similarity, threshold, kept_document_id, run_id
             FROM lineage.members WHERE kept_document_id IS NOT NULL) AS d
