@@ -34,7 +34,7 @@ format: $(VENV)/.installed
 
 lock: $(VENV)/.installed
 	@(echo "# The pinned environment of make run and make test (Python 3.11, Linux). Made by: make lock"; \
-	  $(BIN)/pip freeze --exclude-editable | sed 's/+cpu$$//') > requirements.lock
+	  $(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//') > requirements.lock
 
 clean:
 	rm -rf $(VENV) .stemma .dagster build *.egg-info

@@ -148,7 +148,10 @@ class Segments:
         with self._new_segment() as target:
             with pq.ParquetWriter(target, self.schema, compression="lz4", use_dictionary=False) as writer:
                 for path in small:
-                    writer.write_table(pq.read_table(path, partitioning=None).cast(self.schema))
+                    with pq.ParquetFile(path) as segment:
+                        # Row groups stay as small as batches were: `_take_rows` reads them one by one.
+                        for group in range(segment.num_row_groups):
+                            writer.write_table(segment.read_row_group(group).cast(self.schema))
         listing = self.folder / f".{uuid.uuid4().hex}.tmp"
         listing.write_text("\n".join(path.name for path in small), encoding="utf-8")
         os.replace(listing, self.folder / RETIRED)

@@ -84,6 +84,7 @@ class Corpus:
         self.path = root / ".stemma" / "corpus.duckdb"
         self.sources = [SourceConfig("docs", str(self.docs))]
         self._sections: dict[str, dict[str, Any]] = {"embed": {"model": "hash:384"}}
+        self.threads = 1
         self._numbers = itertools.count(1)
         self.set(**sections)
 
@@ -151,10 +152,13 @@ class Corpus:
         progress: Callable[[str, int, int], None] = silent,
     ) -> Run:
         """Return a run that hasn't done anything yet."""
+        warehouse = Warehouse(path or self.path)
+        # A corpus of a few documents gains nothing by threads, and pays for them with each statement.
+        warehouse.connection.execute(f"SET threads = {self.threads}")
         return Run(
             f"run-{next(self._numbers)}",
             Setup.of(self.config()),
-            Warehouse(path or self.path),
+            warehouse,
             progress=progress,
             allow_deletes=allow_deletes,
         )

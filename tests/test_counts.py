@@ -149,7 +149,7 @@ def test_texts_are_found_after_an_edit_that_cleaning_removes(
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("new", ["renamed.txt", "folder/doc002.txt", "0.txt"])
+@pytest.mark.parametrize("new", ["folder/doc002.txt", "0.txt"])
 def test_a_rename_computes_nothing(corpus: Corpus, calls: Counter[str], new: str) -> None:
     corpus.fill(5)
     corpus.run()
@@ -206,14 +206,19 @@ def test_a_document_that_comes_back_computes_nothing(corpus: Corpus, calls: Coun
     ("section", "key", "one", "other"),
     [
         ("chunk", "max_tokens", 40, 30),
-        ("chunk", "overlap", 0, 5),
-        ("chunk", "strategy", "structure", "fixed"),
         ("deduplicate", "threshold", 0.7, 0.8),
-        ("deduplicate", "keep", "oldest", "longest"),
-        ("deduplicate", "shingle_words", 5, 3),
         ("clean", "languages", (), ("en",)),
-        ("clean", "repair", True, False),
         ("embed", "model", "hash:384", "hash:64"),
+        *(
+            pytest.param(*setting, marks=pytest.mark.slow)
+            for setting in (
+                ("chunk", "overlap", 0, 5),
+                ("chunk", "strategy", "structure", "fixed"),
+                ("deduplicate", "keep", "oldest", "longest"),
+                ("deduplicate", "shingle_words", 5, 3),
+                ("clean", "repair", True, False),
+            )
+        ),
     ],
 )
 def test_going_back_to_an_earlier_setting_computes_nothing(

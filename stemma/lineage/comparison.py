@@ -43,24 +43,24 @@ def compare_files(corpus: Path, rebuilt: Path) -> list[dict[str, Any]]:
 def _compare(connection: duckdb.DuckDBPyConnection, table: str, columns: list[str]) -> dict[str, Any]:
     listed = ", ".join(columns)
     sides = [f"(SELECT {listed} FROM {name}.{table})" for name in ("corpus_file", "rebuilt_file")]
-    missing = connection.execute(
-        f"SELECT count(*) FROM (FROM {sides[0]} EXCEPT ALL FROM {sides[1]})"
+    difference = f"(FROM {sides[0]} EXCEPT ALL FROM {sides[1]})"
+    counts = connection.execute(
+        f"SELECT (SELECT count(*) FROM {sides[0]}), (SELECT count(*) FROM {sides[1]}),"
+        f" (SELECT count(*) FROM {difference})"
     ).fetchone()
-    extra = connection.execute(
-        f"SELECT count(*) FROM (FROM {sides[1]} EXCEPT ALL FROM {sides[0]})"
-    ).fetchone()
-    rows = connection.execute(f"SELECT count(*) FROM {sides[0]}").fetchone()
-    example = connection.execute(
-        f"SELECT left(d::VARCHAR, 200) FROM ((FROM {sides[0]} EXCEPT ALL FROM {sides[1]}) UNION ALL"
-        f" (FROM {sides[1]} EXCEPT ALL FROM {sides[0]})) AS d LIMIT 1"
-    ).fetchone()
-    assert missing is not None
-    assert extra is not None
-    assert rows is not None
+    assert counts is not None
+    rows, rebuilt_rows, missing = counts
+    extra = rebuilt_rows - (rows - missing)
+    example = None
+    if missing or extra:
+        example = connection.execute(
+            f"SELECT left(d::VARCHAR, 200) FROM ({difference}"
+            f" UNION ALL (FROM {sides[1]} EXCEPT ALL FROM {sides[0]})) AS d LIMIT 1"
+        ).fetchone()
     return {
         "table": table.replace("main.", "corpus."),
-        "rows": rows[0],
-        "missing": missing[0],
-        "extra": extra[0],
+        "rows": rows,
+        "missing": missing,
+        "extra": extra,
         "example": example[0] if example else None,
     }
