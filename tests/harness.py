@@ -52,6 +52,12 @@ def long_document(seed: object, paragraphs: int) -> str:
     return "\n\n".join(sentence(f"{seed}-{number}", 40).capitalize() + "." for number in range(paragraphs))
 
 
+def slow(*parameters: Any) -> list[Any]:
+    """Mark cases of a parametrized test for the slow suite: each of them is one parameter, or a tuple of several."""
+    mark = pytest.mark.slow
+    return [pytest.param(*(p if isinstance(p, tuple) else (p,)), marks=mark) for p in parameters]
+
+
 @dataclass
 class Result:
     """What a run did."""

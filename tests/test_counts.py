@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from harness import NOTHING, Corpus, long_document, sentence
+from harness import NOTHING, Corpus, long_document, sentence, slow
 
 from stemma.chunking import chunker, strategies
 from stemma.cleaning import clean, metrics
@@ -149,7 +149,7 @@ def test_texts_are_found_after_an_edit_that_cleaning_removes(
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("new", ["folder/doc002.txt", "0.txt"])
+@pytest.mark.parametrize("new", ["folder/doc002.txt", *slow("0.txt")])
 def test_a_rename_computes_nothing(corpus: Corpus, calls: Counter[str], new: str) -> None:
     corpus.fill(5)
     corpus.run()
@@ -209,15 +209,12 @@ def test_a_document_that_comes_back_computes_nothing(corpus: Corpus, calls: Coun
         ("deduplicate", "threshold", 0.7, 0.8),
         ("clean", "languages", (), ("en",)),
         ("embed", "model", "hash:384", "hash:64"),
-        *(
-            pytest.param(*setting, marks=pytest.mark.slow)
-            for setting in (
-                ("chunk", "overlap", 0, 5),
-                ("chunk", "strategy", "structure", "fixed"),
-                ("deduplicate", "keep", "oldest", "longest"),
-                ("deduplicate", "shingle_words", 5, 3),
-                ("clean", "repair", True, False),
-            )
+        *slow(
+            ("chunk", "overlap", 0, 5),
+            ("chunk", "strategy", "structure", "fixed"),
+            ("deduplicate", "keep", "oldest", "longest"),
+            ("deduplicate", "shingle_words", 5, 3),
+            ("clean", "repair", True, False),
         ),
     ],
 )

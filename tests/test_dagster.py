@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 from harness import NOTHING, Corpus, published_bytes, sentence
 
@@ -340,6 +341,18 @@ def test_the_published_columns_are_those_on_the_asset(
         shown = {column.name for column in schema.columns}
         published = {row[0] for row in corpus.query(f"DESCRIBE corpus.{dataset}")}
         assert shown == published - {"row_hash"}, dataset
+
+
+def test_the_corpus_is_found_under_any_name_of_its_database(
+    first_run: tuple[Corpus, dg.ExecuteInProcessResult],
+) -> None:
+    corpus, _ = first_run
+    assert corpus.path.name == "corpus.duckdb"
+    with duckdb.connect() as connection:
+        connection.execute(f"ATTACH '{corpus.path}' AS theirs (READ_ONLY)")
+        ((rows,),) = connection.execute("SELECT count(*) FROM theirs.raw").fetchall()
+        ((traced,),) = connection.execute("SELECT count(*) FROM theirs.lineage.trace").fetchall()
+    assert (rows, traced) == (corpus.count("corpus.raw"), corpus.count("corpus.embedded"))
 
 
 def test_warnings_and_errors_are_counted(instance: dg.DagsterInstance, corpus: Corpus) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import FLAKY, NOTHING, POISON, Corpus, long_document, poison, published_bytes, sentence
+from harness import FLAKY, NOTHING, POISON, Corpus, long_document, poison, published_bytes, sentence, slow
 
 from stemma.cleaning import metrics
 from stemma.errors import StemmaError
@@ -109,7 +109,7 @@ def test_what_may_pass_is_tried_again(
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("stage", ["chunked", "embedded"])
+@pytest.mark.parametrize("stage", ["embedded", *slow("chunked")])
 def test_a_failed_document_may_become_a_duplicate(
     corpus: Corpus, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -128,7 +128,7 @@ def test_a_failed_document_may_become_a_duplicate(
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("stage", ["deduplicated", "chunked", "embedded"])
+@pytest.mark.parametrize("stage", ["deduplicated", *slow("chunked", "embedded")])
 def test_a_failed_document_may_be_dropped_by_a_rule(
     corpus: Corpus, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +148,7 @@ def test_a_failed_document_may_be_dropped_by_a_rule(
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["deduplicated", *slow("cleaned", "chunked", "embedded")])
 def test_a_failed_document_may_be_deleted_or_mended(
     corpus: Corpus, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -237,7 +237,7 @@ def test_a_file_that_cannot_be_read_comes_back(corpus: Corpus, monkeypatch: pyte
 
 
 @pytest.mark.parametrize(
-    "error", [TimeoutError("timed out"), ConnectionResetError("reset by peer"), MemoryError()]
+    "error", [TimeoutError("timed out"), *slow(ConnectionResetError("reset by peer"), MemoryError())]
 )
 def test_a_file_that_cannot_be_read_just_now_stays(
     corpus: Corpus, error: Exception, monkeypatch: pytest.MonkeyPatch
@@ -299,7 +299,7 @@ def fail_reading(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -
     monkeypatch.setattr(raw, "read_stable", failing)
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["cleaned", *slow("deduplicated", "chunked", "embedded")])
 def test_when_nothing_can_be_processed_the_run_fails(
     corpus: Corpus, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -86,7 +86,7 @@ def reader(path: Path) -> Iterator[Reader]:
     assert opened.process.returncode == 0
 
 
-@pytest.mark.parametrize("name", ["corpus.duckdb", "warehouse.duckdb", "my corpus's.db"])
+@pytest.mark.parametrize("name", ["corpus.duckdb", "my corpus's.db"])
 def test_every_table_and_column_of_the_contract_is_published(corpus: Corpus, name: str) -> None:
     corpus.path = corpus.root / name
     corpus.fill(3)
