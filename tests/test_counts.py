@@ -207,9 +207,9 @@ def test_a_document_that_comes_back_computes_nothing(corpus: Corpus, calls: Coun
     [
         ("chunk", "max_tokens", 40, 30),
         ("deduplicate", "threshold", 0.7, 0.8),
-        ("clean", "languages", (), ("en",)),
         ("embed", "model", "hash:384", "hash:64"),
         *slow(
+            ("clean", "languages", (), ("en",)),
             ("chunk", "overlap", 0, 5),
             ("chunk", "strategy", "structure", "fixed"),
             ("deduplicate", "keep", "oldest", "longest"),

@@ -180,6 +180,7 @@ def test_many_histories_equal_a_rebuild_after_each_run(operations: list[tuple[An
     lives_through(operations, each_run=True)
 
 
+@pytest.mark.slow
 def test_two_configurations_in_turn_equal_a_rebuild(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     base = sentence("base", 50).split()

@@ -16,8 +16,6 @@ from stemma.errors import StemmaError
 from stemma.resources.engine import raw
 from stemma.resources.sources import FileEntry
 
-STAGES = tuple(POISON)
-
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
@@ -50,7 +48,7 @@ def published(corpus: Corpus) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize("stage", ["deduplicated", "embedded", *slow("cleaned", "chunked")])
 def test_a_poison_document_costs_one_document(
     corpus: Corpus, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -86,7 +84,7 @@ def test_a_poison_document_costs_one_document(
 
 @pytest.mark.parametrize(
     ("stage", "reason"),
-    [("cleaned", "time"), ("deduplicated", "memory"), ("chunked", "memory"), ("embedded", "time")],
+    [("deduplicated", "memory"), ("embedded", "time"), *slow(("cleaned", "time"), ("chunked", "memory"))],
 )
 def test_what_may_pass_is_tried_again(
     corpus: Corpus, stage: str, reason: str, monkeypatch: pytest.MonkeyPatch

@@ -28,7 +28,7 @@ for query in sys.stdin:
 """
 
 WATCHER_PROCESS = """
-import sys, threading
+import sys, threading, time
 import duckdb
 from stemma.lineage.checks import BLOCKING, run_check
 
@@ -45,6 +45,7 @@ while True:
             (SELECT count(*) FROM corpus.deduplicated) + (SELECT count(*) FROM lineage.decisions)
             + (SELECT count(DISTINCT document_id) FROM lineage.errors)''').fetchone())
     looks += 1
+    time.sleep(0.05)
     if last:
         break
 print(looks, sorted(states))
