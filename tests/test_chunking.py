@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.chunking import CHUNKS_TYPE, STRATEGIES, TokenCounter, chunk, load_tokenizer
-from stemma.chunking.characters import breakable, code_points, flag_table
+from stemma.chunking.characters import breakable, code_points, flags_of
 from stemma.errors import StemmaError, UsageError
 
 ESTIMATE = load_tokenizer(None)
@@ -136,7 +136,7 @@ def test_breakable_knows_grapheme_boundaries() -> None:
     text = "ae\u0301👩\u200d🚀🇫🇷x"
     codes = code_points(text)
     positions = [
-        n for n in range(1, len(text)) if breakable(codes, flag_table()[codes], pa.array([n]).to_numpy())
+        n for n in range(1, len(text)) if breakable(codes, flags_of(codes), pa.array([n]).to_numpy())
     ]
     assert positions == [1, 3, 6, 8]
 

@@ -10,6 +10,8 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
+from stemma.codepoints import CODE_POINTS, Pages
+
 WHITE = 1  # str.isspace(), the same set that str.strip() removes
 WORD = 2  # letters, digits and marks of scripts that put spaces between words
 SINGLE = 4  # scripts without spaces, and Hangul: each character stands alone
@@ -29,6 +31,7 @@ _STOPS = ".!?…‽؟۔;"
 _FULL_STOPS = "。！？｡．।॥።፧།༎။។៕៖᠃꓿։\u2029"
 _CLOSERS = "\"'”’»›)]}」』）】》〉〕］｝*_`"
 _CLAUSES = ",;:—–،؛、，；：､၊፣፤"
+_PUNCTUATION = ((_STOPS, STOP), (_FULL_STOPS, FULL_STOP), (_CLOSERS, CLOSER), (_CLAUSES, CLAUSE))
 _SPACELESS = (  # first and last code point of blocks written without spaces between words, and of Hangul
     (0x0E00, 0x0EFF),  # Thai, Lao
     (0x0F00, 0x0FFF),  # Tibetan
@@ -55,25 +58,35 @@ _TRAILING_JAMO = range(0x1160, 0x1200)
 _EMOJI_TAGS = range(0xE0020, 0xE0080)
 
 
+class _FlagTable:
+    """The flags of every code point, filled in page by page."""
+
+    def __init__(self) -> None:
+        self.flags = np.zeros(CODE_POINTS, dtype=np.uint16)
+        for first, last in _SPACELESS:
+            self.flags[first : last + 1] = SINGLE
+        self.pages = Pages(self._fill)
+
+    def _fill(self, first: int, last: int) -> None:
+        for codes in _NAMED:
+            for code in range(max(first, codes.start), min(last, codes.stop)):
+                self.flags[code] = _flags(code, spaceless=self.flags[code] == SINGLE)
+        for characters, flag in _PUNCTUATION:
+            for character in characters:
+                if first <= ord(character) < last:
+                    self.flags[ord(character)] |= flag
+
+
 @cache
-def flag_table() -> npt.NDArray[np.uint16]:
-    """Return the flags of every code point, as an array of 0x110000 entries."""
-    table = np.zeros(0x110000, dtype=np.uint16)
-    for first, last in _SPACELESS:
-        table[first : last + 1] = SINGLE
-    for codes in _NAMED:
-        for code in codes:
-            table[code] = _flags(code, spaceless=table[code] == SINGLE)
-    for characters, flag in (
-        (_STOPS, STOP),
-        (_FULL_STOPS, FULL_STOP),
-        (_CLOSERS, CLOSER),
-        (_CLAUSES, CLAUSE),
-    ):
-        for character in characters:
-            table[ord(character)] |= flag
-    table.setflags(write=False)
-    return table
+def _flag_table() -> _FlagTable:
+    return _FlagTable()
+
+
+def flags_of(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint16]:
+    """Return the flags of each code point of an array."""
+    table = _flag_table()
+    table.pages.need(codes)
+    return table.flags[codes]
 
 
 def _flags(code: int, *, spaceless: bool) -> int:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from stemma.chunking.characters import WHITE, code_points, flag_table
+from stemma.chunking.characters import WHITE, code_points, flags_of
 
 # Texts are kept apart, and from the ends, by a blank line: whatever looks at two neighbours of a character
 # finds white space there and never another text.
@@ -52,7 +52,7 @@ def join(texts: Sequence[str]) -> Joined:
     lengths = np.fromiter((len(each) for each in texts), dtype=np.intp, count=len(texts))
     ends = np.cumsum(lengths + len(SEPARATOR))
     codes = code_points(text)
-    flags = flag_table()[codes]
+    flags = flags_of(codes)
     white = (flags & WHITE) != 0
     word_starts = np.flatnonzero(white[:-1] & ~white[1:]) + 1
     return Joined(texts, text, ends - lengths, ends, codes, flags, word_starts)

@@ -11,7 +11,6 @@ The tables come from Python's `unicodedata`, so the results depend on `unicodeda
 """
 
 import re
-import sys
 import unicodedata
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -20,6 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from stemma.codepoints import CODE_POINTS, Pages
 from stemma.deduplication.mixing import mix64
 
 LONGEST_WORD = 256
@@ -50,6 +50,7 @@ UNSPACED = (
     (0xAA60, 0xAADF),  # Myanmar extended A, Tai Viet
     (0xF900, 0xFAFF),  # Han compatibility
     (0x1AFF0, 0x1B16F),  # Kana supplements and extensions
+    (0x20000, 0x3FFFF),  # Han, planes 2 and 3
 )
 VARIATION_SELECTORS = ((0x034F, 0x034F), (0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
 CONJOINING_JAMO = (0x1100, 0x11FF)
@@ -70,14 +71,6 @@ class Words(NamedTuple):
     data: bytes
     bounds: np.ndarray
     ends: np.ndarray
-
-
-class Alphabet(NamedTuple):
-    """What each code point is: its folded form, the class of that, and whether its neighbours matter."""
-
-    folded: np.ndarray
-    classes: np.ndarray
-    contextual: np.ndarray
 
 
 def word_blocks(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Words]]:
@@ -191,6 +184,7 @@ def _folded(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     """
     alphabet = _alphabet()
     codes, bounds = np.frombuffer(joined.encode("utf-32-le"), "<u4"), _bounds(texts)
+    alphabet.need(codes)
     contextual = np.flatnonzero(alphabet.contextual[codes])
     if len(contextual):
         is_crowded = np.any(contextual[29:] - contextual[:-29] == 29)
@@ -199,7 +193,10 @@ def _folded(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
             text = stream_safe(folded[position]) if is_crowded else folded[position]
             folded[position] = fold(text)
         codes, bounds = np.frombuffer(_joined(folded).encode("utf-32-le"), "<u4"), _bounds(folded)
-    return alphabet.folded[codes], bounds
+        alphabet.need(codes)
+    codes = alphabet.folded[codes]
+    alphabet.need(codes)
+    return codes, bounds
 
 
 def fold(text: str) -> str:
@@ -221,32 +218,49 @@ def _crowded_marks() -> re.Pattern[str]:
     return re.compile(f"([{marks}]{{30}})")
 
 
+class Alphabet:
+    """What each code point is: its folded form, the class of that, and whether its neighbours matter.
+
+    The tables are right for the code points that `need` was asked for.
+    """
+
+    def __init__(self) -> None:
+        self.folded = np.arange(CODE_POINTS, dtype=np.uint32)
+        self.classes = np.full(CODE_POINTS, GAP, np.uint8)
+        self.classes[HAN_PLANES[0] : HAN_PLANES[1] + 1] = SOLO
+        self.contextual = np.zeros(CODE_POINTS, bool)
+        self.need = Pages(self._fill).need
+
+    def _fill(self, first: int, last: int) -> None:
+        for low, high in TABULATED:
+            self._tabulate(max(first, low), min(last, high + 1))
+
+    def _tabulate(self, first: int, last: int) -> None:
+        if first >= last:
+            return
+        characters = [chr(code) for code in range(first, last)]
+        classes = _classes(characters)
+        self.classes[first:last] = classes
+        self.contextual[first:last] = (classes == MARK) | _within((CONJOINING_JAMO,), first, last - first)
+        # One call folds them all, because no character joins with a line feed.
+        forms = fold("\n".join(c if c != "\n" else " " for c in characters)).split("\n")
+        for code, character, form in zip(range(first, last), characters, forms, strict=True):
+            if form != character:
+                self._fold(code, form)
+
+    def _fold(self, code: int, form: str) -> None:
+        kinds = [int(_classes([character])[0]) for character in form]
+        if set(kinds) == {GAP}:
+            self.classes[code] = GAP
+        elif len(form) == 1 and kinds[0] != MARK and not _within((CONJOINING_JAMO,), ord(form), 1)[0]:
+            self.folded[code], self.classes[code] = ord(form), kinds[0]
+        else:
+            self.contextual[code] = True
+
+
 @cache
 def _alphabet() -> Alphabet:
-    """Tabulate the Unicode character database (0.15 s, once a process that meets a text beyond ASCII)."""
-    folded = np.arange(sys.maxunicode + 1, dtype=np.uint32)
-    classes = np.full(sys.maxunicode + 1, GAP, np.uint8)
-    classes[HAN_PLANES[0] : HAN_PLANES[1] + 1] = SOLO
-    forms: dict[int, str] = {}
-    for first, last in TABULATED:
-        characters = [chr(code) for code in range(first, last + 1)]
-        classes[first : last + 1] = _classes(characters)
-        # One call folds them all, because no character joins with a line feed.
-        folded_characters = fold("\n".join(c if c != "\n" else " " for c in characters)).split("\n")
-        pairs = zip(characters, folded_characters, strict=True)
-        forms.update((ord(character), form) for character, form in pairs if form != character)
-    contextual = classes == MARK
-    contextual[CONJOINING_JAMO[0] : CONJOINING_JAMO[1] + 1] = True
-    depends = contextual.copy()
-    for code, form in forms.items():
-        kinds = {int(classes[ord(character)]) for character in form}
-        if kinds == {GAP}:
-            classes[code] = GAP
-        elif len(form) == 1 and not depends[ord(form)]:
-            folded[code], classes[code] = ord(form), classes[ord(form)]
-        else:
-            contextual[code] = True
-    return Alphabet(folded, classes, contextual)
+    return Alphabet()
 
 
 def _classes(characters: Sequence[str]) -> np.ndarray:

@@ -6,7 +6,7 @@ import os
 import types
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,14 @@ Namespace = dict[str, Any]
 class ModuleSource:
     """The syntax tree of one module, indexed by name."""
 
-    def __init__(self, source: bytes | str, package: str) -> None:
+    def __init__(self, source: bytes | str, package: str, compiled: types.CodeType | None = None) -> None:
+        """`compiled` is the module's code if that is at hand: it saves a third of the time."""
         self.package = package
         self.tree = ast.parse(source)
+        if compiled is None:
+            compiled = compile(source, "<recipe>", "exec", dont_inherit=True)
         self._codes: dict[str, list[types.CodeType]] = defaultdict(list)
-        for code in _nested_codes(compile(source, "<recipe>", "exec", dont_inherit=True)):
+        for code in _nested_codes(compiled):
             self._codes[code.co_qualname].append(code)
         self._statements: dict[str, list[ast.stmt]] = defaultdict(list)
         self._imports: dict[str, list[Import]] = defaultdict(list)
@@ -138,13 +141,22 @@ def _read(file: str, namespace: Namespace) -> ModuleSource | None:
         namespace.get("__package__") or (name if "__path__" in namespace else name.rpartition(".")[0])
     )
     try:
-        return ModuleSource(Path(file).read_bytes(), package)
+        stat, source = _stat(file), Path(file).read_bytes()
+        compiled = _cached_code(spec, file)
+        return ModuleSource(source, package, compiled if _stat(file) == stat else None)
     except OSError:
         loader = namespace.get("__loader__")
-        source = loader.get_source(name) if loader is not None and hasattr(loader, "get_source") else None
-        return ModuleSource(source, package) if source is not None else None
+        text = loader.get_source(name) if loader is not None and hasattr(loader, "get_source") else None
+        return ModuleSource(text, package) if text is not None else None
     except (SyntaxError, ValueError):  # edited since it was loaded, and not Python any more
         return None
+
+
+def _cached_code(spec: ModuleSpec | None, file: str) -> types.CodeType | None:
+    """Return the code of a module as Python's own cache has it, or None where another loader is at work."""
+    if spec is None or spec.origin != file or type(spec.loader) is not SourceFileLoader:
+        return None
+    return spec.loader.get_code(spec.name)
 
 
 def code_facts(code: types.CodeType) -> tuple[Any, ...]:
