@@ -12,6 +12,7 @@ import os
 import re
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -38,6 +39,14 @@ def quoted(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+@dataclass
+class _NewSegment:
+    """A segment that is being written: where to, and where it stands once it is whole."""
+
+    temporary: Path
+    path: Path
+
+
 class Segments:
     """The memo of one stage under one recipe."""
 
@@ -54,13 +63,26 @@ class Segments:
             path for path in self.folder.iterdir() if path.suffix == ".parquet" and path.name not in retired
         )
 
-    def append(self, rows: pa.Table) -> None:
-        """Commit rows (columns as in `schema`) as one segment; durable when this returns."""
-        if rows.num_rows == 0:
-            return
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with self._new_segment() as path:
-            pq.write_table(rows.cast(self.schema), path, compression="lz4", use_dictionary=False)
+    def append(self, rows: pa.Table) -> pa.Table:
+        """Commit rows (columns as in `schema`) as one segment; durable when this returns.
+
+        Returns their places, with the columns that `locate` gives.
+        """
+        place = ""
+        if rows.num_rows:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with self._new_segment() as segment:
+                pq.write_table(rows.cast(self.schema), segment.temporary, compression="lz4", use_dictionary=False)
+            place = str(segment.path)
+        return pa.table(
+            {
+                "input_hash": rows["input_hash"],
+                "filename": pa.array([place] * rows.num_rows, pa.string()),
+                "file_row_number": pa.array(range(rows.num_rows), pa.int64()),
+                "error": rows["error"],
+                "detail": rows["detail"],
+            }
+        )
 
     def scan(self, columns: str = "*") -> str:
         """Return a SQL relation over all rows, with `filename` and `file_row_number`; empty without segments."""
@@ -91,12 +113,9 @@ class Segments:
             lambda: (
                 f"""
             CREATE OR REPLACE {kind} {into} AS
-            SELECT input_hash, min(filename || '|' || lpad(file_row_number::VARCHAR, 12, '0')) AS place,
-                   split_part(place, '|', 1) AS filename, split_part(place, '|', 2)::BIGINT AS file_row_number,
-                   min(error) AS error, min(detail) AS detail
+            SELECT DISTINCT ON (input_hash) input_hash, filename, file_row_number, error, detail
             FROM {self.scan("input_hash, filename, file_row_number, error, detail")} AS memo
-            SEMI JOIN {keys} AS wanted USING (input_hash)
-            GROUP BY input_hash"""
+            SEMI JOIN {keys} AS wanted USING (input_hash)"""
             ),
         )
 
@@ -145,13 +164,13 @@ class Segments:
         if len(small) <= MERGE_SEGMENTS:
             return 0
         gone = self._retired()
-        with self._new_segment() as target:
-            with pq.ParquetWriter(target, self.schema, compression="lz4", use_dictionary=False) as writer:
+        with self._new_segment() as segment:
+            with pq.ParquetWriter(segment.temporary, self.schema, compression="lz4", use_dictionary=False) as writer:
                 for path in small:
-                    with pq.ParquetFile(path) as segment:
+                    with pq.ParquetFile(path) as small_file:
                         # Row groups stay as small as batches were: `_take_rows` reads them one by one.
-                        for group in range(segment.num_row_groups):
-                            writer.write_table(segment.read_row_group(group).cast(self.schema))
+                        for group in range(small_file.num_row_groups):
+                            writer.write_table(small_file.read_row_group(group).cast(self.schema))
         listing = self.folder / f".{uuid.uuid4().hex}.tmp"
         listing.write_text("\n".join(path.name for path in small), encoding="utf-8")
         os.replace(listing, self.folder / RETIRED)
@@ -166,15 +185,15 @@ class Segments:
             return set()
 
     @contextlib.contextmanager
-    def _new_segment(self) -> Iterator[Path]:
+    def _new_segment(self) -> Iterator["_NewSegment"]:
         temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
+        segment = _NewSegment(temporary, temporary)
         try:
-            yield temporary
+            yield segment
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            os.replace(
-                temporary, self.folder / f"{_sequence(self.files()):08d}-{uuid.uuid4().hex[:12]}.parquet"
-            )
+            segment.path = self.folder / f"{_sequence(self.files()):08d}-{uuid.uuid4().hex[:12]}.parquet"
+            os.replace(temporary, segment.path)
         finally:
             temporary.unlink(missing_ok=True)
 

@@ -1,8 +1,10 @@
 """The one mechanism behind every row-wise stage: plan by anti-join, compute what is unknown, apply the delta."""
 
 import json
+import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -10,7 +12,7 @@ import pyarrow.compute as pc
 
 from stemma.errors import StemmaError
 from stemma.hashing import uuid_array
-from stemma.incremental.compute import Failure, batches, call, compute
+from stemma.incremental.compute import Computed, Failure, batches, compute
 from stemma.incremental.counts import Counts
 from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
@@ -60,7 +62,9 @@ def plan_stage(run: Run, stage: Stage, wanted: str) -> tuple[Outcome, str, int]:
     """
     connection = run.warehouse.connection
     located, missing = f"{stage.name}_located", f"{stage.name}_missing"
-    segments_of(run, stage).locate(connection, wanted, located)
+    segments_of(run, stage).locate(
+        connection, f"(SELECT input_hash FROM {wanted} UNION ALL SELECT input_hash FROM audit_sample)", located
+    )
     connection.execute(
         f"""CREATE OR REPLACE TABLE {missing} AS SELECT DISTINCT ON (input_hash) * FROM {wanted}
         ANTI JOIN {located} USING (input_hash)"""
@@ -81,13 +85,15 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
     segments = segments_of(run, stage)
     model = stage.load(**stage.parameters) if stage.load is not None else None
     worked_before = bool(segments.files())
+    audit = _Audit(run, stage, outcome.located, missing)
+    written: list[pa.Table] = []
     failed_rows: list[pa.Table] = []
     run.progress(dataset, 0, count)
     for batch in batches(_stream(connection, bodies(missing), stage), stage.batch_rows):
-        result = compute(stage, batch, model)
-        segments.append(result.rows.filter(pc.is_null(result.rows["error"])))
+        result = audit.take_out(compute(stage, batch, model))
+        written.append(segments.append(result.rows.filter(pc.is_null(result.rows["error"]))))
         failed_rows.append(result.rows.filter(pc.is_valid(result.rows["error"])))
-        outcome.computed += batch.num_rows
+        outcome.computed += result.rows.num_rows + sum(failure.retryable for failure in result.failures)
         outcome.failures += result.failures
         run.progress(dataset, outcome.computed, count)
     if outcome.computed < count:
@@ -100,11 +106,13 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
         raise StemmaError(
             f"{dataset}: nothing could be processed; the first reason: {first.error}: {first.detail}"
         )
-    segments.append(pa.concat_tables(failed_rows))
-    if run.audit:
-        outcome.warnings += _audit(run, stage, missing, bodies, model)
-    segments.merge()
-    segments.locate(connection, wanted, outcome.located)
+    written.append(segments.append(pa.concat_tables(failed_rows)))
+    outcome.warnings += audit.warnings
+    if segments.merge():
+        segments.locate(connection, wanted, outcome.located)
+    else:
+        load_rows(connection, "written", pa.concat_tables(written))
+        connection.execute(f"INSERT INTO {outcome.located} BY NAME FROM written")
     return outcome
 
 
@@ -122,39 +130,56 @@ def sample_for_audit(run: Run, connection: duckdb.DuckDBPyConnection, inputs: st
     )
 
 
-def _audit(run: Run, stage: Stage, missing: str, bodies: Bodies, model: object) -> list[str]:
-    """Recompute the remembered rows of audit_sample: what the recipe doesn't declare shows itself as a difference."""
-    connection = run.warehouse.connection
-    audited, located = f"{stage.name}_audited", f"{stage.name}_audit_places"
-    connection.execute(
-        f"""CREATE OR REPLACE TABLE {audited} AS
-        SELECT DISTINCT ON (input_hash) * FROM audit_sample ANTI JOIN {missing} USING (input_hash)"""
-    )
-    segments = segments_of(run, stage)
-    segments.locate(connection, audited, located)
-    connection.execute(f"DELETE FROM {located} WHERE error IS NOT NULL")
-    connection.execute(f"DELETE FROM {audited} WHERE input_hash NOT IN (SELECT input_hash FROM {located})")
-    warnings = []
-    for batch in list(batches(_stream(connection, bodies(audited), stage), AUDITED_ROWS)):
-        try:
-            again = call(stage, batch, model)
-        except Exception as error:  # the rows stand as they are remembered, whatever went wrong now
-            warnings.append(
-                f"stage {stage.name}: recomputing remembered rows failed: {type(error).__name__}: {error}"
-            )
-            continue
+class _Audit:
+    """A few remembered inputs that are computed again beside the missing ones.
+
+    What the recipe doesn't declare shows itself: the result differs from the one remembered.
+    """
+
+    def __init__(self, run: Run, stage: Stage, located: str, missing: str) -> None:
+        """Add the rows of audit_sample that the memo knows to the table of missing inputs."""
+        self.warnings: list[str] = []
+        self._stage = stage
+        self._remembered: dict[uuid.UUID, dict[str, Any]] = {}
+        if not run.audit:
+            return
+        connection, audited = run.warehouse.connection, f"{stage.name}_audited"
+        connection.execute(
+            f"""CREATE OR REPLACE TABLE {audited} AS SELECT p.* FROM {located} AS p
+            SEMI JOIN audit_sample USING (input_hash) WHERE error IS NULL"""
+        )
         names = ", ".join(["input_hash", *stage.outputs.names])
         kept = connection.execute(
-            f"SELECT {names} FROM {segments.bodies(connection, located, names)}"
+            f"SELECT {names} FROM {segments_of(run, stage).bodies(connection, audited, names)}"
         ).to_arrow_table()
-        remembered = {row["input_hash"]: row for row in kept.to_pylist()}
-        for key, row in zip(batch["input_hash"].to_pylist(), again.to_pylist(), strict=True):
-            if key in remembered and {**row, "input_hash": key} != remembered[key]:
-                warnings.append(
-                    f"stage {stage.name}: recomputing {key} gave another result than the memo has:"
-                    " the stage depends on something that its recipe does not declare"
+        self._remembered = {row["input_hash"]: row for row in kept.to_pylist()}
+        connection.execute(
+            f"""INSERT INTO {missing} BY NAME
+            SELECT DISTINCT ON (input_hash) * FROM audit_sample SEMI JOIN {audited} USING (input_hash)"""
+        )
+
+    def take_out(self, computed: Computed) -> Computed:
+        """Return a batch's outcome without the audited rows, once they have been compared."""
+        if not self._remembered:
+            return computed
+        keys = computed.rows["input_hash"].combine_chunks().storage
+        ours = pc.is_in(keys, pa.array([key.bytes for key in self._remembered], pa.binary(16)))
+        for row in computed.rows.filter(ours).to_pylist():
+            error, _detail = row.pop("error"), row.pop("detail")
+            if error is None and row != self._remembered[row["input_hash"]]:
+                self.warnings.append(
+                    f"stage {self._stage.name}: recomputing {row['input_hash']} gave another result than the memo"
+                    " has: the stage depends on something that its recipe does not declare"
                 )
-    return warnings
+        failures = []
+        for failure in computed.failures:
+            if uuid.UUID(bytes=failure.input_hash) in self._remembered:
+                self.warnings.append(
+                    f"stage {self._stage.name}: recomputing remembered rows failed: {failure.error}: {failure.detail}"
+                )
+            else:
+                failures.append(failure)
+        return Computed(computed.rows.filter(pc.invert(ours)), tuple(failures))
 
 
 @dataclass(frozen=True)
