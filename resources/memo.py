@@ -72,7 +72,9 @@ class Segments:
         if rows.num_rows:
             self.folder.mkdir(parents=True, exist_ok=True)
             with self._new_segment() as segment:
-                pq.write_table(rows.cast(self.schema), segment.temporary, compression="lz4", use_dictionary=False)
+                pq.write_table(
+                    rows.cast(self.schema), segment.temporary, compression="lz4", use_dictionary=False
+                )
             place = str(segment.path)
         return pa.table(
             {
@@ -165,7 +167,9 @@ class Segments:
             return 0
         gone = self._retired()
         with self._new_segment() as segment:
-            with pq.ParquetWriter(segment.temporary, self.schema, compression="lz4", use_dictionary=False) as writer:
+            with pq.ParquetWriter(
+                segment.temporary, self.schema, compression="lz4", use_dictionary=False
+            ) as writer:
                 for path in small:
                     with pq.ParquetFile(path) as small_file:
                         # Row groups stay as small as batches were: `_take_rows` reads them one by one.

@@ -670,7 +670,9 @@ def test_long_chains_and_stars_take_seconds():
 
 def test_plausible_pairs_keep_every_pair_that_reaches_the_threshold(shared):
     signed = sign(pa.table({"text": licences(shared)[:600]}))
-    texts = [text for text, count in zip(licences(shared), signed["shingles"].to_pylist(), strict=False) if count]
+    texts = [
+        text for text, count in zip(licences(shared), signed["shingles"].to_pylist(), strict=False) if count
+    ]
     signatures = signature_array(signed["signature"].drop_null())
     pairs = np.array(list(combinations(range(len(texts)), 2)))
     exact = jaccard(shingle_sets(texts), pairs)

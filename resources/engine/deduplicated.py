@@ -195,7 +195,8 @@ def _update_bands(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("DELETE FROM state.dedup_bands WHERE node IN (SELECT node FROM dead_nodes)")
     fresh = connection.execute(
         """SELECT node, any_value(signature) AS signature, any_value(scope) AS scope FROM signed
-        WHERE signature IS NOT NULL AND node NOT IN (SELECT node FROM state.dedup_bands) GROUP BY node"""
+        ANTI JOIN (SELECT node FROM state.dedup_bands SEMI JOIN signed USING (node)) USING (node)
+        WHERE signature IS NOT NULL GROUP BY node"""
     ).to_arrow_table()
     if fresh.num_rows == 0:
         return
@@ -220,80 +221,98 @@ def _scope_bits(scope: str) -> int:
 def _update_candidates(connection: duckdb.DuckDBPyConnection) -> None:
     """Propose the pairs of the touched buckets anew: a bucket's pairs are a function of its members.
 
-    Makes affected_pairs (a, b): all that a touched bucket proposed before or proposes now.
+    Makes gone_pairs and new_pairs (a, b): those that no bucket proposes any more, and those that none did before.
     """
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE affected_pairs AS
+        """CREATE OR REPLACE TEMP TABLE old_pairs AS
         SELECT DISTINCT a, b FROM state.dedup_candidates SEMI JOIN touched USING (bucket)"""
     )
     connection.execute("DELETE FROM state.dedup_candidates WHERE bucket IN (SELECT bucket FROM touched)")
+    load_rows(connection, "proposed", _proposals(connection))
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE new_pairs AS SELECT DISTINCT a, b FROM proposed
+        ANTI JOIN old_pairs USING (a, b) ANTI JOIN state.dedup_candidates USING (a, b)"""
+    )
+    connection.execute("INSERT INTO state.dedup_candidates SELECT bucket, a, b FROM proposed")
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE gone_pairs AS
+        SELECT a, b FROM old_pairs ANTI JOIN state.dedup_candidates USING (a, b)"""
+    )
+
+
+def _proposals(connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Return the pairs that the touched buckets propose: (bucket, a, b), the smaller node first."""
     members = connection.execute(
         """SELECT bucket, node FROM state.dedup_bands SEMI JOIN touched USING (bucket)
         QUALIFY count(*) OVER (PARTITION BY bucket) > 1 ORDER BY bucket, node"""
     ).to_arrow_table()
     if members.num_rows == 0:
-        return
+        return pa.table({"bucket": members["bucket"], "a": members["node"], "b": members["node"]})
+    buckets, nodes = members["bucket"].combine_chunks(), members["node"].combine_chunks()
     # Members are numbered by place, so that a pair of places tells its bucket, and the smallest node comes first.
-    buckets = members["bucket"].combine_chunks()
-    nodes = members["node"].combine_chunks()
     pairs = candidate_pairs(buckets.to_numpy(), np.arange(members.num_rows))
     first, second = pa.array(pairs[:, 0]), pa.array(pairs[:, 1])
-    proposed = pa.table({"bucket": buckets.take(first), "a": nodes.take(first), "b": nodes.take(second)})
-    load_rows(connection, "proposed", proposed)
-    connection.execute("INSERT INTO state.dedup_candidates SELECT bucket, a, b FROM proposed")
-    connection.execute(
-        "INSERT INTO affected_pairs SELECT DISTINCT a, b FROM proposed ANTI JOIN affected_pairs USING (a, b)"
-    )
+    return pa.table({"bucket": buckets.take(first), "a": nodes.take(first), "b": nodes.take(second)})
 
 
 def _update_edges(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the edges of the affected pairs anew; `changed_edges` (a, b) holds those that came, went or differ.
+    """Drop the edges of gone pairs and measure new ones; `changed_edges` (a, b) holds what came and went.
 
-    Raises _Unverified with the pairs whose similarity the memo doesn't know, if they are many; a few are
-    verified on the spot.
+    Raises _Unverified with the pairs that are to be measured, if they are many and the memo doesn't know them.
     """
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE live_pairs AS
-        SELECT a, b, md5(concat_ws('|', a, b))::UUID AS input_hash FROM affected_pairs
-        SEMI JOIN state.dedup_candidates USING (a, b)"""
+        """CREATE OR REPLACE TEMP TABLE changed_edges AS
+        SELECT a, b FROM state.dedup_edges SEMI JOIN gone_pairs USING (a, b)"""
+    )
+    connection.execute("DELETE FROM state.dedup_edges WHERE (a, b) IN (SELECT (a, b) FROM changed_edges)")
+    load_rows(connection, "measured", _measured(run, connection))
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE fresh_edges AS SELECT a, b, similarity FROM measured
+        WHERE similarity >= {run.config.deduplicate.threshold}::DOUBLE"""
+    )
+    connection.execute("INSERT INTO state.dedup_edges FROM fresh_edges")
+    connection.execute("INSERT INTO changed_edges SELECT a, b FROM fresh_edges")
+
+
+def _measured(run: Run, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+    """Return the new pairs with their similarity: (a, b, similarity)."""
+    if fetch_value(connection, "SELECT count(*) FROM new_pairs") <= VERIFY_AT_ONCE:
+        pairs = _with_texts(connection, "new_pairs")
+        return pairs.select(["a", "b"]).append_column("similarity", pa.array(_similarities(run, pairs)))
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE pair_keys AS
+        SELECT a, b, md5(concat_ws('|', a, b))::UUID AS input_hash FROM new_pairs"""
     )
     store = _pairs_of(run)
-    store.locate(connection, "live_pairs", "pair_places", temporary=True)
-    unverified = connection.execute(
-        """WITH unknown AS (SELECT * FROM live_pairs ANTI JOIN pair_places USING (input_hash)),
+    store.locate(connection, "pair_keys", "pair_places", temporary=True)
+    unknown = "(SELECT * FROM pair_keys ANTI JOIN pair_places USING (input_hash))"
+    if fetch_value(connection, f"SELECT count(*) FROM {unknown}"):
+        raise _Unverified(_with_texts(connection, unknown))
+    similarities = store.bodies(connection, "pair_places", "input_hash, similarity")
+    return connection.execute(
+        f"SELECT a, b, similarity FROM pair_keys JOIN {similarities} USING (input_hash)"
+    ).to_arrow_table()
+
+
+def _with_texts(connection: duckdb.DuckDBPyConnection, pairs: str) -> pa.Table:
+    """Return the pairs of a relation with the memo keys and the hashes of a text of each node.
+
+    The columns are those of the relation and a_key, b_key, a_text, b_text.
+    """
+    return connection.execute(
+        f"""WITH pairs AS (FROM {pairs}),
             texts AS (SELECT node, arg_min(c.input_hash, d.document_id) AS text_key,
                     arg_min(c.text_hash, d.document_id) AS text_hash
-                FROM state.dedup_documents AS d SEMI JOIN (SELECT a AS node FROM unknown UNION SELECT b FROM unknown)
+                FROM state.dedup_documents AS d SEMI JOIN (SELECT a AS node FROM pairs UNION SELECT b FROM pairs)
                 USING (node) JOIN state.cleaned AS c USING (document_id) GROUP BY node)
-        SELECT p.input_hash, x.text_key AS a, y.text_key AS b, x.text_hash AS a_text, y.text_hash AS b_text
-        FROM unknown AS p
+        SELECT p.*, x.text_key AS a_key, y.text_key AS b_key, x.text_hash AS a_text, y.text_hash AS b_text
+        FROM pairs AS p
         JOIN texts AS x ON x.node = p.a JOIN texts AS y ON y.node = p.b ORDER BY p.a, p.b"""
     ).to_arrow_table()
-    if unverified.num_rows > VERIFY_AT_ONCE:
-        raise _Unverified(unverified)
-    if unverified.num_rows:
-        _verify(run, unverified)
-        store.locate(connection, "live_pairs", "pair_places", temporary=True)
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE fresh_edges AS
-        SELECT a, b, similarity FROM live_pairs JOIN {store.bodies(connection, "pair_places", "input_hash, similarity")}
-        USING (input_hash) WHERE similarity >= ?""",
-        [run.config.deduplicate.threshold],
-    )
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE old_edges AS
-        SELECT * FROM state.dedup_edges SEMI JOIN affected_pairs USING (a, b)"""
-    )
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE changed_edges AS
-        (FROM fresh_edges EXCEPT FROM old_edges) UNION (FROM old_edges EXCEPT FROM fresh_edges)"""
-    )
-    connection.execute("DELETE FROM state.dedup_edges WHERE (a, b) IN (SELECT (a, b) FROM old_edges)")
-    connection.execute("INSERT INTO state.dedup_edges SELECT * FROM fresh_edges")
 
 
 class _Unverified(Exception):
-    """Candidate pairs lack their similarity: verify them outside the lock, then solve again."""
+    """Candidate pairs lack their similarity: measure them outside the lock, then solve again."""
 
     def __init__(self, pairs: pa.Table) -> None:
         super().__init__(f"{pairs.num_rows} pairs")
@@ -301,22 +320,32 @@ class _Unverified(Exception):
 
 
 def _verify(run: Run, pairs: pa.Table) -> None:
-    """Measure pairs and commit their similarity to the memo.
-
-    `pairs` has the columns input_hash (the pair), a, b (memo keys of the texts), a_text, b_text (their hashes).
-    A pair whose signatures tell it apart (see `plausible_pairs`) is remembered with similarity 0; all others are
-    measured exactly.
-    """
+    """Measure pairs (as `_with_texts` gives them, with input_hash) and commit their similarity to the memo."""
     plausible = _plausible(run, pairs)
     ruled_out = pairs.filter(pa.array(~plausible))
     _remember(run, ruled_out, np.zeros(ruled_out.num_rows))
-    pairs = pairs.filter(pa.array(plausible))
-    for start in range(0, pairs.num_rows, VERIFY_PAIRS):
-        block = pairs.slice(start, VERIFY_PAIRS)
-        texts = _fetch(run, segments_of(run, run.setup.clean), block, "a", "b", "input_hash, text")
-        sets = shingle_sets(texts["text"].to_pylist(), shingle_words=run.config.deduplicate.shingle_words)
-        _remember(run, block, jaccard(sets, _numbered(block, "a", "b", texts)))
-        run.progress("deduplicated", start + block.num_rows, pairs.num_rows)
+    rest = pairs.filter(pa.array(plausible))
+    for start in range(0, rest.num_rows, VERIFY_PAIRS):
+        block = rest.slice(start, VERIFY_PAIRS)
+        _remember(run, block, _exact(run, block))
+        run.progress("deduplicated", start + block.num_rows, rest.num_rows)
+
+
+def _similarities(run: Run, pairs: pa.Table) -> np.ndarray:
+    """Return the exact similarity of each pair, and 0 where the signatures tell a pair apart."""
+    similarities = np.zeros(pairs.num_rows)
+    if pairs.num_rows:
+        plausible = _plausible(run, pairs)
+        similarities[plausible] = _exact(run, pairs.filter(pa.array(plausible)))
+    return similarities
+
+
+def _exact(run: Run, pairs: pa.Table) -> np.ndarray:
+    if pairs.num_rows == 0:
+        return np.zeros(0)
+    texts = _fetch(run, segments_of(run, run.setup.clean), pairs, "a_key", "b_key", "input_hash, text")
+    sets = shingle_sets(texts["text"].to_pylist(), shingle_words=run.config.deduplicate.shingle_words)
+    return jaccard(sets, _numbered(pairs, "a_key", "b_key", texts))
 
 
 def _plausible(run: Run, pairs: pa.Table) -> np.ndarray:

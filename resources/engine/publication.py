@@ -185,19 +185,28 @@ TABLES = (
     Published(EMBEDDED, "state.embedded", _embedded_bodies, compression="uncompressed"),
 )
 
-# Small ledgers: copied whole, row for row what the state has.
+# Row for row what the state has: the columns that tell a row from the others, and the rows.
 REJECTIONS = """SELECT document_id, 'cleaned' AS stage, rule, score, threshold, NULL::UUID AS kept_document_id, run_id
     FROM state.cleaned WHERE rule IS NOT NULL"""
 MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept_document_id, similarity, method, threshold, run_id
     FROM state.deduplicated"""
 LEDGERS = {
-    "lineage.rejections": REJECTIONS,
-    "lineage.members": MEMBERS,
-    "lineage.errors": f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors",
-    "lineage.runs": f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs",
-    "lineage.files": "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files",
-    "lineage.datasets": "SELECT name, recipe, version, rows, state_hash, run_id FROM state.datasets",
-    "lineage.recipes": "SELECT recipe, dataset, explained FROM state.recipes",
+    "lineage.rejections": ("document_id", REJECTIONS),
+    "lineage.members": ("document_id", MEMBERS),
+    "lineage.errors": (
+        "stage, uri, record, document_id",
+        f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors",
+    ),
+    "lineage.runs": (
+        "run_id, dataset",
+        f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs",
+    ),
+    "lineage.files": ("source, path", "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files"),
+    "lineage.datasets": (
+        "name",
+        "SELECT name, recipe, version, rows, state_hash, run_id FROM state.datasets",
+    ),
+    "lineage.recipes": ("dataset, recipe", "SELECT recipe, dataset, explained FROM state.recipes"),
 }
 
 
@@ -208,9 +217,9 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     for published in TABLES:
         _create(connection, published.dataset, run.setup.embedder.dimensions)
         _update(run, connection, published)
-    for name, query in LEDGERS.items():
+    for name, (key, query) in LEDGERS.items():
         connection.execute(f"CREATE TABLE IF NOT EXISTS next.{name} AS {query} LIMIT 0")
-        _replace(connection, f"next.{name}", query)
+        _replace(connection, f"next.{name}", key, query)
     for name, query in VIEWS.items():
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
     for name, query in corpus_views(run.warehouse.path).items():
@@ -266,14 +275,21 @@ def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Publishe
         )
 
 
-def _replace(connection: duckdb.DuckDBPyConnection, table: str, query: str) -> None:
-    """Make a small table equal to a query, touching only rows that differ."""
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE wanted AS {query}")
-    differ = fetch_value(
-        connection,
-        f"""SELECT EXISTS (FROM (FROM wanted EXCEPT ALL FROM {table}))
-            OR EXISTS (FROM (FROM {table} EXCEPT ALL FROM wanted))""",
+def _replace(connection: duckdb.DuckDBPyConnection, table: str, key: str, query: str) -> None:
+    """Make a table equal to a query, touching only rows that differ. `key` names columns, separated by commas."""
+    same = " AND ".join(f"a.{name} IS NOT DISTINCT FROM b.{name}" for name in [*key.split(", "), "content"])
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE wanted AS SELECT *, hash(*COLUMNS(*)) AS content FROM ({query})"
     )
-    if differ:
+    standing = f"(SELECT rowid, *, hash(*COLUMNS(*)) AS content FROM {table})"
+    connection.execute(
+        f"DELETE FROM {table} WHERE rowid IN (SELECT a.rowid FROM {standing} AS a ANTI JOIN wanted AS b ON {same})"
+    )
+    connection.execute(
+        f"INSERT INTO {table} SELECT * EXCLUDE (content) FROM wanted AS a ANTI JOIN {standing} AS b ON {same}"
+    )
+    counts = f"(SELECT count(*) FROM {table}) <> (SELECT count(*) FROM wanted)"
+    if fetch_value(connection, f"SELECT {counts}"):
+        # The same row stands twice on one side (two equal errors in a file).
         connection.execute(f"DELETE FROM {table}")
-        connection.execute(f"INSERT INTO {table} FROM wanted")
+        connection.execute(f"INSERT INTO {table} SELECT * EXCLUDE (content) FROM wanted")

@@ -63,7 +63,9 @@ def plan_stage(run: Run, stage: Stage, wanted: str) -> tuple[Outcome, str, int]:
     connection = run.warehouse.connection
     located, missing = f"{stage.name}_located", f"{stage.name}_missing"
     segments_of(run, stage).locate(
-        connection, f"(SELECT input_hash FROM {wanted} UNION ALL SELECT input_hash FROM audit_sample)", located
+        connection,
+        f"(SELECT input_hash FROM {wanted} UNION ALL SELECT input_hash FROM audit_sample)",
+        located,
     )
     connection.execute(
         f"""CREATE OR REPLACE TABLE {missing} AS SELECT DISTINCT ON (input_hash) * FROM {wanted}
@@ -240,10 +242,11 @@ def _plan(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
     connection.execute(f"CREATE OR REPLACE TABLE desired AS SELECT * FROM {dataset.desired}")
     if state.recipe == dataset.recipe:
         # A document is in scope when any of its rows came, went or takes something else from above.
-        changed = f"""SELECT document_id FROM (SELECT document_id, part, origin FROM desired
-                EXCEPT ALL SELECT document_id, part, origin FROM {dataset.current})
-            UNION SELECT document_id FROM (SELECT document_id, part, origin FROM {dataset.current}
-                EXCEPT ALL SELECT document_id, part, origin FROM desired)"""
+        rows = """(SELECT document_id, count(*) AS parts, sum(hash(part, origin)::HUGEINT) AS origins FROM {}
+            GROUP BY document_id)"""
+        now, before = rows.format("desired"), rows.format(dataset.current)
+        changed = f"""SELECT document_id FROM {now} ANTI JOIN {before} USING (document_id, parts, origins)
+            UNION SELECT document_id FROM {before} ANTI JOIN {now} USING (document_id, parts, origins)"""
     else:
         changed = f"SELECT document_id FROM desired UNION SELECT document_id FROM {dataset.current}"
     connection.execute(f"CREATE OR REPLACE TABLE changed AS {changed}")
