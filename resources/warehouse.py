@@ -23,6 +23,7 @@ from pathlib import Path
 import duckdb
 
 from stemma.errors import StemmaError
+from stemma.resources.copying import EarlyCopy, copy_file, sync
 from stemma.resources.memo import Memo
 
 STORAGE_VERSION = "v1.5.0"
@@ -107,6 +108,7 @@ class Warehouse:
         self._waiting = waiting or (lambda _message: None)
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._memory_bytes = MEMORY_BYTES
+        self._early_copy: EarlyCopy | None = None
 
     # -- the writer's side -------------------------------------------------------------------------------------
 
@@ -132,6 +134,9 @@ class Warehouse:
 
     def close(self) -> None:
         """Close the connection and drop its temporary tables."""
+        if self._early_copy is not None:
+            self._early_copy.discard()
+            self._early_copy = None
         if self._connection is not None:
             self._connection.close()
             self._connection = None
@@ -218,6 +223,11 @@ class Warehouse:
 
     # -- publication -------------------------------------------------------------------------------------------
 
+    def prepare(self) -> None:
+        """Begin to copy the published file: call it once it is clear that another will follow."""
+        if self._early_copy is None and self.path.exists():
+            self._early_copy = EarlyCopy(self.path, self._beside(self.path))
+
     def publish(
         self, connection: duckdb.DuckDBPyConnection, fill: Callable[[duckdb.DuckDBPyConnection], None]
     ) -> None:
@@ -231,9 +241,11 @@ class Warehouse:
         connection.execute("COMMIT")
         target = self._beside(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._discard_leftovers()
+        early, self._early_copy = self._early_copy, None
+        is_copied = early is not None and early.is_good()
+        self._discard_leftovers(but=target if is_copied else None)
         try:
-            self._copy_published(connection, target)
+            self._copy_published(connection, target, is_copied)
             connection.execute(f"ATTACH '{_escaped(target)}' AS next ({NEXT_OPTIONS})")
             # Views are bound as a reader of the file will see them: with it as the default database.
             connection.execute("USE next")
@@ -249,23 +261,24 @@ class Warehouse:
             finally:
                 connection.execute("USE memory")
                 connection.execute("DETACH next")
-            _sync(target)
+            sync(target)
             target.chmod(0o444)
             os.replace(target, self.path)
-            _sync(self.path.parent)
+            sync(self.path.parent)
         finally:
             target.unlink(missing_ok=True)
             target.with_name(target.name + ".wal").unlink(missing_ok=True)
             connection.execute("BEGIN")
 
-    def _copy_published(self, connection: duckdb.DuckDBPyConnection, target: Path) -> None:
+    def _copy_published(self, connection: duckdb.DuckDBPyConnection, target: Path, is_copied: bool) -> None:
         if not self.path.exists():
             return
         try:
             if self._mostly_dead(connection):
+                target.unlink(missing_ok=True)
                 _rewrite(connection, self.path, target)
-            else:
-                shutil.copyfile(self.path, target)
+            elif not is_copied:
+                copy_file(self.path, target)
         except duckdb.Error as error:
             raise StemmaError(
                 f"{self.path}: not a DuckDB file that Stemma published ({first_line(error)});"
@@ -283,11 +296,13 @@ class Warehouse:
             connection.execute("DETACH published")
         return row is not None and row[0] > DEAD_BYTES and row[0] > DEAD_SHARE * row[1]
 
-    def _discard_leftovers(self) -> None:
-        # Under the lock nobody else publishes: whatever lies there is of a process that was killed.
+    def _discard_leftovers(self, *, but: Path | None = None) -> None:
+        # Under the lock nobody else publishes: whatever lies there is of a process that was killed, or an early
+        # copy of what is published no more.
         for path in (self.path, self.state_path):
             for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.next*"):
-                leftover.unlink(missing_ok=True)
+                if leftover != but:
+                    leftover.unlink(missing_ok=True)
 
     @staticmethod
     def _beside(path: Path) -> Path:
@@ -315,7 +330,7 @@ class Warehouse:
                     target = self._beside(path)
                     mode = path.stat().st_mode
                     _rewrite(connection, path, target)
-                    _sync(target)
+                    sync(target)
                     target.chmod(mode)
                     os.replace(target, path)
         return before, self.size()
@@ -364,11 +379,3 @@ def _escaped(path: Path) -> str:
 
 def _bytes(path: Path) -> int:
     return path.stat().st_size if path.exists() else 0
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

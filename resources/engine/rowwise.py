@@ -28,6 +28,8 @@ from stemma.resources.engine.run import (
 )
 from stemma.resources.memo import Segments
 
+# With this dataset all are published.
+LAST = "embedded"
 # Remembered rows recomputed as a check in each run that computes anyway.
 AUDITED_ROWS = 2
 
@@ -218,6 +220,8 @@ def update(run: Run, dataset: RowDataset) -> Counts:
             )
             _close(run, connection, counts, dataset, upstream_version, settled=True)
             return counts
+        if dataset.name == LAST and not run.dry:
+            run.warehouse.prepare()
         _plan(connection, dataset)
         sample_for_audit(run, connection, "desired")
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM desired")
