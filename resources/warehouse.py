@@ -137,6 +137,7 @@ class Warehouse:
         if self._early_copy is not None:
             self._early_copy.discard()
             self._early_copy = None
+        self.memo.close()
         if self._connection is not None:
             self._connection.close()
             self._connection = None

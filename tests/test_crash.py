@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import duckdb
-import pyarrow.parquet as pq
+import pyarrow as pa
 import pytest
 from harness import NOTHING, READER, Corpus, failed_checks, sentence
 
@@ -111,10 +111,9 @@ def remembered(corpus: Corpus) -> dict[str, int]:
 def keys(folder: Path) -> set[bytes]:
     """Return the distinct keys of a stage's segments."""
     found: set[bytes] = set()
-    for path in folder.glob("*.parquet"):
-        found.update(
-            pq.read_table(path, columns=["input_hash"])["input_hash"].combine_chunks().storage.to_pylist()
-        )
+    for path in folder.glob("*.arrow"):
+        with pa.ipc.open_file(path) as segment:
+            found.update(segment.read_all()["input_hash"].combine_chunks().storage.to_pylist())
     return found
 
 

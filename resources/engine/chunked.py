@@ -56,7 +56,7 @@ def _fresh(run: Run, stage: Stage, located: str) -> str:
             hash(document_id, ordinal, char_start, char_end, tokens, section, text_hash) AS row_hash
         FROM (SELECT s.document_id, c.ordinal, c.char_start, c.char_end, c.tokens, c.section, c.text_hash, s.input_hash,
                 s.origin, row_number() OVER (PARTITION BY s.document_id, c.text_hash ORDER BY c.ordinal) AS occurrence
-            FROM scope AS s JOIN {spans} AS c USING (input_hash))"""
+            FROM {spans} AS c JOIN scope AS s USING (input_hash))"""
 
 
 # A memo row's list of chunks as rows: the list's columns are unnested side by side, in step.

@@ -61,7 +61,7 @@ def _fresh(run: Run, stage: Stage, located: str, rules: list[Rule]) -> str:
             FROM (SELECT s.document_id, coalesce(r.title, m.title) AS title, m.text_hash, m.language, m.language_score,
                     m.words, m.quality::JSON AS quality, m.text_length, r.document_date, r.source, s.input_hash,
                     s.origin
-                FROM scope AS s JOIN {facts} AS m USING (input_hash) JOIN state.raw AS r USING (document_id)))"""
+                FROM {facts} AS m JOIN scope AS s USING (input_hash) JOIN state.raw AS r USING (document_id)))"""
 
 
 def _case(rules: list[Rule], what: str) -> str:

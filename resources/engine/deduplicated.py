@@ -40,7 +40,7 @@ from stemma.resources.engine.run import (
     state_of,
 )
 from stemma.resources.engine.setup import Setup
-from stemma.resources.memo import Segments
+from stemma.resources.memo import Segments, joined_as_written
 
 PAIR_OUTPUTS = pa.schema([pa.field("similarity", pa.float64())])
 # Pairs verified and committed to the memo together; their texts are held in memory meanwhile.
@@ -150,13 +150,14 @@ def _diff_documents(
     signatures = segments_of(run, stage).bodies(
         connection, f"(FROM {outcome.located} WHERE error IS NULL)", "input_hash, norm_hash, signature"
     )
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE signed AS SELECT c.document_id, {node} AS node, c.text_hash, c.document_date,
-            c.characters AS length, hash({node}, c.text_hash, c.document_date, c.characters) AS row_hash,
-            s.signature, {scope} AS scope
-        FROM {live} AS c JOIN scope ON scope.document_id = c.document_id
-        JOIN {signatures} AS s ON s.input_hash = c.text_hash"""
-    )
+    with joined_as_written(connection):
+        connection.execute(
+            f"""CREATE OR REPLACE TEMP TABLE signed AS SELECT c.document_id, {node} AS node, c.text_hash,
+                c.document_date, c.characters AS length,
+                hash({node}, c.text_hash, c.document_date, c.characters) AS row_hash, s.signature, {scope} AS scope
+            FROM {signatures} AS s JOIN {live} AS c ON s.input_hash = c.text_hash
+            JOIN scope ON scope.document_id = c.document_id"""
+        )
     # A document whose text stayed may still have another date; its node is known.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE current AS
@@ -289,9 +290,10 @@ def _measured(run: Run, connection: duckdb.DuckDBPyConnection) -> pa.Table:
     if fetch_value(connection, f"SELECT count(*) FROM {unknown}"):
         raise _Unverified(_with_texts(connection, unknown))
     similarities = store.bodies(connection, "pair_places", "input_hash, similarity")
-    return connection.execute(
-        f"SELECT a, b, similarity FROM pair_keys JOIN {similarities} USING (input_hash)"
-    ).to_arrow_table()
+    with joined_as_written(connection):
+        return connection.execute(
+            f"SELECT a, b, similarity FROM {similarities} JOIN pair_keys USING (input_hash)"
+        ).to_arrow_table()
 
 
 def _with_texts(connection: duckdb.DuckDBPyConnection, pairs: str) -> pa.Table:

@@ -35,8 +35,8 @@ def _bodies(run: Run) -> Bodies:
             run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places
         )
         texts = store.bodies(run.warehouse.connection, places, CHUNK_TEXTS)
-        return f"""(SELECT m.input_hash, t.text FROM {missing} AS m
-            JOIN {texts} AS t ON t.input_hash = m.body_hash AND t.ordinal = m.ordinal)"""
+        return f"""(SELECT m.input_hash, t.text FROM {texts} AS t
+            JOIN {missing} AS m ON t.input_hash = m.body_hash AND t.ordinal = m.ordinal)"""
 
     return relation
 

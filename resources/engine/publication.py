@@ -13,6 +13,7 @@ from stemma.resources.engine.chunked import CHUNK_TEXTS
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
+from stemma.resources.memo import joined_as_written
 
 # Up to this size the file is published again only to add the rows of a run that changed nothing to
 # lineage.runs; beyond it they wait for the next change, so that the cost of a run never follows the corpus.
@@ -122,19 +123,20 @@ def _refuse_if_nothing_worked(connection: duckdb.DuckDBPyConnection) -> None:
 
 @dataclass(frozen=True)
 class Published:
-    """How a published base table is made: rows of `state` whose (key, row_hash) differ, joined with `bodies`.
+    """How a published base table is made: rows of `state` whose (key, row_hash) differ, joined with bodies by
+    the relation that `bodies` makes of the table `fresh`.
 
     Vectors stay uncompressed: DuckDB's float compression saves 13 % of the space at twice the time of the insert.
     """
 
     dataset: Dataset
     state: str
-    bodies: Callable[[Run], str] | None = None
+    bodies: Callable[[Run], str]
     compression: str = "auto"
 
 
 def _body_join(store_bodies: str, condition: str) -> str:
-    return f"JOIN {store_bodies} AS body ON {condition}"
+    return f"{store_bodies} AS body JOIN fresh ON {condition}"
 
 
 def _raw_bodies(run: Run) -> str:
@@ -262,10 +264,11 @@ def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Publishe
     wanted = fetch_value(connection, "SELECT count(*) FROM fresh")
     if not wanted:
         return
-    join = published.bodies(run) if published.bodies else ""
+    rows = published.bodies(run)
     columns = ", ".join(f"{'body' if column.body else 'fresh'}.{column.name}" for column in dataset.columns)
     connection.execute(f"SET force_compression = '{published.compression}'")
-    connection.execute(f"INSERT INTO {table} SELECT {columns}, fresh.row_hash FROM fresh {join}")
+    with joined_as_written(connection):
+        connection.execute(f"INSERT INTO {table} SELECT {columns}, fresh.row_hash FROM {rows}")
     connection.execute("SET force_compression = 'auto'")
     have = fetch_value(connection, f"SELECT count(*) FROM {table} SEMI JOIN fresh USING ({key})")
     if have != wanted:

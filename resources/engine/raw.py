@@ -278,7 +278,7 @@ def _add(
     row = _row(source.name, entry.relative, entry.uri, entry.mtime_ns, record)
     delta.rows.append(row)
     if scan.stored is None:
-        scan.stored = set(bodies_of(run).known(run.warehouse.connection)["input_hash"].to_pylist())
+        scan.stored = set(bodies_of(run).keys().to_pylist())
     if row["input_hash"] not in scan.stored:
         scan.stored.add(row["input_hash"])
         delta.bodies.append((row["input_hash"], record))

@@ -26,7 +26,7 @@ from stemma.resources.engine.run import (
     replace_errors,
     state_of,
 )
-from stemma.resources.memo import Segments
+from stemma.resources.memo import Segments, joined_as_written
 
 # With this dataset all are published.
 LAST = "embedded"
@@ -123,7 +123,8 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
 def _stream(connection: duckdb.DuckDBPyConnection, relation: str, stage: Stage) -> Iterator[pa.RecordBatch]:
     # A second statement on this connection would end the reader: whoever iterates leaves it alone.
     names = ", ".join(["input_hash", *stage.inputs.names])
-    yield from connection.execute(f"SELECT {names} FROM {relation}").to_arrow_reader(stage.batch_rows)
+    with joined_as_written(connection):
+        yield from connection.execute(f"SELECT {names} FROM {relation}").to_arrow_reader(stage.batch_rows)
 
 
 def sample_for_audit(run: Run, connection: duckdb.DuckDBPyConnection, inputs: str) -> None:
@@ -282,10 +283,11 @@ def _apply(
     run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, outcome: Outcome
 ) -> None:
     find_failed(connection, outcome)
-    connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM ({dataset.fresh(run, outcome.located)})"
-        " ANTI JOIN failed USING (document_id)"
-    )
+    fresh = dataset.fresh(run, outcome.located)
+    with joined_as_written(connection):
+        connection.execute(
+            f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM ({fresh}) ANTI JOIN failed USING (document_id)"
+        )
     apply_rows(connection, counts, dataset.key, "fresh", "changed")
     replace_errors(connection, dataset.name, "desired", "changed", "failed", run.run_id)
 

@@ -8,6 +8,7 @@ from stemma.lineage.checks import BLOCKING, Check, run_check
 from stemma.resources.engine.chunked import CHUNK_TEXTS, chunked, cleaned_bodies
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run
+from stemma.resources.memo import joined_as_written
 
 # Documents whose chunks are compared with their text, chosen by content: enough to show an offset that is off.
 SAMPLED_DOCUMENTS = 20
@@ -75,4 +76,5 @@ def _spans_exact(run: Run) -> Check:
             ON c.input_hash = s.input_hash AND c.ordinal = s.ordinal
         WHERE t.text IS NULL
             OR c.text IS DISTINCT FROM substring(t.text, s.char_start + 1, s.char_end - s.char_start)"""
-    return run_check(connection, SPANS_EXACT, query)
+    with joined_as_written(connection):
+        return run_check(connection, SPANS_EXACT, query)
