@@ -7,10 +7,10 @@ import os
 import re
 import stat
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
-from pathlib import PurePath
+from pathlib import Path, PurePath
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
@@ -62,22 +62,26 @@ class FileEntry:
 
 @dataclass(frozen=True, slots=True)
 class ListingError:
-    """Something in a source that is no readable file: the class of the error and one line about it."""
+    """Something in a source that is no readable file: the class of the error and one line about it.
+
+    `below` is the relative path, with a slash at the end, of a folder whose files could not be listed.
+    """
 
     uri: str
     error: str
     detail: str
+    below: str | None = None
 
 
 Listing = Iterator[FileEntry | ListingError]
 
 
-def list_files(source: SourceLike) -> Listing:
+def list_files(source: SourceLike, left_out: Iterable[Path] = ()) -> Listing:
     """Yield the files of a source in the order of their relative paths, and what cannot be read among them.
 
     Hidden files and folders, `__pycache__`, `node_modules` and DuckDB files are passed over, unless the
-    source's path names them itself. A symbolic link to a file is followed where it stays inside the root;
-    one to a folder never is.
+    source's path names them itself. So are the files and folders `left_out`: the corpus is no source of itself.
+    A symbolic link to a file is followed where it stays inside the root; one to a folder never is.
 
     Raises:
         StemmaError: the source's path does not exist or cannot be listed.
@@ -101,7 +105,7 @@ def list_files(source: SourceLike) -> Listing:
         os.scandir(root).close()
     except OSError as error:
         raise _not_listable(source, error) from error
-    return iter(_Walk(root, selected))
+    return iter(_Walk(root, selected, left_out))
 
 
 def local_path(path: str) -> str | None:
@@ -121,7 +125,12 @@ def _entry_of_file(path: str, status: os.stat_result) -> FileEntry | ListingErro
         return ListingError(_shown(path), "not a file", f"it is {_kind(status.st_mode)}")
     if not _is_utf8(path):
         return ListingError(_shown(path), "name is not UTF-8", "rename the file")
-    return FileEntry(PurePath(path).as_posix(), name, status.st_size, status.st_mtime_ns)
+    return FileEntry(PurePath(path).as_posix(), name, status.st_size, _within_64_bits(status.st_mtime_ns))
+
+
+def _within_64_bits(mtime_ns: int) -> int:
+    """Return a time that 64 bits hold: a file system may say one before 1677 or after 2262."""
+    return max(-(2**63), min(2**63 - 1, mtime_ns))
 
 
 def _split_glob(path: str) -> tuple[str, str]:
@@ -200,10 +209,11 @@ class _Folder:
 class _Walk:
     """Goes through a local folder."""
 
-    def __init__(self, root: str, selected: _Selector) -> None:
+    def __init__(self, root: str, selected: _Selector, left_out: Iterable[Path]) -> None:
         self._root = root
         self._selected = selected
         self._real_root = os.path.realpath(root)
+        self._left_out = {path.name: os.path.realpath(path) for path in left_out}
 
     def __iter__(self) -> Listing:
         # A stack of our own: folders may be nested deeper than Python recurses.
@@ -223,7 +233,8 @@ class _Walk:
             with os.scandir(folder.path) as entries:
                 found = sorted(entries, key=_sort_key)
         except OSError as error:
-            yield ListingError(_shown(folder.path), "unreadable folder", error.strerror or str(error))
+            reason = error.strerror or str(error)
+            yield ListingError(_shown(folder.path), "unreadable folder", reason, below=folder.prefix)
             return
         for entry in found:
             item = self._item(entry, folder.prefix + entry.name)
@@ -233,6 +244,8 @@ class _Walk:
     def _item(self, entry: os.DirEntry[str], relative: str) -> FileEntry | ListingError | _Folder | None:
         name = entry.name
         if name.startswith(".") or name.endswith(_SKIPPED_ENDINGS):
+            return None
+        if name in self._left_out and os.path.realpath(entry.path) == self._left_out[name]:
             return None
         is_folder = entry.is_dir(follow_symlinks=False)
         if is_folder and (name in _SKIPPED_FOLDERS or not self._selected.entered(relative)):
@@ -252,7 +265,7 @@ class _Walk:
             return ListingError(_shown(entry.path), "unreadable file", error.strerror or str(error))
         if not stat.S_ISREG(status.st_mode):
             return ListingError(_shown(entry.path), "not a file", f"it is {_kind(status.st_mode)}")
-        return FileEntry(_uri(entry.path), relative, status.st_size, status.st_mtime_ns)
+        return FileEntry(_uri(entry.path), relative, status.st_size, _within_64_bits(status.st_mtime_ns))
 
     def _link(self, entry: os.DirEntry[str], relative: str) -> FileEntry | ListingError:
         shown = _shown(entry.path)
@@ -266,7 +279,7 @@ class _Walk:
             return ListingError(shown, "symlink leaves the source", f"it leads to {_shown(target)}")
         if not stat.S_ISREG(status.st_mode):
             return ListingError(shown, "symlink not followed", f"it leads to {_kind(status.st_mode)}")
-        return FileEntry(_uri(entry.path), relative, status.st_size, status.st_mtime_ns)
+        return FileEntry(_uri(entry.path), relative, status.st_size, _within_64_bits(status.st_mtime_ns))
 
 
 def _sort_key(entry: os.DirEntry[str]) -> str:
@@ -400,7 +413,7 @@ def _read_local(entry: FileEntry) -> tuple[BinaryIO, bytes, FileEntry] | None:
     raw = open_file(entry)
     try:
         before = os.fstat(raw.fileno())
-        found = replace(entry, size=before.st_size, mtime_ns=before.st_mtime_ns)
+        found = replace(entry, size=before.st_size, mtime_ns=_within_64_bits(before.st_mtime_ns))
         if before.st_size <= SMALL_FILE:
             data = raw.read(before.st_size + 1)
             stable = len(data) == before.st_size and _unchanged(raw, before)

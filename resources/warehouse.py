@@ -110,6 +110,11 @@ class Warehouse:
         self._memory_bytes = MEMORY_BYTES
         self._early_copy: EarlyCopy | None = None
 
+    @property
+    def own_paths(self) -> tuple[Path, Path]:
+        """What lies beside the sources perhaps, and is none of them: the published file and the work folder."""
+        return self.path, self.folder
+
     # -- the writer's side -------------------------------------------------------------------------------------
 
     @property

@@ -8,6 +8,7 @@ import dagster as dg
 from stemma.hashing import key
 from stemma.resources.pipeline import Pipeline
 from stemma.resources.sources import FileEntry, list_files
+from stemma.resources.warehouse import Warehouse
 
 INTERVAL_SECONDS = 30
 # A file touched more recently may still be being written; it is looked at again at the next tick.
@@ -41,8 +42,10 @@ def listing(pipeline: Pipeline) -> tuple[str, float]:
     """Return a hash of the sources' files (place, size, modification time) and the newest modification time."""
     facts: list[str] = []
     newest = 0
-    for source in pipeline.config().sources:
-        for item in list_files(source):
+    config = pipeline.config()
+    left_out = Warehouse(config.warehouse.path).own_paths
+    for source in config.sources:
+        for item in list_files(source, left_out):
             if isinstance(item, FileEntry):
                 facts.append(f"{source.name}|{item.uri}|{item.size}|{item.mtime_ns}")
                 newest = max(newest, item.mtime_ns)

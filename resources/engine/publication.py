@@ -53,7 +53,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         fingerprint = _fingerprint(connection)
         if _nothing_new(run, connection, fingerprint):
             return Publication(False, "nothing has changed")
-        _refuse_if_nothing_worked(connection)
+        _refuse_if_nothing_worked(run, connection)
         checks: list[Check] = []
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
@@ -103,14 +103,16 @@ def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: s
     )
 
 
-def _refuse_if_nothing_worked(connection: duckdb.DuckDBPyConnection) -> None:
+def _refuse_if_nothing_worked(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     row = connection.execute(
         """SELECT (SELECT count(*) FROM state.raw), (SELECT count(*) FROM state.errors),
             (SELECT count(*) FROM state.raw ANTI JOIN state.errors USING (document_id))"""
     ).fetchone()
     assert row is not None
     documents, errors, sound = row
-    if errors and not sound:
+    # Where documents were deleted until none was left, what is published must not keep them.
+    emptied = documents == 0 and run.warehouse.path.exists()
+    if errors and not sound and not emptied:
         first = connection.execute(
             "SELECT uri, error, detail FROM state.errors ORDER BY uri LIMIT 1"
         ).fetchone()

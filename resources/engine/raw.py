@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -128,6 +129,7 @@ class _Scan:
     """What the listing and reading found, for the last step: deletions, moves and errors."""
 
     listed: list[tuple[str, str]] = field(default_factory=list)
+    unlisted: list[tuple[str, str]] = field(default_factory=list)
     read: list[tuple[str, str]] = field(default_factory=list)
     put_off: list[tuple[str, str]] = field(default_factory=list)
     moved: list[dict[str, Any]] = field(default_factory=list)
@@ -147,7 +149,7 @@ def update_raw(run: Run) -> Counts:
             "no sources: name a path ('stemma run PATH') or add [[sources]] to stemma.toml (see docs/configuration.md)"
         )
     counts = run.begin("raw", raw_recipe(run.setup))
-    listings = [(source, *_listing(source)) for source in sources]
+    listings = [(source, *_listing(source, run.warehouse.own_paths)) for source in sources]
     known = _known_files(run)
     total = sum(len(files) for _source, files, _problems in listings)
     _memory_table(run.warehouse.connection, "incoming_rows", ROWS.empty_table())
@@ -156,6 +158,7 @@ def update_raw(run: Run) -> Counts:
     for source, files, problems in listings:
         reader = reader_of(run.setup, source)
         scan.errors += [_listing_error(source, problem) for problem in problems]
+        scan.unlisted += [(source.name, problem.below) for problem in problems if problem.below is not None]
         for entry in files:
             scan.listed.append((source.name, entry.relative))
             _take(run, counts, source, reader, entry, known.get((source.name, entry.relative)), scan, delta)
@@ -167,10 +170,10 @@ def update_raw(run: Run) -> Counts:
     return counts
 
 
-def _listing(source: SourceConfig) -> tuple[list[FileEntry], list[ListingError]]:
+def _listing(source: SourceConfig, left_out: tuple[Path, ...]) -> tuple[list[FileEntry], list[ListingError]]:
     files: list[FileEntry] = []
     problems: list[ListingError] = []
-    for item in list_files(source):
+    for item in list_files(source, left_out):
         if isinstance(item, ListingError):
             problems.append(item)
         else:
@@ -398,6 +401,7 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
     """Apply rows, deletions (guarded), moves and errors in one transaction, and close the update."""
     connection = run.warehouse.connection
     _memory_table(connection, "listed", _pairs(scan.listed))
+    _memory_table(connection, "unlisted", _pairs(scan.unlisted))
     _memory_table(connection, "was_read", _pairs(scan.read))
     _memory_table(connection, "put_off", _pairs(scan.put_off))
     _memory_table(connection, "moved", _table(scan.moved, FILES))
@@ -447,9 +451,11 @@ def _find_vanished(connection: duckdb.DuckDBPyConnection) -> None:
     """Make the tables gone_files (source, path) and vanished (document_id, source, input_hash)."""
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE gone_files AS
-        SELECT source, path FROM (SELECT source, path FROM state.files UNION SELECT source, path FROM state.raw)
+        SELECT source, path
+        FROM (SELECT source, path FROM state.files UNION SELECT source, path FROM state.raw) AS known
         LEFT JOIN complete_sources USING (source) ANTI JOIN listed USING (source, path)
-        WHERE coalesce(complete, true)"""
+        WHERE coalesce(complete, true) AND NOT EXISTS (SELECT 1 FROM unlisted AS u
+            WHERE u.source = known.source AND starts_with(known.path, u.path))"""
     )
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE vanished AS

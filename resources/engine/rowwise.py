@@ -3,7 +3,7 @@
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import duckdb
@@ -30,6 +30,8 @@ from stemma.resources.memo import Segments, joined_as_written
 
 # With this dataset all are published.
 LAST = "embedded"
+# When so many inputs of a run fail, all of them and for one reason, the reason is hardly theirs.
+ALIKE_ROWS = 8
 # Remembered rows recomputed as a check in each run that computes anyway.
 AUDITED_ROWS = 2
 
@@ -110,7 +112,11 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
         raise StemmaError(
             f"{dataset}: nothing could be processed; the first reason: {first.error}: {first.detail}"
         )
-    written.append(segments.append(pa.concat_tables(failed_rows)))
+    if _all_failed_alike(outcome.failures, count):
+        # So here, in all likelihood: the rows are reported, and tried again by the next run.
+        outcome.failures = [replace(failure, retryable=True) for failure in outcome.failures]
+    else:
+        written.append(segments.append(pa.concat_tables(failed_rows)))
     outcome.warnings += audit.warnings
     if segments.merge():
         segments.locate(connection, wanted, outcome.located)
@@ -118,6 +124,11 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
         load_rows(connection, "written", pa.concat_tables(written))
         connection.execute(f"INSERT INTO {outcome.located} BY NAME FROM written")
     return outcome
+
+
+def _all_failed_alike(failures: list[Failure], count: int) -> bool:
+    reasons = {(failure.error, failure.detail) for failure in failures}
+    return count >= ALIKE_ROWS and len(failures) == count and len(reasons) == 1
 
 
 def _stream(connection: duckdb.DuckDBPyConnection, relation: str, stage: Stage) -> Iterator[pa.RecordBatch]:

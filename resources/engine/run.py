@@ -51,7 +51,10 @@ class Run:
 
 @dataclass(frozen=True)
 class State:
-    """The row of state.datasets for one dataset; version 0 when it was never made."""
+    """The row of state.datasets for one dataset; version 0 when it was never made.
+
+    `checked` is the version whose rows passed a check that is too dear to be made at each run.
+    """
 
     recipe: str = ""
     stage_recipe: str = ""
@@ -60,13 +63,15 @@ class State:
     state_hash: str = ""
     rows: int = 0
     settled: bool = False
+    checked: int = 0
 
 
 def state_of(connection: duckdb.DuckDBPyConnection, dataset: str) -> State:
     """Read the bookkeeping of a dataset, within a session."""
     row = connection.execute(
         "SELECT recipe, stage_recipe, version, upstream_version, state_hash, rows,"
-        " coalesce((detail->>'settled')::BOOLEAN, false) FROM state.datasets WHERE name = ?",
+        " coalesce((detail->>'settled')::BOOLEAN, false), coalesce((detail->>'checked')::BIGINT, 0)"
+        " FROM state.datasets WHERE name = ?",
         [dataset],
     ).fetchone()
     return State(*row) if row else State()
@@ -99,7 +104,8 @@ def finish(
     counts.seconds += time.perf_counter()
     connection.execute("DELETE FROM state.datasets WHERE name = ?", [counts.dataset])
     connection.execute(
-        "INSERT INTO state.datasets VALUES (?, ?, ?, ?, ?, ?, ?, ?, json_object('settled', ?::BOOLEAN))",
+        "INSERT INTO state.datasets VALUES"
+        " (?, ?, ?, ?, ?, ?, ?, ?, json_object('settled', ?::BOOLEAN, 'checked', ?::BIGINT))",
         [
             counts.dataset,
             counts.recipe,
@@ -110,6 +116,7 @@ def finish(
             counts.rows,
             run.run_id,
             settled,
+            before.checked,
         ],
     )
     connection.execute(
@@ -132,6 +139,15 @@ def finish(
             counts.rows,
             counts.errors,
         ],
+    )
+
+
+def remember_checked(connection: duckdb.DuckDBPyConnection, dataset: str, version: int) -> None:
+    """Note that the rows of a dataset, in this version, passed a check."""
+    connection.execute(
+        """UPDATE state.datasets SET detail = json_merge_patch(detail, json_object('checked', version))
+        WHERE name = ? AND version = ?""",
+        [dataset, version],
     )
 
 

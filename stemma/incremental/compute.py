@@ -17,6 +17,8 @@ DETAIL_CHARACTERS = 500
 
 # Reasons that may pass: the row is reported, not remembered, and tried again by the next run.
 RETRYABLE = (RetryableError, MemoryError, TimeoutError, ConnectionError)
+# A stage is a pure function of its row: what it cannot import or open is the machine's fault, not the row's.
+MACHINE_FAULTS = (*RETRYABLE, ImportError, OSError)
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def _failure(batch: pa.Table, error: Exception) -> Failure:
     detail = " ".join(str(error).split())[:DETAIL_CHARACTERS] or kind
     # An Arrow string must be UTF-8; a message may quote what was not.
     detail = detail.encode("utf-8", "replace").decode()
-    return Failure(key, kind, detail, isinstance(error, RETRYABLE) or kind == "OutOfMemoryError")
+    return Failure(key, kind, detail, isinstance(error, MACHINE_FAULTS) or kind == "OutOfMemoryError")
 
 
 def batches(rows: Iterable[pa.RecordBatch], batch_rows: int) -> Iterator[pa.Table]:

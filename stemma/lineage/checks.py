@@ -60,7 +60,11 @@ class Check:
 def run_check(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> Check:
     """Run a check on the connection's default database."""
     rows = connection.execute(query).fetchmany(EXAMPLES + 1)
-    if not rows:
+    return described(name, [str(tuple(str(value) for value in row)) for row in rows])
+
+
+def described(name: str, offending: list[str]) -> Check:
+    """Return the outcome of a check that found these rows, the first of them named."""
+    if not offending:
         return Check(name, True, "no offending row")
-    shown = ", ".join(str(tuple(str(value) for value in row)) for row in rows[:EXAMPLES])
-    return Check(name, False, f"{shown}{', …' if len(rows) > EXAMPLES else ''}")
+    return Check(name, False, ", ".join(offending[:EXAMPLES]) + (", …" if len(offending) > EXAMPLES else ""))
