@@ -102,7 +102,8 @@ class Warehouse:
 
     def __init__(self, path: Path, *, waiting: Callable[[str], None] | None = None) -> None:
         self.path = path
-        self.folder = path.with_suffix(".work")
+        # Each published file has a folder of its own: corpus.work for corpus.duckdb, corpus.db-work for corpus.db.
+        self.folder = path.with_suffix(".work") if path.suffix == ".duckdb" else Path(f"{path}-work")
         self.state_path = self.folder / "state.duckdb"
         self.memo = Memo(self.folder / "memo")
         self._waiting = waiting or (lambda _message: None)

@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from stemma import __version__
@@ -75,6 +75,19 @@ def _word(words: Words, name: str, summary: str, *, epilog: str | None = None) -
     return word
 
 
+def _at_least(lowest: int, highest: int | None = None) -> Callable[[str], int]:
+    """Return the type of an option that is a whole number in a range."""
+
+    def whole_number(text: str) -> int:
+        value = int(text)
+        if value < lowest or (highest is not None and value > highest):
+            limits = f"at least {lowest}" if highest is None else f"from {lowest} to {highest}"
+            raise argparse.ArgumentTypeError(f"must be {limits}, not {value}")
+        return value
+
+    return whole_number
+
+
 def _run(words: Words) -> None:
     word = _word(
         words, "run", "Bring the corpus up to date with the sources, through Dagster.", epilog=EXIT_CODES
@@ -131,7 +144,11 @@ def _sql(words: Words) -> None:
         "--format", choices=["table", "csv", "json", "parquet"], default="table", help="form of the output"
     )
     word.add_argument(
-        "--limit", type=int, default=None, metavar="N", help="stop after N rows (tables show 100 by default)"
+        "--limit",
+        type=_at_least(0),
+        default=None,
+        metavar="N",
+        help="stop after N rows (tables show 100 by default)",
     )
 
     def command(options: argparse.Namespace) -> int:
@@ -145,7 +162,7 @@ def _sql(words: Words) -> None:
 def _search(words: Words) -> None:
     word = _word(words, "search", "Find the chunks nearest in meaning to a text.")
     word.add_argument("text", help="what to look for")
-    word.add_argument("-k", type=int, default=5, metavar="N", help="how many chunks (default 5)")
+    word.add_argument("-k", type=_at_least(1), default=5, metavar="N", help="how many chunks (default 5)")
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
@@ -207,7 +224,7 @@ def _compact(words: Words) -> None:
     )
     word.add_argument(
         "--keep-days",
-        type=int,
+        type=_at_least(0),
         default=30,
         metavar="N",
         help="keep unused results of the last N days (default 30)",
@@ -225,7 +242,7 @@ def _compact(words: Words) -> None:
 def _ui(words: Words) -> None:
     word = _word(words, "ui", "Open Dagster's UI on this machine (loopback only by default).")
     word.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
-    word.add_argument("--port", type=int, default=3000, help="port (default 3000)")
+    word.add_argument("--port", type=_at_least(1, 65535), default=3000, help="port (default 3000)")
 
     def command(options: argparse.Namespace) -> int:
         from stemma.commands.ui import ui

@@ -35,6 +35,8 @@ _TYPE_NAMES = {
 
 _URL = re.compile(r"([A-Za-z0-9]+::)*[A-Za-z][A-Za-z0-9+.-]*://")
 _MAGIC = re.compile(r"[*?\[]")
+# In a file of this name DuckDB could not tell the database from the schema.
+_DATABASE_NAMES = frozenset({"lineage"})
 _VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|(\$\{)")
 
 
@@ -90,7 +92,7 @@ def _key(default: Any, meaning: str, **rule: Any) -> Any:
 class WarehouseConfig:
     path: Path = field(
         default=Path(".stemma/corpus.duckdb"),
-        metadata={"rule": Rule("The published database, which anyone may open to read.")},
+        metadata={"rule": Rule("The published database, which anyone may open to read; a local file.")},
     )
 
 
@@ -331,6 +333,8 @@ def _read(file: Path, directory: Path, environ: Mapping[str, str]) -> Config:
     if not isinstance(tables, list):
         check.fail(("sources",), "write [[sources]], in two brackets, above each source")
     sources = check.sources(tables, directory, environ)
+    check.warehouse(data.get("warehouse", {}).get("path", ""), directory)
+    check.model(sections["embed"].model, directory)
     return _resolved(Config(**sections, sources=sources, file=file, directory=directory))
 
 
@@ -430,6 +434,29 @@ class _Check:
         for values, name in zip(unnamed, names, strict=True):
             values["name"] = name
         return tuple(SourceConfig(**values) for values in read)
+
+    def warehouse(self, path: str, directory: Path) -> None:
+        """Check that the warehouse can be a database in a file of its own."""
+        place = ("warehouse", "path")
+        if _URL.match(path):
+            self.fail(place, "must be a local file, not a URL")
+        if path and Path(path).stem.lower() in _DATABASE_NAMES:
+            self.fail(place, f"a database cannot be named {Path(path).stem!r}, which is a schema in it")
+        if path and os.path.isdir(_absolute(path, directory)):
+            self.fail(place, f"{_absolute(path, directory)} is a folder; name a file in it")
+
+    def model(self, model: str, directory: Path) -> None:
+        """Check what a model's name says without looking for it."""
+        place = ("embed", "model")
+        kind, _, dimensions = model.partition(":")
+        if (
+            kind == "hash"
+            and dimensions
+            and not (re.fullmatch("[0-9]{1,9}", dimensions) and 1 <= int(dimensions) <= 65536)
+        ):
+            self.fail(place, f'must be "hash:N" with N from 1 to 65536, not {_shown(model)}')
+        if re.match(r"\.{0,2}/|~", model) and not os.path.isdir(_absolute(model, directory)):
+            self.fail(place, f"there is no folder {_absolute(model, directory)}")
 
     def _substituted(self, path: tuple[str | int, ...], value: str, environ: Mapping[str, str]) -> str:
         def replacement(match: re.Match[str]) -> str:

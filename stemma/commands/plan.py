@@ -9,9 +9,9 @@ from stemma.config import Config
 NAMES = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
 
 
-def print_plan(config: Config, *, as_json: bool) -> int:
-    """Print the plan; nothing is computed and nothing is written."""
-    plan = make_plan(config)
+def print_plan(config: Config, selected: list[str], *, as_json: bool) -> int:
+    """Print the plan of the selected datasets; nothing is computed and nothing is written."""
+    plan = [row for row in make_plan(config) if row["dataset"] in selected]
     if as_json:
         print_json(plan)
         return 0

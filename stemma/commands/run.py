@@ -14,6 +14,22 @@ from stemma.commands.output import print_json, print_table
 from stemma.config import REMEMBERED_FILE, Config, load_config, to_toml, with_paths
 from stemma.errors import StemmaError, UsageError
 
+# No telemetry; and nothing but events, which say all: Dagster's capture of output starts two processes a step.
+DAGSTER_SETTINGS = """\
+telemetry:
+  enabled: false
+nux:
+  enabled: false
+compute_logs:
+  module: dagster._core.storage.noop_compute_log_manager
+  class: NoOpComputeLogManager
+"""
+INTERRUPTION_SIGNS = (
+    "ExecutionInterruptedError",
+    "KeyboardInterrupt",
+    "Query interrupted",
+    "was interrupted",
+)
 # Without a terminal, progress is a line now and then.
 SPEAK_SECONDS = 5.0
 DATASET_NAMES = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
@@ -23,10 +39,14 @@ def run(options: argparse.Namespace) -> int:
     """Bring the corpus up to date; returns 0, or 1 when the run or a blocking check failed."""
     selected = _selected(options.select)
     with _configured(options) as (config, file):
+        if not config.sources:
+            raise UsageError(
+                "nothing to read: name a path (stemma run PATH) or add [[sources]] to stemma.toml"
+            )
         if options.dry_run:
             from stemma.commands.plan import print_plan
 
-            return print_plan(config, as_json=options.json)
+            return print_plan(config, selected, as_json=options.json)
         return _materialize(options, config, file, selected)
 
 
@@ -43,7 +63,8 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
     """Yield the configuration and the file that every step reads it from.
 
     Paths on the command line make a configuration of their own. Where no stemma.toml stands, it is remembered
-    in .stemma/, so that the next `stemma run`, `stemma status` or `stemma ui` here means the same corpus.
+    in .stemma/, so that the next `stemma run`, `stemma status` or `stemma ui` here means the same corpus. One that
+    is remembered already gives way only to one that worked: a path may be mistyped.
     """
     config = load_config(options.config)
     if not options.paths:
@@ -55,13 +76,16 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
         return
     folder = config.directory / REMEMBERED_FILE.parent
     folder.mkdir(parents=True, exist_ok=True)
+    remembered = folder / REMEMBERED_FILE.name
     lasting = config.file is None or config.file.parent == folder
-    file = folder / (REMEMBERED_FILE.name if lasting else f"run-{os.getpid()}.toml")
+    file = remembered if lasting and not remembered.exists() else folder / f"run-{os.getpid()}.toml"
     try:
         file.write_text(to_toml(config), encoding="utf-8")
         yield load_config(file), file
+        if lasting:
+            os.replace(file, remembered)
     finally:
-        if not lasting:
+        if file != remembered:
             file.unlink(missing_ok=True)
 
 
@@ -71,14 +95,12 @@ def prepare_dagster_home(config: Config) -> Path:
     home.mkdir(parents=True, exist_ok=True)
     settings = home / "dagster.yaml"
     if not settings.exists():
-        settings.write_text("telemetry:\n  enabled: false\nnux:\n  enabled: false\n", encoding="utf-8")
+        settings.write_text(DAGSTER_SETTINGS, encoding="utf-8")
     os.environ["DAGSTER_HOME"] = str(home)
     return home
 
 
 def _materialize(options: argparse.Namespace, config: Config, file: Path | None, selected: list[str]) -> int:
-    if not config.sources:
-        raise UsageError("nothing to read: name a path (stemma run PATH) or add [[sources]] to stemma.toml")
     started = time.monotonic()
     prepare_dagster_home(config)
     show = not options.quiet and not options.json
@@ -127,9 +149,17 @@ def _execute(
 
 
 def _interrupted(result: Any) -> bool:
-    """Return whether somebody pressed Ctrl-C, which Dagster reports as a step's failure."""
-    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
-    return any(error is not None and error.cls_name == "DagsterExecutionInterruptedError" for error in errors)
+    """Return whether somebody pressed Ctrl-C, which Dagster reports as a failure of the step or of the run.
+
+    A query that was running then fails in DuckDB's own words.
+    """
+    told = [event.message or "" for event in result.all_events if event.is_failure]
+    for event in result.all_events:
+        error = event.step_failure_data.error if event.is_step_failure else None
+        while error is not None:
+            told.append(f"{error.cls_name}: {error.message}")
+            error = error.cause
+    return any(sign in line for line in told for sign in INTERRUPTION_SIGNS)
 
 
 def _failure(result: Any) -> str:

@@ -3,7 +3,10 @@
 import argparse
 import csv
 import json
+import math
+import re
 import sys
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -15,23 +18,46 @@ from stemma.config import load_config
 from stemma.errors import UsageError
 
 TABLE_ROWS = 100
+_LOGGING = re.compile(r"\b(enable|disable|truncate)_(logging|duckdb_logs)\b|\btruncate_duckdb_logs\b", re.I)
 
 
 def sql(options: argparse.Namespace) -> int:
     """Print the answer to a query. Raises UsageError for a query that DuckDB refuses."""
-    query = sys.stdin.read() if options.query == "-" else options.query
-    if not query.strip():
-        raise UsageError("the query is empty")
+    query = _query(options.query)
     with open_published(load_config(options.config), locked=True) as connection:
         try:
+            _refuse_calls(query)
             cursor = connection.execute(query)
             if cursor is None or cursor.description is None:
                 raise UsageError("that statement returns no rows")
             _print(cursor, options.format, options.limit)
+        except pa.ArrowNotImplementedError as error:
+            raise UsageError(f"{_first_line(error)}; cast that column, to VARCHAR perhaps") from error
         except duckdb.Error as error:
             # DuckDB's message, without the lines that point into the query.
             raise UsageError(str(error).split("\n\nLINE ")[0]) from error
     return 0
+
+
+def _query(given: str) -> str:
+    try:
+        query = sys.stdin.buffer.read().decode() if given == "-" else given.encode().decode()
+    except UnicodeError as error:
+        raise UsageError("the query is not UTF-8") from error
+    if not query.strip():
+        raise UsageError("the query is empty")
+    return query
+
+
+def _refuse_calls(query: str) -> None:
+    # A procedure may switch on what writes files; a query cannot.
+    for statement in duckdb.extract_statements(query):
+        if statement.type == duckdb.StatementType.CALL or _LOGGING.search(statement.query):
+            raise UsageError("neither CALL nor the functions that set up DuckDB's log are queries")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).split("\n")[0]
 
 
 def _print(cursor: duckdb.DuckDBPyConnection, form: str, limit: int | None) -> None:
@@ -55,15 +81,42 @@ def _print(cursor: duckdb.DuckDBPyConnection, form: str, limit: int | None) -> N
     if form == "csv":
         writer = csv.writer(sys.stdout, lineterminator="\n")
         writer.writerow(names)
-        writer.writerows(listed)
+        writer.writerows([_cell(value) for value in row] for row in listed)
     else:
-        json.dump(
-            [dict(zip(names, row, strict=True)) for row in listed],
-            sys.stdout,
-            ensure_ascii=False,
-            default=plain,
-        )
+        unique = _told_apart(names)
+        answer = [dict(zip(unique, map(_jsonable, row), strict=True)) for row in listed]
+        json.dump(answer, sys.stdout, ensure_ascii=False, default=plain, allow_nan=False)
         sys.stdout.write("\n")
+
+
+def _cell(value: Any) -> Any:
+    """Return a value as CSV has it: nested ones as JSON, bytes as hexadecimal digits."""
+    if isinstance(value, dict | list | tuple):
+        return json.dumps(_jsonable(value), ensure_ascii=False, default=plain)
+    return value.hex() if isinstance(value, bytes) else value
+
+
+def _jsonable(value: Any) -> Any:
+    """Return a value without what JSON has no number for: NaN and infinity become null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list | tuple):
+        return [_jsonable(item) for item in value]
+    if isinstance(value, dict):
+        return {str(name): _jsonable(item) for name, item in value.items()}
+    return value
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Return the names, with a number to those that stand there before: a, a_1."""
+    unique: list[str] = []
+    for name in names:
+        number, candidate = 0, name
+        while candidate in unique:
+            number += 1
+            candidate = f"{name}_{number}"
+        unique.append(candidate)
+    return unique
 
 
 def _limited(cursor: duckdb.DuckDBPyConnection, limit: int | None) -> pa.Table:

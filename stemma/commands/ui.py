@@ -9,7 +9,7 @@ from pathlib import Path
 
 from stemma.commands.run import prepare_dagster_home
 from stemma.config import load_config
-from stemma.errors import StemmaError
+from stemma.errors import StemmaError, UsageError
 
 
 def ui(options: argparse.Namespace) -> int:
@@ -30,5 +30,9 @@ def ui(options: argparse.Namespace) -> int:
 
 def _refuse_taken(host: str, port: int) -> None:
     with socket.socket() as probe:
-        if probe.connect_ex((host, port)) == 0:
+        try:
+            taken = probe.connect_ex((host, port)) == 0
+        except OSError as error:
+            raise UsageError(f"--host {host}: {error.strerror or error}") from error
+        if taken:
             raise StemmaError(f"port {port} of {host} is taken; name another with --port")
