@@ -6,6 +6,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from stemma import __version__
 from stemma.errors import StemmaError
@@ -41,13 +42,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, like every other error."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"stemma: {message} ('{self.prog} --help' shows what there is)\n")
+
+
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
 def parser() -> argparse.ArgumentParser:
     """Return the parser of all commands; docs/cli.md is tested against it."""
-    top = argparse.ArgumentParser(
+    top = _Parser(
         prog="stemma",
         description="Piles of documents into a corpus for retrieval or training: incremental, with lineage.",
         epilog=EXIT_CODES,

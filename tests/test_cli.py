@@ -191,9 +191,7 @@ def test_version(stemma: Any) -> None:
     "wrong", [[], ["rnu"], ["run", "--no-such-option"], ["sql"], ["search", "x", "-k", "many"]]
 )
 def test_wrong_use_of_the_command_line_exits_2(stemma: Any, wrong: list[str]) -> None:
-    told = stemma(*wrong)
-    assert told.code == 2
-    assert "usage: stemma" in told.err
+    stemma(*wrong).is_one_line(2, "--help")
 
 
 # -- run -----------------------------------------------------------------------------------------------------------
@@ -651,3 +649,58 @@ def taken_port() -> Iterator[int]:
 
 def test_ui_names_a_port_that_is_taken(here: Path, stemma: Any, taken_port: int) -> None:
     stemma("ui", "--port", str(taken_port)).is_one_line(1, str(taken_port), "--port")
+
+
+def test_run_of_a_mistyped_path_is_not_remembered(
+    tmp_path: Path, stemma: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_documents(tmp_path / "docs")
+    monkeypatch.chdir(tmp_path)
+    assert stemma("run", "docs", "--select", "raw", "--quiet").code == 0
+    stemma("run", "dosc", "--select", "raw", "--quiet").is_one_line(1, "dosc")
+    assert stemma("run", "--select", "raw", "--quiet").code == 0
+    assert [path.name for path in (tmp_path / ".stemma").glob("*.toml")] == ["stemma.toml"]
+
+
+def test_run_dry_run_of_selected_datasets(here: Path, stemma: Any) -> None:
+    assert [row["dataset"] for row in stemma("run", "--dry-run", "--select", "raw", "--json").json] == ["raw"]
+
+
+def test_dry_run_of_nothing_is_wrong_use(
+    tmp_path: Path, stemma: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    stemma("run", "--dry-run").is_one_line(2, "nothing to read")
+
+
+def test_sql_writes_json_and_csv_of_every_value(here: Path, stemma: Any) -> None:
+    sql = "SELECT 'nan'::DOUBLE AS a, 2 AS a, ['inf'::DOUBLE] AS b, {'c': '\\x01'::BLOB} AS d"
+    told = stemma("sql", sql, "--format", "json")
+    assert json.loads(told.out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) == [
+        {"a": None, "a_1": 2, "b": [None], "d": {"c": "01"}}
+    ]
+    (_, row) = csv.reader(io.StringIO(stemma("sql", sql, "--format", "csv").out))
+    assert row == ["nan", "2", "[null]", '{"c": "01"}']
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ("sql", "SELECT 1", "--limit", "-1"),
+        ("sql", "SELECT INTERVAL 1 DAY AS i", "--format", "parquet"),
+        ("sql", "CALL enable_logging('QueryLog', storage='file', storage_path='log')"),
+        ("sql", "FROM enable_logging('QueryLog', storage='file', storage_path='log')"),
+        ("sql", "SELECT '\udcff'"),
+        ("compact", "--keep-days", "-1"),
+        ("search", "x", "-k", "0"),
+        ("ui", "--port", "99999"),
+        ("ui", "--host", "no.such.host.invalid"),
+    ],
+)
+def test_wrong_use_exits_2_and_does_nothing(here: Path, stemma: Any, wrong: tuple[str, ...]) -> None:
+    before = published_bytes(here / CORPUS)
+    told = stemma(*wrong)
+    assert told.code == 2, told.err
+    assert "Traceback" not in told.err
+    assert not (here / "log").exists()
+    assert published_bytes(here / CORPUS) == before

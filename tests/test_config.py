@@ -258,6 +258,18 @@ MISTAKES = {
     ),
     "format": ('[[sources]]\npath = "a"\nformat = "jsonline"', "(did you mean jsonl?)"),
     "device": ('embed.device = "gpu"', 'must be "auto", "cpu", "cuda", "cuda:N" or "mps"'),
+    "warehouse elsewhere": ('warehouse.path = "s3://a/b"', "line 1: [warehouse] path: must be a local file"),
+    "warehouse that is a folder": (
+        '[warehouse]\npath = "."',
+        "line 2: [warehouse] path: ",
+    ),
+    "warehouse of a schema's name": (
+        'warehouse.path = "x/lineage.duckdb"',
+        "line 1: [warehouse] path: a database cannot be named 'lineage'",
+    ),
+    "hash of no number": ('[embed]\nmodel = "hash:x"', 'line 2: [embed] model: must be "hash:N"'),
+    "hash of nothing": ('[embed]\nmodel = "hash:0"', 'line 2: [embed] model: must be "hash:N"'),
+    "model folder": ('[embed]\nmodel = "./none"', "line 2: [embed] model: there is no folder"),
     "syntax": ("[chunk]\nmax_tokens = = 3\n", "line 2: not TOML: Invalid value"),
     "end of the file": ('[chunk]\n\nstrategy = """\n', "line 4: not TOML:"),
     "key twice": ("[chunk]\noverlap = 1\noverlap = 2\n", "line 3: not TOML: Cannot overwrite a value"),

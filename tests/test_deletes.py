@@ -1,8 +1,11 @@
 """Deletes: what vanishes from a source vanishes everywhere, and too much at once must be confirmed."""
 
 import dataclasses
+import errno
 import json
+import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from harness import NOTHING, Corpus, published_bytes, sentence
@@ -276,3 +279,40 @@ def test_an_emptied_file_of_records_stops_the_run(corpus: Corpus) -> None:
     corpus.run()
     corpus.write("rows.jsonl", b"")
     stops(corpus, "of its 22")
+
+
+def test_the_last_documents_disappear_though_only_unreadable_files_are_left(corpus: Corpus) -> None:
+    corpus.fill(3)
+    corpus.write("broken.pdf", b"%PDF-1.4 is all there is")
+    corpus.run()
+    for name in ("doc000.txt", "doc001.txt", "doc002.txt", "broken.pdf"):
+        corpus.delete(name)
+    corpus.write("picture.png", b"\x89PNG\r\n\x1a\n00")
+    corpus.run(allow_deletes=True)
+    assert corpus.count("corpus.raw") == corpus.count("corpus.embedded") == 0
+    assert corpus.count("lineage.errors") == 1
+
+
+def test_what_lies_in_a_folder_that_cannot_be_listed_stays(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.fill(6)
+    corpus.fill(2, folder="sub")
+    corpus.run()
+    scandir = os.scandir
+
+    def refusing(path: str) -> Any:
+        if str(path).endswith("/sub"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refusing)
+    corpus.run()
+    assert corpus.count("corpus.raw") == 8
+    assert corpus.query("SELECT error, parse_filename(uri) FROM lineage.errors") == [
+        ("unreadable folder", "sub")
+    ]
+    monkeypatch.undo()
+    assert corpus.run().computed == NOTHING
+    assert corpus.count("lineage.errors") == 0
+    assert corpus.differences() == []

@@ -4,6 +4,7 @@ import errno
 import gzip
 import json
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from harness import FLAKY, NOTHING, POISON, Corpus, long_document, poison, publi
 from stemma.cleaning import metrics
 from stemma.errors import StemmaError
 from stemma.resources.engine import raw
+from stemma.resources.engine.step_checks import check_step
 from stemma.resources.sources import FileEntry
 
 
@@ -389,3 +391,76 @@ def test_a_remembered_row_that_fails_when_it_is_checked_stands(
     (warning,) = result.warnings
     assert "stage embed" in warning
     assert "MemoryError" in warning
+
+
+@pytest.mark.parametrize("fault", [ImportError, PermissionError])
+def test_a_fault_of_the_machine_is_not_remembered_as_the_documents(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
+) -> None:
+    corpus.fill(2)
+    poison(monkeypatch, "deduplicated")
+    corpus.run()
+    monkeypatch.setenv(FLAKY, fault.__name__)
+    corpus.write("new.txt", f"{POISON['deduplicated']} {sentence('new', 20)}")
+    corpus.run()
+    assert [(name, stage, error) for name, stage, error, *_ in errors(corpus)] == [
+        ("new.txt", "deduplicated", fault.__name__)
+    ]
+    monkeypatch.setenv(FLAKY, "")
+    corpus.run()
+    assert errors(corpus) == []
+    assert corpus.count("corpus.deduplicated") == 3
+
+
+def test_when_every_row_fails_for_one_reason_none_is_remembered(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus.fill(2)
+    poison(monkeypatch, "chunked")
+    corpus.run()
+    for number in range(10):
+        corpus.write(f"new{number}.txt", f"{POISON['chunked']} {sentence(number, 20)}")
+    corpus.run()
+    assert len(errors(corpus)) == 10
+    assert corpus.run().computed["chunked"] == 10, "they are tried again"
+    monkeypatch.setenv(FLAKY, "")
+    corpus.run()
+    assert errors(corpus) == []
+    assert corpus.count("corpus.deduplicated") == 12
+
+
+@pytest.mark.parametrize("year", [1600, 2300])
+def test_a_file_of_an_odd_time_is_read_like_any_other(corpus: Corpus, year: int) -> None:
+    corpus.write("fine.txt", sentence("fine", 20))
+    odd = corpus.write("odd.txt", sentence("odd", 20))
+    done = subprocess.run(["touch", "-d", f"{year}-01-01", str(odd)], check=False)
+    if done.returncode or abs(odd.stat().st_mtime_ns) < 2**63:
+        pytest.skip(f"this file system knows no year {year}")
+    corpus.run()
+    assert errors(corpus) == []
+    assert corpus.count("corpus.raw") == 2
+    assert corpus.run().computed == NOTHING
+
+
+def test_a_damaged_memo_file_is_named(corpus: Corpus) -> None:
+    corpus.fill(3)
+    corpus.run()
+    (segment,) = (corpus.path.with_suffix(".work") / "memo" / "clean").rglob("*.arrow")
+    segment.write_bytes(segment.read_bytes()[:200])
+    corpus.write("new.txt", sentence("new", 20))
+    with pytest.raises(StemmaError, match=f"{segment.name}: a damaged file of the memo"):
+        corpus.run()
+
+
+def test_one_long_text_is_checked_in_time_that_follows_its_length(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, embed={"model": "hash:8"})
+    corpus.write("long.txt", "ü " + " ".join(sentence(number, 40) + ".\n" for number in range(6000)))
+    corpus.run()
+    run = corpus.start()
+    run.begin("chunked", "")
+    try:
+        (*_rest, spans) = check_step(run, "chunked")
+    finally:
+        run.warehouse.close()
+    assert (spans.name, spans.passed) == ("spans_exact", True)
+    assert corpus.count("corpus.chunked") > 1000

@@ -353,3 +353,10 @@ def test_sample_corpus_is_read_without_errors() -> None:
         "text/x-texinfo",
         "application/pdf",
     }
+
+
+def test_the_corpus_is_no_source_of_itself(tmp_path: Path) -> None:
+    tree(tmp_path, "notes.md", "out/corpus.db", "out/corpus.db-work/memo/clean/0/1.arrow", "other/corpus.db")
+    own = (tmp_path / "out" / "corpus.db", tmp_path / "out" / "corpus.db-work")
+    found = [item.relative for item in list_files(Source(str(tmp_path)), own) if isinstance(item, FileEntry)]
+    assert found == ["notes.md", "other/corpus.db"]
