@@ -1,6 +1,7 @@
 """The memo: results by content, in immutable Arrow files that need no lock.
 
 `memo/<stage>/<recipe>/<n>-<id>.arrow`, a segment, holds rows of (input_hash, the stage's outputs, error, detail).
+Its metadata index it: all keys, the sizes of its record batches, and whether one of its rows failed.
 A segment is written beside, synced and renamed, so a crash leaves whole segments only; nobody ever changes
 one, so any number of processes read and write at once. The same input may stand in two segments when two runs
 computed it side by side: look-ups take the first.
@@ -10,6 +11,7 @@ the cost of those rows (700 of 70,000 vectors: 4 ms; from Parquet's row groups, 
 """
 
 import contextlib
+import json
 import os
 import re
 import uuid
@@ -40,7 +42,6 @@ MAPPED_SEGMENTS = 256
 # Names the segments that a merge has replaced.
 RETIRED = "retired.txt"
 
-INDEX_FIELDS = ["input_hash", "error", "detail"]
 ERROR_FIELDS = (pa.field("error", pa.string()), pa.field("detail", pa.string()))
 # Where rows are: what `Segments.locate` gives.
 PLACES = pa.schema(
@@ -73,12 +74,21 @@ def joined_as_written(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         connection.execute("SET disabled_optimizers = ''")
 
 
+@dataclass(frozen=True)
+class Index:
+    """What a segment's metadata say: its keys as binary(16), rows of its batches, whether any row failed."""
+
+    keys: pa.Array
+    sizes: list[int]
+    failed: bool
+
+
 class Mapped:
-    """Segments that this process looks into, by path: their keys in memory, their bodies mapped."""
+    """Segments that this process looks into, by path: their indexes in memory, their bodies mapped."""
 
     def __init__(self) -> None:
         self._bodies: dict[Path, list[pa.RecordBatch]] = {}
-        self._index: dict[Path, list[pa.RecordBatch]] = {}
+        self._index: dict[Path, Index] = {}
 
     def bodies(self, path: Path) -> list[pa.RecordBatch]:
         """Return the batches of a segment, mapped and not read. Raises StemmaError where it is damaged."""
@@ -88,12 +98,10 @@ class Mapped:
             self._bodies[path] = list(_batches(path, pa.memory_map(str(path))))
         return self._bodies[path]
 
-    def index(self, path: Path) -> list[pa.RecordBatch]:
-        """Return the batches of a segment with (input_hash, error, detail) only, read (16 bytes a row)."""
+    def index(self, path: Path) -> Index:
+        """Return the index of a segment. Raises StemmaError where it is damaged."""
         if path not in self._index:
-            self._index[path] = [
-                _copied(batch) for batch in _batches(path, pa.OSFile(str(path)), INDEX_FIELDS)
-            ]
+            self._index[path] = _read_index(path)
         return self._index[path]
 
     def clear(self) -> None:
@@ -135,8 +143,16 @@ class Segments:
         place = ""
         if rows.num_rows:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with self._new_segment() as segment, _writer(segment.temporary, self.schema) as writer:
-                writer.write_table(rows.cast(self.schema), max_chunksize=BATCH_ROWS)
+            batches = rows.cast(self.schema).combine_chunks().to_batches(max_chunksize=BATCH_ROWS)
+            keys = [key for batch in batches for key in batch["input_hash"].storage.to_pylist()]
+            sizes = [batch.num_rows for batch in batches]
+            failed = rows["error"].null_count < rows.num_rows
+            with (
+                self._new_segment() as segment,
+                _writer(segment.temporary, self.schema, b"".join(keys), sizes, failed) as writer,
+            ):
+                for batch in batches:
+                    writer.write_batch(batch)
             place = str(segment.path)
         names = pa.array([place] * rows.num_rows, pa.string())
         numbers = pa.array(range(rows.num_rows), pa.int64())
@@ -144,9 +160,7 @@ class Segments:
 
     def keys(self) -> pa.ChunkedArray:
         """Return all keys, as binary(16)."""
-        return self._retrying(
-            lambda: _storage([batch for path in self.files() for batch in self._mapped.index(path)])
-        )
+        return self._retrying(lambda: _all_keys([self._mapped.index(path) for path in self.files()]))
 
     def locate(
         self, connection: duckdb.DuckDBPyConnection, keys: str, into: str, *, temporary: bool = False
@@ -168,19 +182,33 @@ class Segments:
 
     def _places(self, wanted: pa.Array) -> pa.Table:
         files = self.files()
-        batches = [self._mapped.index(path) for path in files]
-        every = [batch for of_file in batches for batch in of_file]
-        found = pc.index_in(_storage(every), pa.array(wanted)).to_numpy(zero_copy_only=False)
-        rows = np.flatnonzero(~np.isnan(found)) if found.dtype.kind == "f" else np.arange(len(found))
-        _keys, first = np.unique(found[rows], return_index=True)
-        rows = np.sort(rows[first])
-        ends = np.cumsum([sum(batch.num_rows for batch in of_file) for of_file in batches])
-        number = np.searchsorted(ends, rows, side="right")
-        starts = np.concatenate([[0], ends]).astype(np.int64)
-        names = pa.array([str(path) for path in files], pa.string()).take(pa.array(number))
-        keys = pa.ExtensionArray.from_storage(UUID, wanted.take(pa.array(found[rows].astype(np.int64))))
-        errors = [_taken(every, name, rows) for name in ("error", "detail")]
-        return pa.table([keys, names, pa.array(rows - starts[number]), *errors], schema=PLACES)
+        indexes = [self._mapped.index(path) for path in files]
+        found = pc.index_in(_all_keys(indexes), pa.array(wanted)).combine_chunks()
+        rows = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
+        codes = found.take(pa.array(rows)).to_numpy()
+        _codes, first = np.unique(codes, return_index=True)
+        first.sort()
+        rows, codes = rows[first], codes[first]
+        ends = np.cumsum([len(index.keys) for index in indexes], dtype=np.int64)
+        file = np.searchsorted(ends, rows, side="right")
+        numbers = rows - np.concatenate([[0], ends])[file]
+        errors = pa.table([pa.nulls(len(rows), pa.string())] * 2, schema=pa.schema(ERROR_FIELDS))
+        if any(index.failed for index in indexes):
+            errors = pa.concat_tables(
+                [errors.slice(0, 0)]
+                + [self._errors(files[code], numbers[file == code]) for code in np.unique(file).tolist()]
+            )
+        names = pa.array([str(path) for path in files], pa.string()).take(pa.array(file))
+        keys = pa.ExtensionArray.from_storage(UUID, wanted.take(pa.array(codes)))
+        return pa.table([keys, names, pa.array(numbers), *errors.columns], schema=PLACES)
+
+    def _errors(self, path: Path, rows: np.ndarray) -> pa.Table:
+        """Return the columns error and detail of rows of a segment."""
+        if not self._mapped.index(path).failed:
+            return pa.table([pa.nulls(len(rows), pa.string())] * 2, schema=pa.schema(ERROR_FIELDS))
+        names = [field.name for field in ERROR_FIELDS]
+        batches = [batch.select(names) for batch in self._mapped.bodies(path)]
+        return pa.Table.from_batches(batches).take(pa.array(rows))
 
     def bodies(self, connection: duckdb.DuckDBPyConnection, located: str, columns: str) -> str:
         """Return a SQL relation of `columns` for the rows that `locate` put into the table `located`.
@@ -205,7 +233,14 @@ class Segments:
         if len(small) <= MERGE_SEGMENTS:
             return 0
         gone = self._retired()
-        with self._new_segment() as segment, _writer(segment.temporary, self.schema) as writer:
+        indexes = [_read_index(path) for path in small]
+        keys = b"".join(index.keys.buffers()[1].to_pybytes() for index in indexes)
+        sizes = [size for index in indexes for size in index.sizes]
+        failed = any(index.failed for index in indexes)
+        with (
+            self._new_segment() as segment,
+            _writer(segment.temporary, self.schema, keys, sizes, failed) as writer,
+        ):
             for path in small:
                 for batch in _batches(path, pa.OSFile(str(path))):
                     writer.write_batch(batch)
@@ -265,8 +300,7 @@ class _Rows:
             yield from self._of_file(Path(filename), numbers[codes == code])
 
     def _of_file(self, path: Path, rows: np.ndarray) -> Iterator[pa.RecordBatch]:
-        sizes = [batch.num_rows for batch in self._mapped.index(path)]
-        starts = np.concatenate([[0], np.cumsum(sizes)])
+        starts = np.concatenate([[0], np.cumsum(self._mapped.index(path).sizes, dtype=np.int64)])
         wanted, first = np.unique(np.searchsorted(starts, rows, side="right") - 1, return_index=True)
         for number, batch, part in zip(
             wanted,
@@ -288,7 +322,7 @@ class _Rows:
 def _batches(
     path: Path, file: pa.NativeFile, names: list[str] | None = None, wanted: np.ndarray | None = None
 ) -> Iterator[pa.RecordBatch]:
-    try:
+    with _damage_told(path):
         reader = pa.ipc.open_file(file)
         if names is not None:
             fields = [reader.schema.get_field_index(name) for name in names]
@@ -296,29 +330,34 @@ def _batches(
         for number in range(reader.num_record_batches) if wanted is None else wanted.tolist():
             batch = reader.get_batch(number)
             yield batch if names is None else batch.select(names)
-    except pa.ArrowInvalid as error:
+
+
+def _read_index(path: Path) -> Index:
+    with _damage_told(path), pa.OSFile(str(path)) as file:
+        metadata = pa.ipc.open_file(file).schema.metadata
+        keys, sizes = metadata[b"keys"], json.loads(metadata[b"batches"])
+        array = pa.Array.from_buffers(pa.binary(16), len(keys) // 16, [None, pa.py_buffer(keys)])
+        return Index(array, sizes, metadata[b"failed"] == b"true")
+
+
+@contextlib.contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (pa.ArrowInvalid, KeyError, TypeError) as error:
         reason = str(error).split("\n")[0]
         raise StemmaError(f"{path}: a damaged file of the memo ({reason}); see docs/operations.md") from error
 
 
-def _copied(batch: pa.RecordBatch) -> pa.RecordBatch:
-    # As read, each column is a slice of a buffer as large as the whole batch.
-    return batch.take(pa.array(np.arange(batch.num_rows)))
+def _writer(
+    path: Path, schema: pa.Schema, keys: bytes, sizes: list[int], failed: bool
+) -> pa.RecordBatchFileWriter:
+    index = {"keys": keys, "batches": json.dumps(sizes), "failed": json.dumps(failed)}
+    return pa.ipc.new_file(str(path), schema.with_metadata(index))
 
 
-def _writer(path: Path, schema: pa.Schema) -> pa.RecordBatchFileWriter:
-    return pa.ipc.new_file(str(path), schema)
-
-
-def _storage(batches: list[pa.RecordBatch]) -> pa.ChunkedArray:
-    return pa.chunked_array([batch["input_hash"].storage for batch in batches], pa.binary(16))
-
-
-def _taken(batches: list[pa.RecordBatch], name: str, rows: np.ndarray) -> pa.Array | pa.ChunkedArray:
-    column = pa.chunked_array([batch[name] for batch in batches], pa.string())
-    return (
-        pa.nulls(len(rows), pa.string()) if column.null_count == len(column) else column.take(pa.array(rows))
-    )
+def _all_keys(indexes: list[Index]) -> pa.ChunkedArray:
+    return pa.chunked_array([index.keys for index in indexes], pa.binary(16))
 
 
 def _sequence(files: list[Path]) -> int:
