@@ -72,7 +72,7 @@ def work_stemma(folder: Path, state: Path, cleaner: int, chunk_size: int, model:
 
     if cleaner == 2:
         setup.clean = clean_edited
-    _import_lazily_loaded()
+    _import_lazily_loaded(model)
     started, cpu = time.perf_counter(), time.process_time()
     config = with_paths(load_config(None, environ={}, cwd=state), [str(folder)])
     config = dataclasses.replace(
@@ -97,8 +97,12 @@ def work_stemma(folder: Path, state: Path, cleaner: int, chunk_size: int, model:
     }
 
 
-def _import_lazily_loaded() -> None:
+def _import_lazily_loaded(model: str) -> None:
     """Import what the stages import on first use: start-up is reported apart, for every system."""
+    if not model.startswith("hash"):
+        import sentence_transformers
+
+        assert sentence_transformers
     import datasketch
     import ftfy
     import pycld2
@@ -131,7 +135,7 @@ def work_floor(folder: Path, state: Path, cleaner: int, chunk_size: int, model: 
         known["files" if known.get("settings", (0,))[0] != cleaner else "chunked"] = {}
     tokenizer = load_tokenizer(embedder.tokenizer_file)
     loaded = embedder.load(**embedder.parameters) if embedder.load else None
-    _import_lazily_loaded()
+    _import_lazily_loaded(model)
     started, cpu = time.perf_counter(), time.process_time()
     bodies: dict[str, bytes] = {}
     for path in sorted(folder.rglob("*")):

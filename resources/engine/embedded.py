@@ -12,7 +12,7 @@ def embedded(setup: Setup) -> RowDataset:
     """Return how embedded is made of the chunks."""
     stage = setup.embed
     desired = """(SELECT document_id, chunk_id AS part, text_hash AS input_hash, input_hash AS body_hash, ordinal,
-        hash(text_hash) AS origin FROM state.chunked)"""
+        tokens, hash(text_hash) AS origin FROM state.chunked)"""
     embed_recipe = setup.recipe(stage)
     return RowDataset(
         name="embedded",
@@ -35,8 +35,9 @@ def _bodies(run: Run) -> Bodies:
             run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places
         )
         texts = store.bodies(run.warehouse.connection, places, CHUNK_TEXTS)
+        # Texts of one length share the shape of their batches, and a batch of all lengths fills up many shapes.
         return f"""(SELECT m.input_hash, t.text FROM {texts} AS t
-            JOIN {missing} AS m ON t.input_hash = m.body_hash AND t.ordinal = m.ordinal)"""
+            JOIN {missing} AS m ON t.input_hash = m.body_hash AND t.ordinal = m.ordinal ORDER BY m.tokens DESC)"""
 
     return relation
 
