@@ -615,7 +615,7 @@ def _allowed(key: dataclasses.Field[Any]) -> str:
         return f"list of {kind}"
     if rule.choices:
         return ", ".join(f"`{_quoted(choice)}`" for choice in rule.choices)
-    return ", ".join(filter(None, (kind, rule.range)))
+    return ", ".join(filter(None, (kind, rule.range or rule.pattern_meaning)))
 
 
 def _default(key: dataclasses.Field[Any]) -> str:
