@@ -14,7 +14,7 @@ from harness import FLAKY, NOTHING, POISON, Corpus, long_document, poison, publi
 
 from stemma.cleaning import metrics
 from stemma.errors import StemmaError
-from stemma.resources.engine import raw
+from stemma.resources.engine import DATASETS, raw
 from stemma.resources.engine.step_checks import check_step
 from stemma.resources.sources import FileEntry
 
@@ -464,3 +464,20 @@ def test_one_long_text_is_checked_in_time_that_follows_its_length(tmp_path: Path
         run.warehouse.close()
     assert (spans.name, spans.passed) == ("spans_exact", True)
     assert corpus.count("corpus.chunked") > 1000
+
+
+def test_a_check_that_failed_fails_until_it_is_mended(corpus: Corpus) -> None:
+    corpus.fill(3)
+    corpus.run()
+    for segment in (corpus.path.with_suffix(".work") / "memo" / "clean").rglob("*.arrow"):
+        segment.unlink()
+    corpus.write("new.txt", sentence("new", 20))
+    for _again in range(2):
+        run = corpus.start()
+        try:
+            for dataset in ("raw", "cleaned", "deduplicated", "chunked"):
+                DATASETS[dataset](run)
+            (*_rest, spans) = check_step(run, "chunked")
+        finally:
+            run.warehouse.close()
+        assert (spans.name, spans.passed) == ("spans_exact", False)
