@@ -192,10 +192,10 @@ class Segments:
         ends = np.cumsum([len(index.keys) for index in indexes], dtype=np.int64)
         file = np.searchsorted(ends, rows, side="right")
         numbers = rows - np.concatenate([[0], ends])[file]
-        errors = pa.table([pa.nulls(len(rows), pa.string())] * 2, schema=pa.schema(ERROR_FIELDS))
+        errors = _no_errors(len(rows))
         if any(index.failed for index in indexes):
             errors = pa.concat_tables(
-                [errors.slice(0, 0)]
+                [_no_errors(0)]
                 + [self._errors(files[code], numbers[file == code]) for code in np.unique(file).tolist()]
             )
         names = pa.array([str(path) for path in files], pa.string()).take(pa.array(file))
@@ -205,7 +205,7 @@ class Segments:
     def _errors(self, path: Path, rows: np.ndarray) -> pa.Table:
         """Return the columns error and detail of rows of a segment."""
         if not self._mapped.index(path).failed:
-            return pa.table([pa.nulls(len(rows), pa.string())] * 2, schema=pa.schema(ERROR_FIELDS))
+            return _no_errors(len(rows))
         names = [field.name for field in ERROR_FIELDS]
         batches = [batch.select(names) for batch in self._mapped.bodies(path)]
         return pa.Table.from_batches(batches).take(pa.array(rows))
@@ -358,6 +358,10 @@ def _writer(
 
 def _all_keys(indexes: list[Index]) -> pa.ChunkedArray:
     return pa.chunked_array([index.keys for index in indexes], pa.binary(16))
+
+
+def _no_errors(count: int) -> pa.Table:
+    return pa.table([pa.nulls(count, pa.string())] * 2, schema=pa.schema(ERROR_FIELDS))
 
 
 def _sequence(files: list[Path]) -> int:
