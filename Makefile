@@ -15,7 +15,7 @@ test: $(VENV)/.installed
 	@$(BIN)/python -m pytest
 
 test-slow: $(VENV)/.installed
-	@$(BIN)/python -m pytest -m slow --timeout 3600
+	@$(BIN)/python -m pytest -m slow --timeout 3600 --hypothesis-profile random
 
 ui: $(VENV)/.installed
 	@$(BIN)/stemma ui

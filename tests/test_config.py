@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import re
 import subprocess
 import sys
 import tomllib
@@ -397,6 +398,7 @@ TEXT = st.text(
 ).filter(str.strip)
 LIST = st.lists(TEXT, max_size=3).map(tuple)
 OPTIONAL = st.none() | TEXT
+MODEL = TEXT.filter(lambda name: not re.match(r"\.{0,2}/|~|hash:", name))  # a folder must exist
 CONFIGS = st.builds(
     Config,
     warehouse=st.builds(
@@ -421,7 +423,7 @@ CONFIGS = st.builds(
     clean=st.builds(CleanConfig, languages=st.just(("en", "de")), repair=st.booleans()),
     deduplicate=st.builds(DeduplicateConfig, threshold=st.floats(0, 1, exclude_min=True)),
     chunk=st.builds(ChunkConfig, max_tokens=st.integers(10, 99), overlap=st.integers(0, 9)),
-    embed=st.builds(EmbedConfig, model=TEXT),
+    embed=st.builds(EmbedConfig, model=MODEL),
     engine=st.builds(EngineConfig),
     directory=st.just(Path("/work")),
 )
