@@ -22,7 +22,11 @@ from pathlib import Path
 
 import duckdb
 
+from stemma.cleaning.clean import SCORES
+from stemma.cleaning.decontamination import MATCHES
+from stemma.datasets import sql_type
 from stemma.errors import StemmaError
+from stemma.hashing import key
 from stemma.resources.copying import EarlyCopy, copy_file, sync
 from stemma.resources.memo import Memo
 
@@ -38,9 +42,12 @@ MEMORY_PER_STATE_BYTE = 2
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
 # Stages whose memo `compact` may forget by recipe; contents and pairs are keyed by content alone.
-MEMO_BY_RECIPE = ("clean", "sign", "chunk", "embed")
+MEMO_BY_RECIPE = ("clean", "contamination", "classify", "sign", "chunk", "embed")
 
-STATE_SCHEMA = """
+# What a state of another version of Stemma hands on: all else is planned anew, and found in the memo.
+HANDED_ON = ("runs", "recipes")
+
+STATE_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state.datasets (
     name VARCHAR, recipe VARCHAR, stage_recipe VARCHAR, version BIGINT, upstream_version BIGINT,
     state_hash VARCHAR, rows BIGINT, run_id VARCHAR, detail JSON);
@@ -51,9 +58,11 @@ CREATE TABLE IF NOT EXISTS state.raw (
     media_type VARCHAR, encoding VARCHAR, document_date DATE, content_hash UUID, size_bytes BIGINT,
     ingested_at TIMESTAMP, partition_date DATE, title VARCHAR, metadata JSON, input_hash UUID, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.cleaned (
-    document_id UUID, title VARCHAR, text_hash UUID, language VARCHAR, language_score DOUBLE, words INTEGER,
-    quality JSON, characters BIGINT, document_date DATE, source VARCHAR, rule VARCHAR, score DOUBLE, threshold DOUBLE,
-    run_id VARCHAR, input_hash UUID, origin UBIGINT, row_hash UBIGINT);
+    document_id UUID, title VARCHAR, author VARCHAR, text_hash UUID, declared_language VARCHAR, language VARCHAR,
+    language_score DOUBLE, words INTEGER, scores {sql_type(SCORES)}, characters BIGINT, document_date DATE,
+    date_from VARCHAR, source VARCHAR, matches {sql_type(MATCHES)}, contamination DOUBLE,
+    model_scores MAP(VARCHAR, DOUBLE), verdicts STRUCT(rule VARCHAR, score DOUBLE, threshold DOUBLE)[],
+    run_id VARCHAR, input_hash UUID, origin UBIGINT, content_hash UBIGINT, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.deduplicated (
     document_id UUID, cluster_id UUID, cluster_size BIGINT, kept_document_id UUID, similarity DOUBLE,
     method VARCHAR, threshold DOUBLE, run_id VARCHAR, text_hash UUID, input_hash UUID, row_hash UBIGINT);
@@ -70,6 +79,7 @@ CREATE TABLE IF NOT EXISTS state.runs (
     rows_added BIGINT, rows_changed BIGINT, rows_removed BIGINT, rows_reused BIGINT, rows_computed BIGINT,
     rows BIGINT, errors BIGINT);
 CREATE TABLE IF NOT EXISTS state.publication (fingerprint VARCHAR);
+CREATE TABLE IF NOT EXISTS state.layout (digest VARCHAR);
 CREATE TABLE IF NOT EXISTS state.recipes (recipe VARCHAR, dataset VARCHAR, explained JSON);
 CREATE TABLE IF NOT EXISTS state.dedup_documents (
     document_id UUID, node UUID, text_hash UUID, document_date DATE, length BIGINT, row_hash UBIGINT);
@@ -77,6 +87,8 @@ CREATE TABLE IF NOT EXISTS state.dedup_bands (bucket UBIGINT, node UUID);
 CREATE TABLE IF NOT EXISTS state.dedup_candidates (bucket UBIGINT, a UUID, b UUID);
 CREATE TABLE IF NOT EXISTS state.dedup_edges (a UUID, b UUID, similarity DOUBLE);
 """
+
+LAYOUT = key(STATE_SCHEMA).hex()
 
 
 def utc_now() -> datetime:
@@ -177,26 +189,46 @@ class Warehouse:
     def _attach_state(self, connection: duckdb.DuckDBPyConnection) -> None:
         if not self.state_path.exists():
             self._create_state(connection)
-        try:
-            connection.execute(
-                f"ATTACH '{_escaped(self.state_path)}' AS state (STORAGE_VERSION '{STORAGE_VERSION}')"
-            )
-        except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
-            raise StemmaError(
-                f"{self.state_path}: cannot be opened as Stemma's state: {first_line(error)}"
-            ) from error
+        self._attach(connection, self.state_path, "state")
+        if not _has_this_layout(connection):
+            connection.execute("DETACH state")
+            self._create_state(connection, before=self.state_path)
+            self._attach(connection, self.state_path, "state")
 
-    def _create_state(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Make an empty state beside and move it into place: whoever is killed meanwhile leaves none, not half."""
+    @staticmethod
+    def _attach(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> None:
+        try:
+            connection.execute(f"ATTACH '{_escaped(path)}' AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
+        except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
+            raise StemmaError(f"{path}: cannot be opened as Stemma's state: {first_line(error)}") from error
+
+    def _create_state(self, connection: duckdb.DuckDBPyConnection, *, before: Path | None = None) -> None:
+        """Make an empty state beside and move it into place: whoever is killed meanwhile leaves none, not half.
+
+        From a state `before` it, of another layout, the history is taken over. The rest is worked out anew from
+        sources and memo, which costs reading but no computing.
+        """
         self._discard_leftovers()
         target = self._beside(self.state_path)
         connection.execute(f"ATTACH '{_escaped(target)}' AS state (STORAGE_VERSION '{STORAGE_VERSION}')")
         try:
             connection.execute(STATE_SCHEMA)
+            connection.execute("INSERT INTO state.layout VALUES (?)", [LAYOUT])
+            if before is not None:
+                self._hand_on(connection, before)
             connection.execute("CHECKPOINT state")
         finally:
             connection.execute("DETACH state")
         os.replace(target, self.state_path)
+
+    def _hand_on(self, connection: duckdb.DuckDBPyConnection, before: Path) -> None:
+        self._attach(connection, before, "state_before")
+        try:
+            for table in HANDED_ON:
+                with contextlib.suppress(duckdb.CatalogException, duckdb.BinderException):
+                    connection.execute(f"INSERT INTO state.{table} SELECT * FROM state_before.{table}")
+        finally:
+            connection.execute("DETACH state_before")
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
@@ -236,9 +268,13 @@ class Warehouse:
             self._early_copy = EarlyCopy(self.path, self._beside(self.path))
 
     def publish(
-        self, connection: duckdb.DuckDBPyConnection, fill: Callable[[duckdb.DuckDBPyConnection], None]
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        fill: Callable[[duckdb.DuckDBPyConnection], None],
+        *,
+        anew: bool,
     ) -> None:
-        """Swap in a new published file.
+        """Swap in a new published file; `anew` makes it from nothing, whatever is published.
 
         Call it within `session()`. `fill` gets the connection with the next file attached as `next`, the default
         database (a copy of the published one, or empty), inside a transaction, and makes it equal to the state;
@@ -249,10 +285,11 @@ class Warehouse:
         target = self._beside(self.path)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         early, self._early_copy = self._early_copy, None
-        is_copied = early is not None and early.is_good()
+        is_copied = early is not None and early.is_good() and not anew
         self._discard_leftovers(but=target if is_copied else None)
         try:
-            self._copy_published(connection, target, is_copied)
+            if not anew:
+                self._copy_published(connection, target, is_copied)
             connection.execute(f"ATTACH '{_escaped(target)}' AS next ({NEXT_OPTIONS})")
             # Views are bound as a reader of the file will see them: with it as the default database.
             connection.execute("USE next")
@@ -327,7 +364,9 @@ class Warehouse:
         connection = self.connection
         with self.session():
             used = {
-                row[0] for row in connection.execute("SELECT stage_recipe FROM state.datasets").fetchall()
+                recipe
+                for row in connection.execute("SELECT stage_recipe FROM state.datasets").fetchall()
+                for recipe in row[0].split()
             }
         with self._lock():
             self._discard_leftovers()
@@ -360,6 +399,13 @@ class Warehouse:
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < horizon:
                         path.unlink()
+
+
+def _has_this_layout(connection: duckdb.DuckDBPyConnection) -> bool:
+    try:
+        return connection.execute("SELECT digest FROM state.layout").fetchall() == [(LAYOUT,)]
+    except duckdb.CatalogException:
+        return False
 
 
 def first_line(error: BaseException) -> str:

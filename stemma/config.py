@@ -191,7 +191,20 @@ class EmbedConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    kind: str = _key("local", "What runs the stages: this process.", choices=("local",))
+    kind: str = _key("local", "What runs the stages: processes on this machine.", choices=("local",))
+    workers: int | None = _key(
+        None,
+        "Processes that clean, sign and chunk, and that untrusted formats are parsed in; 0: the run's own.",
+        minimum=0,
+        maximum=1024,
+        default_meaning="one a core",
+    )
+    document_seconds: int = _key(
+        60, "How long parsing one untrusted document may take, in seconds.", minimum=1, maximum=86_400
+    )
+    document_memory_mib: int = _key(
+        2048, "How much memory parsing one document may take, in MiB.", minimum=64, maximum=1_000_000
+    )
 
 
 @dataclass(frozen=True)

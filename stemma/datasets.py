@@ -7,16 +7,42 @@ and joined in when the corpus is published; all others are *state*.
 
 from dataclasses import dataclass
 
+import pyarrow as pa
+
+from stemma.cleaning.clean import ORIGINS, PII, SCORES
+from stemma.cleaning.decontamination import MATCHES
+
+_SQL_TYPES = {
+    pa.string(): "VARCHAR",
+    pa.int32(): "INTEGER",
+    pa.int64(): "BIGINT",
+    pa.float64(): "DOUBLE",
+    pa.date32(): "DATE",
+}
+
+
+def sql_type(kind: pa.DataType) -> str:
+    """Return DuckDB's name of an Arrow type."""
+    if pa.types.is_struct(kind):
+        return f"STRUCT({', '.join(f'{field.name} {sql_type(field.type)}' for field in kind)})"
+    if pa.types.is_list(kind):
+        return f"{sql_type(kind.value_type)}[]"
+    return _SQL_TYPES[kind]
+
 
 @dataclass(frozen=True)
 class Column:
-    """A column: DuckDB type, meaning, the upstream columns it derives from ("dataset.column")."""
+    """A column: DuckDB type, meaning, the upstream columns it derives from ("dataset.column").
+
+    `generated` is the SQL expression of a column that is not stored but worked out when it is read.
+    """
 
     name: str
     type: str
     description: str
     derives_from: tuple[str, ...] = ()
     body: bool = False
+    generated: str = ""
 
 
 @dataclass(frozen=True)
@@ -102,9 +128,51 @@ CLEANED = Dataset(
         Column("language", "VARCHAR", "language code by CLD2; null when unknown", ("raw.content",)),
         Column("language_score", "DOUBLE", "share of the text in that language, 0 to 1", ("raw.content",)),
         Column("words", "INTEGER", "words in text", ("raw.content",)),
-        Column("quality", "JSON", "quality scores by name", ("raw.content",)),
-        Column("document_date", "DATE", "as in raw", ("raw.document_date",)),
+        Column(
+            "scores",
+            sql_type(SCORES),
+            "every metric of the text, typed: `scores.words` (see docs/cleaning.md)",
+            ("raw.content",),
+        ),
+        Column(
+            "quality",
+            "JSON",
+            "the same with the scores of models, as JSON: `quality->>'words'`",
+            ("raw.content",),
+            generated="CASE WHEN model_scores IS NULL THEN to_json(scores)"
+            " ELSE json_merge_patch(to_json(scores), to_json(model_scores)) END",
+        ),
+        Column(
+            "model_scores",
+            "MAP(VARCHAR, DOUBLE)",
+            "scores of quality models, by their name in stemma.toml",
+            ("cleaned.text",),
+        ),
+        Column(
+            "document_date",
+            "DATE",
+            "date in the record or front matter, else in the page's own metadata, else in the path",
+            ("raw.document_date", "raw.content"),
+        ),
+        Column("date_from", "VARCHAR", "where the date was found: field, front_matter, content or path"),
+        Column("author", "VARCHAR", "author in the document's own metadata", ("raw.content",)),
+        Column("declared_language", "VARCHAR", "language that the document declares", ("raw.content",)),
         Column("text", "VARCHAR", "the cleaned text", ("raw.content", "raw.content_bytes"), body=True),
+        Column(
+            "origins",
+            sql_type(ORIGINS),
+            "where text comes from: each stretch begins at char_start and stands in raw.content from source_char"
+            " on, or at a place such as 'page 3' or the path of an HTML element",
+            ("raw.content", "raw.content_bytes"),
+            body=True,
+        ),
+        Column(
+            "pii",
+            sql_type(PII),
+            "spans of text that stand for personal data taken out",
+            ("raw.content",),
+            body=True,
+        ),
     ),
     "raw",
 )
@@ -179,7 +247,7 @@ DECISIONS = Dataset(
     "lineage",
     "decisions",
     "document_id",
-    "One row for each document that a stage removed, with the rule, the score and the threshold that decided.",
+    "What removed each document that a stage removed: one row for each rule that it fails, with score and threshold.",
     (
         Column("document_id", "UUID", "the document removed"),
         Column("uri", "VARCHAR", "its file"),
@@ -189,6 +257,62 @@ DECISIONS = Dataset(
         Column("threshold", "DOUBLE", "what it was measured against"),
         Column("kept_document_id", "UUID", "for duplicates: the kept document that it repeats"),
         Column("run_id", "VARCHAR", "the run that decided"),
+    ),
+)
+
+FLAGS = Dataset(
+    "lineage",
+    "flags",
+    "document_id",
+    "Rules that only flag: one row for each document of cleaned and each rule that it fails.",
+    (
+        Column("document_id", "UUID", "the document, which stays"),
+        Column("uri", "VARCHAR", "its file"),
+        Column("rule", "VARCHAR", "the rule, as in lineage.rules"),
+        Column("score", "DOUBLE", "what was measured"),
+        Column("threshold", "DOUBLE", "what it was measured against"),
+    ),
+)
+
+RULES = Dataset(
+    "lineage",
+    "rules",
+    "rule",
+    "The rules in force over the scores of cleaned.",
+    (
+        Column("position", "INTEGER", "order of evaluation"),
+        Column("rule", "VARCHAR", "its name"),
+        Column("action", "VARCHAR", "drop or flag"),
+        Column("condition", "VARCHAR", "the SQL expression that holds for what fails it"),
+        Column("score", "VARCHAR", "the SQL expression that is measured"),
+        Column("threshold", "DOUBLE", "what it is measured against"),
+    ),
+)
+
+CONTAMINATION = Dataset(
+    "lineage",
+    "contamination",
+    "document_id",
+    "Evidence of evaluation items in documents, kept or dropped: one row for each document and item.",
+    (
+        Column("document_id", "UUID", "the document"),
+        Column("uri", "VARCHAR", "its file"),
+        *(
+            Column(field.name, sql_type(field.type), meaning)
+            for field, meaning in zip(
+                MATCHES.value_type,
+                (
+                    "the evaluation set",
+                    "the item in it",
+                    "the first n-gram of the item that was found",
+                    "where it begins in the cleaned text",
+                    "where it ends",
+                    "n-grams of the item in the document",
+                    "n-grams of the item",
+                ),
+                strict=True,
+            )
+        ),
     ),
 )
 
@@ -263,6 +387,15 @@ TRACE = Dataset(
         Column("byte_end", "BIGINT", "place of the record in the file"),
         Column("char_start", "INTEGER", "place of the chunk in the cleaned text"),
         Column("char_end", "INTEGER", "place of the chunk in the cleaned text"),
+        Column("source_char_start", "BIGINT", "for text formats: where it begins in raw.content"),
+        Column("source_char_end", "BIGINT", "where it ends there"),
+        Column(
+            "source_byte_start",
+            "BIGINT",
+            "where it begins in the (decompressed) file; null where its bytes cannot be counted from its characters",
+        ),
+        Column("source_byte_end", "BIGINT", "where it ends there"),
+        Column("place", "VARCHAR", "for other formats: page, slide, sheet or HTML element that it begins in"),
         Column("content_hash", "UUID", "hash of the document's content"),
         Column("text_hash", "UUID", "hash of the chunk's text"),
         Column("raw_recipe", "VARCHAR", "recipe of the stage"),
@@ -273,7 +406,7 @@ TRACE = Dataset(
     ),
 )
 
-LEDGER = (DECISIONS, DUPLICATES, ERRORS, RUNS, TRACE)
+LEDGER = (DECISIONS, FLAGS, RULES, CONTAMINATION, DUPLICATES, ERRORS, RUNS, TRACE)
 
 
 def docs_tables() -> str:

@@ -17,7 +17,7 @@ from stemma.chunking import chunker, strategies
 from stemma.cleaning import clean, metrics
 from stemma.config import SourceConfig
 from stemma.embedding import feature_hashing
-from stemma.resources.engine import rowwise
+from stemma.resources import workers
 
 SMALL_CHUNKS = {"max_tokens": 40}
 
@@ -39,7 +39,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
         return wrapped
 
-    monkeypatch.setattr(rowwise, "compute", counting(rowwise.compute))
+    monkeypatch.setattr(workers, "compute", counting(workers.compute))
     return counter
 
 

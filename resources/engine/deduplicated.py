@@ -83,7 +83,7 @@ def update_deduplicated(run: Run) -> Counts:
     with run.warehouse.session() as connection:
         upstream_version = state_of(connection, "cleaned").version
         state = state_of(connection, "deduplicated")
-        live = "(SELECT * FROM state.cleaned WHERE rule IS NULL)"
+        live = "(SELECT * FROM state.cleaned WHERE verdicts IS NULL)"
         counts.rows_in = fetch_value(connection, f"SELECT count(*) FROM {live}")
         if state.upstream_version == upstream_version and state.recipe == counts.recipe and state.settled:
             counts.rows_reused = counts.rows_in

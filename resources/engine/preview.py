@@ -8,7 +8,8 @@ PREVIEW_ROWS = 8
 
 QUERIES = {
     "raw": "SELECT source, path, record, media_type, document_date, size_bytes FROM state.raw",
-    "cleaned": "SELECT path, c.title, language, round(language_score, 2) AS language_score, words, rule AS dropped_by"
+    "cleaned": "SELECT path, c.title, language, round(language_score, 2) AS language_score, words,"
+    " list_extract(verdicts, 1).rule AS dropped_by"
     " FROM state.cleaned AS c JOIN state.raw USING (document_id)",
     "deduplicated": "SELECT path, cluster_size, method, round(similarity, 3) AS similarity,"
     " kept_document_id IS NULL AS kept FROM state.deduplicated JOIN state.raw USING (document_id)",

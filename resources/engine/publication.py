@@ -10,6 +10,7 @@ from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
 from stemma.lineage.views import VIEWS, corpus_views
 from stemma.resources.engine.chunked import CHUNK_TEXTS
+from stemma.resources.engine.cleaned import flags_view, rules_query
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
@@ -63,7 +64,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
                 raise _BlockedError
 
         try:
-            run.warehouse.publish(connection, fill)
+            run.warehouse.publish(connection, fill, anew=_never_published(connection))
         except _BlockedError:
             return Publication(False, "a blocking check failed", tuple(checks))
         connection.execute("DELETE FROM state.publication")
@@ -101,6 +102,11 @@ def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: s
     return bool(
         fetch_value(connection, "SELECT count(*) FROM state.publication WHERE fingerprint = ?", [fingerprint])
     )
+
+
+def _never_published(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Has this state been published? One of another version's may have other columns than what is."""
+    return fetch_value(connection, "SELECT count(*) FROM state.publication") == 0
 
 
 def _refuse_if_nothing_worked(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
@@ -154,7 +160,7 @@ def _cleaned_bodies(run: Run) -> str:
     store = segments_of(run, run.setup.clean)
     store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(
-        store.bodies(run.warehouse.connection, "fresh_places", "input_hash, text"),
+        store.bodies(run.warehouse.connection, "fresh_places", "input_hash, text, origins, pii"),
         "body.input_hash = fresh.input_hash",
     )
 
@@ -184,18 +190,22 @@ def _embedded_bodies(run: Run) -> str:
 
 TABLES = (
     Published(RAW, "state.raw", _raw_bodies),
-    Published(CLEANED, "(SELECT * FROM state.cleaned WHERE rule IS NULL)", _cleaned_bodies),
+    Published(CLEANED, "(SELECT * FROM state.cleaned WHERE verdicts IS NULL)", _cleaned_bodies),
     Published(CHUNKED, "state.chunked", _chunked_bodies),
     Published(EMBEDDED, "state.embedded", _embedded_bodies, compression="uncompressed"),
 )
 
 # Row for row what the state has: the columns that tell a row from the others, and the rows.
-REJECTIONS = """SELECT document_id, 'cleaned' AS stage, rule, score, threshold, NULL::UUID AS kept_document_id, run_id
-    FROM state.cleaned WHERE rule IS NOT NULL"""
+REJECTIONS = """SELECT document_id, 'cleaned' AS stage, verdict.rule AS rule, verdict.score AS score,
+        verdict.threshold AS threshold, NULL::UUID AS kept_document_id, run_id
+    FROM (SELECT document_id, unnest(verdicts) AS verdict, run_id FROM state.cleaned WHERE verdicts IS NOT NULL)"""
+CONTAMINATIONS = """SELECT document_id, uri, unnest(matches, max_depth := 2)
+    FROM state.cleaned JOIN state.raw USING (document_id) WHERE len(matches) > 0"""
 MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept_document_id, similarity, method, threshold, run_id
     FROM state.deduplicated"""
 LEDGERS = {
-    "lineage.rejections": ("document_id", REJECTIONS),
+    "lineage.rejections": ("document_id, rule", REJECTIONS),
+    "lineage.contamination": ("document_id, evaluation_set, item", CONTAMINATIONS),
     "lineage.members": ("document_id", MEMBERS),
     "lineage.errors": (
         "stage, uri, record, document_id",
@@ -221,10 +231,11 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     for published in TABLES:
         _create(connection, published.dataset, run.setup.embedder.dimensions)
         _update(run, connection, published)
-    for name, (key, query) in LEDGERS.items():
+    ledgers = {**LEDGERS, "lineage.rules": ("rule", rules_query(run.setup.rules))}
+    for name, (key, query) in ledgers.items():
         connection.execute(f"CREATE TABLE IF NOT EXISTS next.{name} AS {query} LIMIT 0")
         _replace(connection, f"next.{name}", key, query)
-    for name, query in VIEWS.items():
+    for name, query in {**VIEWS, "lineage.flags": flags_view(run.setup.rules)}.items():
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
     for name, query in corpus_views(run.warehouse.path).items():
         connection.execute("CREATE SCHEMA IF NOT EXISTS next.corpus")
@@ -244,6 +255,7 @@ def _fit_vectors(connection: duckdb.DuckDBPyConnection, dimensions: int) -> None
 def _create(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
     columns = [
         f"{column.name} {f'FLOAT[{dimensions}]' if column.type == 'FLOAT[]' else column.type}"
+        + (f" GENERATED ALWAYS AS ({column.generated}) VIRTUAL" if column.generated else "")
         for column in dataset.columns
     ]
     connection.execute(
@@ -267,7 +279,11 @@ def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Publishe
     if not wanted:
         return
     rows = published.bodies(run)
-    columns = ", ".join(f"{'body' if column.body else 'fresh'}.{column.name}" for column in dataset.columns)
+    columns = ", ".join(
+        f"{'body' if column.body else 'fresh'}.{column.name}"
+        for column in dataset.columns
+        if not column.generated
+    )
     connection.execute(f"SET force_compression = '{published.compression}'")
     with joined_as_written(connection):
         connection.execute(f"INSERT INTO {table} SELECT {columns}, fresh.row_hash FROM {rows}")

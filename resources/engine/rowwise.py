@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 
 from stemma.errors import StemmaError
 from stemma.hashing import uuid_array
-from stemma.incremental.compute import Computed, Failure, batches, compute
+from stemma.incremental.compute import Computed, Failure, batches
 from stemma.incremental.counts import Counts
 from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
@@ -26,6 +26,7 @@ from stemma.resources.engine.run import (
     replace_errors,
     state_of,
 )
+from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import Segments, joined_as_written
 
 # With this dataset all are published.
@@ -89,14 +90,14 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
         outcome.computed = count
         return outcome
     segments = segments_of(run, stage)
-    model = stage.load(**stage.parameters) if stage.load is not None else None
     worked_before = bool(segments.files())
     audit = _Audit(run, stage, outcome.located, missing)
     written: list[pa.Table] = []
     failed_rows: list[pa.Table] = []
     run.progress(dataset, 0, count)
-    for batch in batches(_stream(connection, bodies(missing), stage), stage.batch_rows):
-        result = audit.take_out(compute(stage, batch, model))
+    inputs = batches(_stream(connection, bodies(missing), stage), stage.batch_rows)
+    for computed in run.workers.run(stage, inputs, count):
+        result = audit.take_out(computed)
         written.append(segments.append(result.rows.filter(pc.is_null(result.rows["error"]))))
         failed_rows.append(result.rows.filter(pc.is_valid(result.rows["error"])))
         outcome.computed += result.rows.num_rows + sum(failure.retryable for failure in result.failures)
@@ -199,6 +200,22 @@ class _Audit:
 
 
 @dataclass(frozen=True)
+class Annotation:
+    """A further stage over what the dataset's own stage made of its inputs.
+
+    inputs: from `located`, the relation of (input_hash, body_hash = input of the dataset's stage).
+    """
+
+    stage: Stage
+    inputs: Callable[[Run, str], str]
+    bodies: Callable[[Run], Bodies]
+
+    @property
+    def wanted(self) -> str:
+        return f"{self.stage.name}_wanted"
+
+
+@dataclass(frozen=True)
 class RowDataset:
     """A dataset made by one row-wise stage.
 
@@ -208,6 +225,7 @@ class RowDataset:
         current: (document_id, part, origin) as applied before.
         fresh: from `scope` (the rows of desired for documents whose inputs changed) and `located` to the rows
             of state.<name>, in the order of its columns.
+        decide: brings the rows that stand up to another recipe whose stages are the same.
     """
 
     name: str
@@ -219,6 +237,13 @@ class RowDataset:
     bodies: Callable[[Run], Bodies]
     fresh: Callable[[Run, str], str]
     recipe: str
+    annotations: tuple[Annotation, ...] = ()
+    decide: Callable[[Run, duckdb.DuckDBPyConnection, Counts], None] | None = None
+
+    def stage_recipe(self, setup: Setup) -> str:
+        """Return the recipes of all its stages: with these, its rows stay as they are."""
+        stages = [self.stage, *(annotation.stage for annotation in self.annotations)]
+        return " ".join(setup.recipe(stage) for stage in stages)
 
 
 def update(run: Run, dataset: RowDataset) -> Counts:
@@ -234,18 +259,32 @@ def update(run: Run, dataset: RowDataset) -> Counts:
             return counts
         if dataset.name == LAST and not run.dry:
             run.warehouse.prepare()
-        _plan(connection, dataset)
+        _plan(run, connection, dataset)
         sample_for_audit(run, connection, "desired")
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM desired")
     outcome = run_stage(run, dataset.stage, dataset.name, "scope", dataset.bodies(run))
     counts.rows_computed = outcome.computed
     counts.rows_reused = max(0, counts.rows_in - outcome.computed)
     counts.warnings += outcome.warnings
+    annotated = [_annotate(run, dataset, annotation, outcome) for annotation in dataset.annotations]
+    for more in annotated:
+        counts.rows_computed = max(counts.rows_computed, more.computed)
+        counts.warnings += more.warnings
     if not run.dry:
+        settled = not any(each.retryable for each in (outcome, *annotated))
         with run.warehouse.session() as connection:
-            _apply(run, connection, counts, dataset, outcome)
-            _close(run, connection, counts, dataset, upstream_version, settled=not outcome.retryable)
+            _apply(run, connection, counts, dataset, outcome, annotated)
+            _close(run, connection, counts, dataset, upstream_version, settled=settled)
     return counts
+
+
+def _annotate(run: Run, dataset: RowDataset, annotation: Annotation, outcome: Outcome) -> Outcome:
+    connection = run.warehouse.connection
+    connection.execute(
+        f"CREATE OR REPLACE TABLE {annotation.wanted} AS {annotation.inputs(run, outcome.located)}"
+    )
+    sample_for_audit(run, connection, annotation.wanted)
+    return run_stage(run, annotation.stage, dataset.name, annotation.wanted, annotation.bodies(run))
 
 
 def _up_to_date(connection: duckdb.DuckDBPyConnection, dataset: RowDataset, upstream_version: int) -> bool:
@@ -253,10 +292,10 @@ def _up_to_date(connection: duckdb.DuckDBPyConnection, dataset: RowDataset, upst
     return state.upstream_version == upstream_version and state.recipe == dataset.recipe and state.settled
 
 
-def _plan(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
+def _plan(run: Run, connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
     state = state_of(connection, dataset.name)
     connection.execute(f"CREATE OR REPLACE TABLE desired AS SELECT * FROM {dataset.desired}")
-    if state.recipe == dataset.recipe:
+    if state.stage_recipe == dataset.stage_recipe(run.setup):
         # A document is in scope when any of its rows came, went or takes something else from above.
         rows = """(SELECT document_id, count(*) AS parts, sum(hash(part, origin)::HUGEINT) AS origins FROM {}
             GROUP BY document_id)"""
@@ -271,8 +310,13 @@ def _plan(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
     )
 
 
-def find_failed(connection: duckdb.DuckDBPyConnection, outcome: Outcome) -> None:
-    """Make the temporary table failed (document_id, error, detail): documents of `scope` with an input that failed."""
+def find_failed(
+    connection: duckdb.DuckDBPyConnection, outcome: Outcome, inputs: str = "scope", *, more: bool = False
+) -> None:
+    """Make the temporary table failed (document_id, error, detail): documents with an input that failed.
+
+    `inputs` has the columns document_id and input_hash; with `more`, they are added to those found before.
+    """
     # What failed for a reason that may pass is not in the memo; it is reported all the same.
     retryable = pa.table(
         {
@@ -282,24 +326,36 @@ def find_failed(connection: duckdb.DuckDBPyConnection, outcome: Outcome) -> None
         }
     )
     load_rows(connection, "retryable", retryable)
+    into = "INSERT INTO failed" if more else "CREATE OR REPLACE TEMP TABLE failed AS"
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE failed AS SELECT document_id, min(error) AS error, min(detail) AS detail
-        FROM scope JOIN (SELECT input_hash, error, detail FROM {outcome.located} WHERE error IS NOT NULL
+        f"""{into} SELECT document_id, min(error) AS error, min(detail) AS detail
+        FROM {inputs} JOIN (SELECT input_hash, error, detail FROM {outcome.located} WHERE error IS NOT NULL
             UNION ALL FROM retryable) USING (input_hash)
         GROUP BY document_id"""
     )
 
 
 def _apply(
-    run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, dataset: RowDataset, outcome: Outcome
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    counts: Counts,
+    dataset: RowDataset,
+    outcome: Outcome,
+    annotated: list[Outcome],
 ) -> None:
     find_failed(connection, outcome)
+    for annotation, more in zip(dataset.annotations, annotated, strict=True):
+        inputs = f"""(SELECT s.document_id, w.input_hash FROM scope AS s
+            JOIN {annotation.wanted} AS w ON w.body_hash = s.input_hash)"""
+        find_failed(connection, more, inputs, more=True)
     fresh = dataset.fresh(run, outcome.located)
     with joined_as_written(connection):
         connection.execute(
             f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM ({fresh}) ANTI JOIN failed USING (document_id)"
         )
     apply_rows(connection, counts, dataset.key, "fresh", "changed")
+    if dataset.decide is not None and state_of(connection, dataset.name).recipe != dataset.recipe:
+        dataset.decide(run, connection, counts)
     replace_errors(connection, dataset.name, "desired", "changed", "failed", run.run_id)
 
 
@@ -322,6 +378,6 @@ def _close(
         connection,
         counts,
         upstream_version=upstream_version,
-        stage_recipe=run.setup.recipe(dataset.stage),
+        stage_recipe=dataset.stage_recipe(run.setup),
         settled=settled,
     )

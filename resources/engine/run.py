@@ -12,6 +12,7 @@ from stemma.config import Config
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.setup import Setup
 from stemma.resources.warehouse import Warehouse, utc_now
+from stemma.resources.workers import Limits, Workers, shared_workers
 
 
 def silent(_dataset: str, _done: int, _total: int) -> None:
@@ -42,6 +43,14 @@ class Run:
     def config(self) -> Config:
         """The configuration that the run follows."""
         return self.setup.config
+
+    @property
+    def workers(self) -> Workers:
+        """The processes that compute stages."""
+        engine = self.config.engine
+        return shared_workers(
+            engine.workers, Limits(float(engine.document_seconds), engine.document_memory_mib)
+        )
 
     def begin(self, dataset: str, recipe: str) -> Counts:
         """Start the counts of a dataset's update."""
@@ -164,7 +173,7 @@ def state_hash(connection: duckdb.DuckDBPyConnection, dataset: str) -> tuple[int
 
 def kept_rows(dataset: str) -> str:
     """Return the condition for the rows of state.<dataset> that are rows of the dataset: the others were dropped."""
-    return {"cleaned": "rule IS NULL", "deduplicated": "kept_document_id IS NULL"}.get(dataset, "true")
+    return {"cleaned": "verdicts IS NULL", "deduplicated": "kept_document_id IS NULL"}.get(dataset, "true")
 
 
 def replace_errors(

@@ -11,7 +11,8 @@ import pyarrow as pa
 
 from stemma.chunking.chunker import CHUNKS_TYPE, chunk
 from stemma.chunking.tokens import TokenCounter, load_tokenizer
-from stemma.cleaning.clean import LIBRARIES, clean
+from stemma.cleaning.clean import INPUTS, LIBRARIES, OUTPUTS, clean, needs_isolation
+from stemma.cleaning.verdict import Rule, decide_sql
 from stemma.config import Config
 from stemma.deduplication import sign
 from stemma.hashing import UUID
@@ -20,6 +21,14 @@ from stemma.incremental.stage import Stage
 from stemma.resources.embedder import Embedder, resolve_embedder
 
 TEXT = pa.schema([("text", pa.string())])
+
+
+@dataclass(frozen=True)
+class Rules:
+    """The predicates over the scores of cleaned: those that drop a document, and those that only flag it."""
+
+    drop: tuple[Rule, ...]
+    flag: tuple[Rule, ...]
 
 
 @dataclass(frozen=True)
@@ -57,23 +66,24 @@ class Setup:
             name="clean",
             function=clean,
             parameters={"repair": self.config.clean.repair},
-            inputs=pa.schema(
-                [("content", pa.string()), ("content_bytes", pa.binary()), ("media_type", pa.string())]
-            ),
-            outputs=pa.schema(
-                [
-                    pa.field("text", pa.string()),
-                    pa.field("text_hash", UUID),
-                    pa.field("title", pa.string()),
-                    pa.field("language", pa.string()),
-                    pa.field("language_score", pa.float64()),
-                    pa.field("words", pa.int32()),
-                    pa.field("quality", pa.string()),
-                ]
-            ),
+            inputs=INPUTS,
+            outputs=OUTPUTS,
             libraries=LIBRARIES,
             digests={"unicode": unicodedata.unidata_version},
+            parallel=True,
+            alone=needs_isolation,
         )
+
+    @functools.cached_property
+    def annotations(self) -> tuple[Stage, ...]:
+        """Further stages over cleaned texts, each with one output: `matches` or `model_scores`."""
+        return ()
+
+    @functools.cached_property
+    def rules(self) -> Rules:
+        """The rules over the scores of cleaned."""
+        settings = self.config.clean
+        return Rules(tuple(decide_sql(settings.profile, settings.languages)), ())
 
     @functools.cached_property
     def sign(self) -> Stage:
@@ -94,6 +104,7 @@ class Setup:
             libraries=("datasketch", "numpy"),
             # The tables of word characters come with Python's Unicode version.
             digests={"unicode": unicodedata.unidata_version},
+            parallel=True,
         )
 
     @functools.cached_property
@@ -118,6 +129,7 @@ class Setup:
             }
             | {"unicode": unicodedata.unidata_version},
             load=functools.partial(_load_counter, embedder.tokenizer_file),
+            parallel=True,
         )
 
     @functools.cached_property

@@ -30,7 +30,7 @@ QUERIES: dict[str, dict[str, str]] = {
     "deduplicated": {
         "unique_document_ids": "SELECT document_id FROM state.deduplicated GROUP BY ALL HAVING count(*) > 1",
         "no_document_lost": """SELECT document_id FROM state.cleaned ANTI JOIN state.deduplicated USING (document_id)
-            ANTI JOIN state.errors USING (document_id) WHERE rule IS NULL""",
+            ANTI JOIN state.errors USING (document_id) WHERE verdicts IS NULL""",
         "every_removal_witnessed": """SELECT r.document_id, r.kept_document_id, r.similarity
             FROM state.deduplicated AS r LEFT JOIN state.deduplicated AS k ON k.document_id = r.kept_document_id
             WHERE r.kept_document_id IS NOT NULL

@@ -1,13 +1,15 @@
-"""The cleaning stage: one row of raw content in, one row of text, title, language and metrics out."""
+"""The cleaning stage: one row of raw content in, one row of text, metadata, language and scores out."""
 
-import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from stemma.cleaning.extract import Extraction, extract
+from stemma.cleaning.extract import extract
+from stemma.cleaning.extraction import Extraction
 from stemma.cleaning.language import identify
-from stemma.cleaning.metrics import measure
+from stemma.cleaning.metrics import METRICS, measure
 from stemma.cleaning.repair import repair as repair_text
 from stemma.cleaning.repair import without_surrogates
 from stemma.hashing import UUID, hash_texts
@@ -20,42 +22,64 @@ INPUTS = pa.schema(
     ]
 )
 
+# Metrics of the text, and two of what cleaning did to it.
+SCORES = pa.struct([*METRICS, ("repaired", pa.int64()), ("extracted_fraction", pa.float64())])
+ORIGINS = pa.list_(
+    pa.struct([("char_start", pa.int32()), ("source_char", pa.int32()), ("place", pa.string())])
+)
+PII = pa.list_(pa.struct([("char_start", pa.int32()), ("char_end", pa.int32()), ("kind", pa.string())]))
 OUTPUTS = pa.schema(
     [
-        pa.field("text", pa.string(), nullable=False),
-        pa.field("text_hash", UUID, nullable=False),
+        pa.field("text", pa.string()),
+        pa.field("text_hash", UUID),
         pa.field("title", pa.string()),
+        pa.field("author", pa.string()),
+        pa.field("published", pa.date32()),
+        pa.field("declared_language", pa.string()),
         pa.field("language", pa.string()),
-        pa.field("language_score", pa.float64(), nullable=False),
-        pa.field("words", pa.int32(), nullable=False),
-        pa.field("quality", pa.string(), nullable=False),
+        pa.field("language_score", pa.float64()),
+        pa.field("words", pa.int32()),
+        pa.field("scores", SCORES),
+        pa.field("origins", ORIGINS),
+        pa.field("pii", PII),
     ]
 )
 
 # The distributions whose version can change the result: a stage's `libraries`.
 LIBRARIES = ("trafilatura", "justext", "lxml", "lxml_html_clean", "pypdfium2", "ftfy", "pycld2")
 
+# Formats whose parsers are too large to be trusted with whatever the web holds.
+_MARKUP = pa.array(["text/html", "application/xhtml+xml"])
+
+
+def needs_isolation(table: pa.Table) -> pa.BooleanArray:
+    """Tell which rows (of schema `INPUTS`) are parsed by a library that a document may make hang or crash."""
+    binary = pc.is_valid(table["content_bytes"])
+    return pc.or_(binary, pc.is_in(table["media_type"], _MARKUP)).combine_chunks()
+
 
 def clean(table: pa.Table, *, repair: bool = True, max_pages: int = 5000) -> pa.Table:
     """Extract, repair and measure each document; drops nothing (see `stemma.cleaning.verdict`).
 
     Args:
-        table: columns `content` string (decoded text, null for binary formats), `content_bytes` binary (the
-            bytes of a PDF, otherwise null) and `media_type` string.
+        table: of schema `INPUTS`: `content` (decoded text, null for binary formats), `content_bytes` (the bytes
+            of a binary format, otherwise null) and `media_type`.
         repair: repair mojibake, Unicode form, invisible characters and white space. Without it the text stays
             as extracted, but for lone surrogates, which no UTF-8 column can hold.
         max_pages: a PDF with more pages is refused.
 
     Returns:
         A table of schema `OUTPUTS`, one row for each input row in the same order:
-        `text` ("" when nothing is left), `text_hash` (hash of its UTF-8 bytes), `title` (from the page's
-        metadata, the front matter or the first heading), `language` (ISO 639 code, null when unknown),
-        `language_score` (share of the text in that language, 0 to 1), `words` (separated by white space) and
-        `quality` (a JSON object of the metrics in `stemma.cleaning.metrics`, of `repaired` (0 or 1) and
-        `extracted_fraction` (characters of the text by those visible in the source)).
+        `text` ("" when nothing is left), `text_hash` (hash of its UTF-8 bytes), `title` (from the document's
+        metadata, the front matter or the first heading), `author`, `published` and `declared_language` as the
+        document's metadata have them, `language` (ISO 639 code, null when unknown), `language_score` (share of
+        the text in that language, 0 to 1), `words` (separated by white space), `scores` (the metrics of
+        `stemma.cleaning.metrics`, `repaired` (0 or 1) and `extracted_fraction` (characters of the text by those
+        visible in the source)), `origins` (where the text comes from, see `Origin`) and `pii` (spans of the text
+        that stand for personal data).
 
     Raises:
-        ValueError: a PDF is encrypted, broken or too long, or a binary format is none that can be read.
+        ValueError: a document is encrypted, broken or too long, or a binary format is none that can be read.
     """
     extractions = [
         extract(content, content_bytes, media_type, max_pages=max_pages)
@@ -69,18 +93,19 @@ def clean(table: pa.Table, *, repair: bool = True, max_pages: int = 5000) -> pa.
     texts, repaired = _repair_all([extraction.text for extraction in extractions], repair)
     languages = [identify(text) for text in texts]
     metrics = measure(texts)
-    quality = [
-        {**scores, "repaired": int(changed), "extracted_fraction": _fraction(text, extraction)}
-        for scores, changed, text, extraction in zip(metrics, repaired, texts, extractions, strict=True)
-    ]
     columns = [
         pa.array(texts, pa.string()),
         hash_texts(texts),
-        pa.array([_clean_title(extraction.title) for extraction in extractions], pa.string()),
+        pa.array([_one_line(extraction.title) for extraction in extractions], pa.string()),
+        pa.array([_one_line(extraction.author) for extraction in extractions], pa.string()),
+        pa.array([extraction.published for extraction in extractions], pa.date32()),
+        pa.array([extraction.language for extraction in extractions], pa.string()),
         pa.array([code for code, _ in languages], pa.string()),
         pa.array([score for _, score in languages], pa.float64()),
-        pa.array([scores["words"] for scores in metrics], pa.int32()),
-        pa.array([_to_json(scores) for scores in quality], pa.string()),
+        pc.cast(pc.struct_field(metrics, "words"), pa.int32()),
+        _scores(metrics, repaired, [_fraction(text, e) for text, e in zip(texts, extractions, strict=True)]),
+        pa.array([_origins(extraction) for extraction in extractions], ORIGINS),
+        pa.array([[] for _ in texts], PII),
     ]
     return pa.Table.from_arrays(columns, schema=OUTPUTS)
 
@@ -94,19 +119,29 @@ def _repair_all(texts: list[str], enabled: bool) -> tuple[list[str], list[bool]]
     return [result.text for result in results], [result.changed for result in results]
 
 
-def _clean_title(title: str | None) -> str | None:
-    """Bring a title onto one line; null when nothing is left."""
-    if title is None:
+def _one_line(text: str | None) -> str | None:
+    """Bring a title or a name onto one line; null when nothing is left."""
+    if text is None:
         return None
-    return " ".join(repair_text(title).text.split()) or None
+    return " ".join(repair_text(text).text.split()) or None
 
 
 def _fraction(text: str, extraction: Extraction) -> float:
     """Characters kept by characters visible in the source; 0 for a source without any."""
-    return len(text) / extraction.visible_characters if extraction.visible_characters else 0.0
+    return round(len(text) / extraction.visible_characters, 6) if extraction.visible_characters else 0.0
 
 
-def _to_json(scores: Mapping[str, float]) -> str:
-    """Write metrics as compact JSON, sorted by key and rounded, so that equal metrics are equal bytes."""
-    rounded = {name: round(score, 6) for name, score in scores.items()}
-    return json.dumps(rounded, sort_keys=True, separators=(",", ":"), allow_nan=False)
+def _origins(extraction: Extraction) -> list[Mapping[str, Any]]:
+    return [
+        {"char_start": origin.char_start, "source_char": origin.source_char, "place": origin.place}
+        for origin in extraction.origins
+    ]
+
+
+def _scores(metrics: pa.StructArray, repaired: Sequence[bool], fractions: Sequence[float]) -> pa.StructArray:
+    columns = [
+        *metrics.flatten(),
+        pa.array(map(int, repaired), pa.int64()),
+        pa.array(fractions, pa.float64()),
+    ]
+    return pa.StructArray.from_arrays(columns, fields=list(SCORES))

@@ -7,6 +7,8 @@ for an empty text. They are kept for each document whatever becomes of it: rules
 from collections import Counter
 from collections.abc import Sequence
 
+import pyarrow as pa
+
 # Gopher asks for at least two of these.
 _STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
 _BULLETS = ("•", "‣", "▪", "◦", "●", "-", "*", "+")
@@ -15,8 +17,29 @@ _ELLIPSES = ("...", "…")
 _TERMINAL_PUNCTUATION = (".", "!", "?", '"', "”", "'", "’", "。", "！", "？", "」", "』", "।", "؟")
 
 
-def measure(texts: Sequence[str]) -> list[dict[str, float]]:
-    """Measure each text; the names are the keys of the `quality` column.
+METRICS = pa.struct(
+    [
+        *((name, pa.int64()) for name in ("characters", "words", "lines", "stop_words")),
+        *(
+            (name, pa.float64())
+            for name in (
+                "symbol_to_word_ratio",
+                "mean_word_length",
+                "alpha_word_fraction",
+                "unique_word_fraction",
+                "bullet_line_fraction",
+                "ellipsis_line_fraction",
+                "terminal_punctuation_line_fraction",
+                "duplicate_line_fraction",
+                "duplicate_line_character_fraction",
+            )
+        ),
+    ]
+)
+
+
+def measure(texts: Sequence[str]) -> pa.StructArray:
+    """Measure each text; the names are the fields of `METRICS`.
 
     characters, words, lines: counts.
     mean_word_length: characters to a word (Gopher: 3 to 10).
@@ -30,7 +53,7 @@ def measure(texts: Sequence[str]) -> list[dict[str, float]]:
     characters by those of all lines (Gopher: at most 0.3 and 0.2).
     terminal_punctuation_line_fraction: lines that end a sentence (C4).
     """
-    return [_measure_one(text) for text in texts]
+    return pa.array([_measure_one(text) for text in texts], METRICS)
 
 
 def _measure_one(text: str) -> dict[str, float]:

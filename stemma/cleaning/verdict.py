@@ -43,7 +43,7 @@ def metric(name: str) -> str:
     """
     if not name.isidentifier():
         raise ValueError(f"no name of a metric: {name!r}")
-    return f"CAST(json_extract_string(quality, '$.{name}') AS DOUBLE)"
+    return f"scores.{name}"
 
 
 def below(name: str, threshold: float) -> Rule:
@@ -118,3 +118,12 @@ def decide_sql(profile: str = "retrieval", languages: Sequence[str] = ()) -> lis
     if profile not in PROFILES:
         raise ValueError(f"unknown profile {profile!r} (known: {', '.join(sorted(PROFILES))})")
     return PROFILES[profile](languages)
+
+
+def decisions_sql(rules: Sequence[Rule], relation: str) -> str:
+    """Return the query of (document_id, rule, score, threshold, position): a row for each rule that holds."""
+    return " UNION ALL ".join(
+        f"SELECT document_id, '{rule.name}' AS rule, ({rule.score})::DOUBLE AS score,"
+        f" {rule.threshold!r}::DOUBLE AS threshold, {position} AS position FROM {relation} WHERE {rule.condition}"
+        for position, rule in enumerate(rules)
+    )

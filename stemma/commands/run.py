@@ -293,7 +293,7 @@ def corpus_facts(config: Config) -> dict[str, Any]:
             connection,
             """SELECT (SELECT count(*) FROM corpus.raw) AS documents,
                 (SELECT count(*) FROM corpus.deduplicated) AS kept,
-                (SELECT count(*) FROM lineage.decisions) AS dropped,
+                (SELECT count(DISTINCT document_id) FROM lineage.decisions) AS dropped,
                 (SELECT count(DISTINCT document_id) FROM lineage.errors) AS documents_in_error,
                 (SELECT count(*) FROM lineage.errors) AS errors,
                 (SELECT count(DISTINCT cluster_id) FROM lineage.members WHERE cluster_size > 1) AS families,

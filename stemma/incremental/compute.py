@@ -45,6 +45,13 @@ class Computed:
     failures: tuple[Failure, ...]
 
 
+def schema_of(stage: Stage) -> pa.Schema:
+    """Return the schema of `Computed.rows`."""
+    return pa.schema(
+        [pa.field("input_hash", UUID), *stage.outputs, ("error", pa.string()), ("detail", pa.string())]
+    )
+
+
 def compute(stage: Stage, batch: pa.Table, model: Any) -> Computed:
     """Run a stage over one batch (columns: input_hash uuid and the stage's inputs).
 
@@ -54,12 +61,20 @@ def compute(stage: Stage, batch: pa.Table, model: Any) -> Computed:
         StemmaError: the function broke its contract (row count or schema), which no bisection can mend.
     """
     outputs, failures = _attempt(stage, batch, model)
+    return _computed(stage, outputs, failures)
+
+
+def failed(stage: Stage, batch: pa.Table, error: str, detail: str, *, retryable: bool) -> Computed:
+    """Return the outcome of a batch of one row that could not be computed, for a reason known outside of it."""
+    key = batch["input_hash"].combine_chunks().storage[0].as_py()
+    return _computed(stage, [], [Failure(key, error, detail, retryable)])
+
+
+def _computed(stage: Stage, outputs: list[pa.Table], failures: list[Failure]) -> Computed:
     lasting = [failure for failure in failures if not failure.retryable]
     if lasting:
-        outputs.append(_failed_rows(stage, lasting))
-    schema = pa.schema(
-        [pa.field("input_hash", UUID), *stage.outputs, ("error", pa.string()), ("detail", pa.string())]
-    )
+        outputs = [*outputs, _failed_rows(stage, lasting)]
+    schema = schema_of(stage)
     rows = pa.concat_tables([table.cast(schema) for table in outputs]) if outputs else schema.empty_table()
     return Computed(rows, tuple(failures))
 

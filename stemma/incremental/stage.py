@@ -27,6 +27,9 @@ class Stage:
         version: raised by hand when something changed that the recipe cannot see.
         batch_rows: rows given to one call, and committed to the memo together.
         load: loads what the function needs once (a model); called only when a row must be computed.
+        parallel: whether worker processes may compute it, each with what it loads.
+        alone: tells, for a table of inputs, which rows must be computed one at a time in a process that may die:
+            those for which the function calls a parser that is not to be trusted with them.
     """
 
     name: str
@@ -39,3 +42,5 @@ class Stage:
     version: int = 1
     batch_rows: int = 512
     load: Callable[..., Any] | None = None
+    parallel: bool = False
+    alone: Callable[[pa.Table], pa.BooleanArray] | None = None

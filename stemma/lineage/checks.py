@@ -15,7 +15,9 @@ BLOCKING = {
         LEFT JOIN (SELECT DISTINCT document_id FROM lineage.decisions) AS d USING (document_id)
         LEFT JOIN (SELECT DISTINCT document_id FROM lineage.errors) AS e USING (document_id)
         WHERE places <> 1""",
-    "one_decision_each": "SELECT document_id FROM lineage.decisions GROUP BY ALL HAVING count(*) > 1",
+    "one_decision_each": """
+        SELECT document_id, min(stage) AS stage, min(rule) AS rule FROM lineage.decisions GROUP BY document_id
+        HAVING count(DISTINCT stage) > 1 OR count(*) > count(DISTINCT rule)""",
     "unique_document_ids": """
         SELECT 'raw' AS dataset, document_id FROM main.raw GROUP BY ALL HAVING count(*) > 1
         UNION ALL SELECT 'cleaned', document_id FROM main.cleaned GROUP BY ALL HAVING count(*) > 1
@@ -37,7 +39,7 @@ BLOCKING = {
 
 DESCRIPTIONS = {
     "every_document_in_one_place": "Each document of raw is kept to the end, in decisions, or in errors: one of them.",
-    "one_decision_each": "No document was removed twice.",
+    "one_decision_each": "No document was removed by two stages, nor twice by one rule.",
     "unique_document_ids": "No document stands in the dataset twice.",
     "unique_chunk_ids": "No chunk stands in the dataset twice.",
     "no_orphans": "Every row has the row above that it was made of; every duplicate a kept document.",

@@ -5,16 +5,18 @@ from typing import Any
 
 import duckdb
 
-from stemma.datasets import CHUNKED, CLEANED, DEDUPLICATED, DUPLICATES, EMBEDDED, RAW, TRACE
+from stemma.datasets import CHUNKED, CLEANED, CONTAMINATION, DEDUPLICATED, DUPLICATES, EMBEDDED, RAW, TRACE
 
 # When something was read or decided is history, not content: a rebuild has another.
 _HISTORY = ("ingested_at", "run_id")
 TABLES = {
     **{
         dataset.stored: [column.name for column in dataset.columns if column.name not in _HISTORY]
-        for dataset in (RAW, CLEANED, DEDUPLICATED, CHUNKED, EMBEDDED, DUPLICATES, TRACE)
+        for dataset in (RAW, CLEANED, DEDUPLICATED, CHUNKED, EMBEDDED, DUPLICATES, CONTAMINATION, TRACE)
     },
     "lineage.decisions": ["document_id", "uri", "stage", "rule", "score", "threshold", "kept_document_id"],
+    "lineage.flags": ["document_id", "uri", "rule", "score", "threshold"],
+    "lineage.rules": ["rule", "action", "condition", "score", "threshold"],
     "lineage.errors": ["document_id", "source", "uri", "record", "stage", "error", "detail"],
     "lineage.members": [
         "document_id",

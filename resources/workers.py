@@ -1,0 +1,288 @@
+"""Worker processes: stages computed on all cores, and apart from the run where a document may kill its process."""
+
+import atexit
+import contextlib
+import os
+import pickle
+import queue
+import select
+import struct
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stemma.errors import RetryableError, StemmaError
+from stemma.incremental.compute import Computed, compute, failed, schema_of
+from stemma.incremental.stage import Stage
+from stemma.resources.child import failures_from_json, from_ipc, to_ipc, write_message
+
+# Fewer rows than this are computed sooner than a process has started (0.4 s).
+SMALL_ROWS = 256
+MEMORY_MIB = 2048
+SECONDS = 60.0
+_LENGTH = struct.Struct("<q")
+# A signal by which a process ends for its own fault, so that it would again: SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV.
+_OWN_FAULT = frozenset({4, 6, 7, 8, 11})
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one document may cost in a worker process.
+
+    Attributes:
+        seconds: wall-clock time for a document that is computed alone, and for every 8 MiB batch of others.
+        memory_mib: memory on top of what the process has when it starts.
+    """
+
+    seconds: float = SECONDS
+    memory_mib: int = MEMORY_MIB
+
+
+class _Died(Exception):
+    """The worker process died, or was killed because its time was over (`late`)."""
+
+    def __init__(self, *, late: bool = False, signal: int = 0) -> None:
+        super().__init__()
+        self.late = late
+        self.signal = signal
+
+
+class Workers:
+    """A pool of worker processes, each started when it is first needed.
+
+    Args:
+        processes: how many; 0 computes everything in this process, without limits.
+        limits: what a document may cost.
+    """
+
+    def __init__(self, processes: int | None = None, limits: Limits | None = None) -> None:
+        self._processes = len(os.sched_getaffinity(0)) if processes is None else processes
+        self._limits = limits or Limits()
+        self._idle: queue.LifoQueue[_Worker] = queue.LifoQueue()
+        self._all: list[_Worker] = []
+        self.closed = False
+
+    def run(self, stage: Stage, batches: Iterable[pa.Table], count: int) -> Iterator[Computed]:
+        """Yield the outcome of each batch (`count` rows in all), in pieces, in no particular order.
+
+        Raises StemmaError when the stage's function broke its contract.
+        """
+        small = stage.alone is None and count < SMALL_ROWS
+        pickled = None if self._processes == 0 or small or not stage.parallel else _pickled(stage)
+        if pickled is None:
+            yield from self._here(stage, batches)
+            return
+        model = _Lazy(stage)
+        with ThreadPoolExecutor(self._processes) as threads:
+            pending: deque[Future[list[Computed]]] = deque()
+            try:
+                for batch in batches:
+                    together, alone = _split(stage, batch)
+                    if together.num_rows and count < SMALL_ROWS:
+                        yield compute(stage, together, model.value)
+                    elif together.num_rows:
+                        pending.append(threads.submit(self._together, stage, pickled, together))
+                    if alone.num_rows:
+                        pieces = [alone.slice(start, 64) for start in range(0, alone.num_rows, 64)]
+                        pending.extend(threads.submit(self._alone, stage, pickled, piece) for piece in pieces)
+                    while len(pending) > self._processes:
+                        yield from pending.popleft().result()
+                while pending:
+                    yield from pending.popleft().result()
+            except BaseException:
+                for future in pending:
+                    future.cancel()
+                self.close()
+                raise
+
+    def close(self) -> None:
+        """End all processes."""
+        self.closed = True
+        for worker in self._all:
+            worker.kill()
+
+    @staticmethod
+    def _here(stage: Stage, batches: Iterable[pa.Table]) -> Iterator[Computed]:
+        model = stage.load(**stage.parameters) if stage.load is not None else None
+        for batch in batches:
+            yield compute(stage, batch, model)
+
+    def _together(self, stage: Stage, pickled: bytes, batch: pa.Table) -> list[Computed]:
+        """Compute a batch at once; if it kills its process, row by row."""
+        try:
+            return [self._compute(stage, pickled, batch)]
+        except _Died:
+            return self._alone(stage, pickled, batch)
+
+    def _alone(self, stage: Stage, pickled: bytes, batch: pa.Table) -> list[Computed]:
+        outcomes = []
+        for position in range(batch.num_rows):
+            row = batch.slice(position, 1)
+            try:
+                outcomes.append(self._compute(stage, pickled, row))
+            except _Died as death:
+                outcomes.append(self._failed(stage, row, death))
+        return outcomes
+
+    def _failed(self, stage: Stage, row: pa.Table, death: _Died) -> Computed:
+        if death.late:
+            detail = f"it took more than {self._limits.seconds:g} seconds; the next run tries again"
+            return failed(stage, row, "TimeoutError", detail, retryable=True)
+        # Whoever killed it (the system, short of memory) had a reason that may pass; a fault of its own stays.
+        detail = f"the process that parsed it died (signal {death.signal})"
+        return failed(stage, row, "ParserDied", detail, retryable=death.signal not in _OWN_FAULT)
+
+    def _compute(self, stage: Stage, pickled: bytes, batch: pa.Table) -> Computed:
+        worker = self._take()
+        try:
+            return worker.compute(stage, pickled, batch, self._limits)
+        finally:
+            self._idle.put(worker)
+
+    def _take(self) -> "_Worker":
+        if self.closed:
+            raise StemmaError("the worker processes were ended")
+        try:
+            return self._idle.get_nowait()
+        except queue.Empty:
+            worker = _Worker()
+            self._all.append(worker)
+            return worker
+
+
+_shared: dict[tuple[int | None, Limits], Workers] = {}
+
+
+def shared_workers(processes: int | None, limits: Limits) -> Workers:
+    """Return this process's pool of these settings, which lives until the process ends: starting one takes time."""
+    settings = (processes, limits)
+    if settings not in _shared or _shared[settings].closed:
+        _shared[settings] = Workers(processes, limits)
+        atexit.register(_shared[settings].close)
+    return _shared[settings]
+
+
+def _pickled(stage: Stage) -> bytes | None:
+    """Return the stage for a worker; None where its function cannot be found by name in another process."""
+    try:
+        pickled = pickle.dumps(stage)
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return None
+    module = getattr(stage.function, "__module__", "")
+    return pickled if module.partition(".")[0] == "stemma" else None
+
+
+def _split(stage: Stage, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
+    """Return the rows to be computed together and those to be computed alone."""
+    if stage.alone is None:
+        return batch, batch.slice(0, 0)
+    alone = stage.alone(batch)
+    return batch.filter(pc.invert(alone)), batch.filter(alone)
+
+
+class _Lazy:
+    """The stage's model in this process, loaded when it is first asked for."""
+
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._loaded = False
+        self._value: Any = None
+
+    @property
+    def value(self) -> Any:
+        if not self._loaded and self._stage.load is not None:
+            self._value = self._stage.load(**self._stage.parameters)
+        self._loaded = True
+        return self._value
+
+
+class _Worker:
+    """One worker process; started when it is first used, and anew after it died."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stage = b""
+
+    def compute(self, stage: Stage, pickled: bytes, batch: pa.Table, limits: Limits) -> Computed:
+        """Compute a batch. Raises _Died when the process did, StemmaError when the stage broke its contract."""
+        process = self._process or self._start()
+        assert process.stdin is not None
+        try:
+            write_message(process.stdin, pickled, str(limits.memory_mib).encode(), to_ipc(batch))
+            # The first request also imports what the stage needs.
+            extra = 0.0 if self._stage == pickled else SECONDS
+            self._stage = pickled
+            kind, body, more = self._answer(process, time.monotonic() + limits.seconds + extra)
+        except BrokenPipeError:
+            raise self._died() from None
+        if kind == b"done":
+            return self._checked(stage, body, more)
+        error = body.decode("utf-8", "replace")
+        raise RetryableError(error) if kind == b"retry" else StemmaError(error)
+
+    @staticmethod
+    def _checked(stage: Stage, body: bytes, failures: bytes) -> Computed:
+        rows = from_ipc(body)
+        if rows.schema != schema_of(stage):
+            raise StemmaError(f"stage {stage.name}: a worker process answered with another schema")
+        return Computed(rows, failures_from_json(failures))
+
+    def kill(self) -> None:
+        """End the process, whatever it is doing."""
+        process, self._process = self._process, None
+        if process is None:
+            return
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout):
+            if stream is not None:
+                with contextlib.suppress(OSError):
+                    stream.close()
+
+    def _start(self) -> "subprocess.Popen[bytes]":
+        # -P: a file in the working folder must not be imported in the place of a library.
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "stemma.resources.child"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+        )
+        self._stage = b""
+        return self._process
+
+    def _answer(self, process: "subprocess.Popen[bytes]", deadline: float) -> list[bytes]:
+        parts = []
+        for _ in range(_LENGTH.unpack(self._read(process, _LENGTH.size, deadline))[0]):
+            size = _LENGTH.unpack(self._read(process, _LENGTH.size, deadline))[0]
+            parts.append(self._read(process, size, deadline))
+        return parts
+
+    def _read(self, process: "subprocess.Popen[bytes]", size: int, deadline: float) -> bytes:
+        assert process.stdout is not None
+        descriptor = process.stdout.fileno()
+        data = bytearray()
+        while len(data) < size:
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            if not ready:
+                self.kill()
+                raise _Died(late=True)
+            piece = os.read(descriptor, min(size - len(data), 2**20))
+            if not piece:
+                raise self._died()
+            data += piece
+        return bytes(data)
+
+    def _died(self) -> _Died:
+        process, self._process = self._process, None
+        if process is None:
+            return _Died()
+        code = process.wait()
+        return _Died(signal=-code if code < 0 else 0)
