@@ -88,6 +88,11 @@ def _key(default: Any, meaning: str, **rule: Any) -> Any:
     return field(default=default, metadata={"rule": Rule(meaning, **rule)})
 
 
+def _table(meaning: str, **rule: Any) -> Any:
+    """Return a field for a table of names and values of the reader's own."""
+    return field(default_factory=dict, metadata={"rule": Rule(meaning, **rule)})
+
+
 @dataclass(frozen=True)
 class WarehouseConfig:
     path: Path = field(
@@ -135,11 +140,69 @@ class SourceConfig:
 
 
 @dataclass(frozen=True)
+class RuleConfig:
+    name: str = _key(
+        MISSING,
+        "The rule's name in lineage.decisions.",
+        pattern=r"[a-z][a-z0-9_]{0,99}",
+        pattern_meaning="small letters a-z, digits and _ only, a letter first",
+        default_meaning=_REQUIRED,
+    )
+    when: str = _key(
+        MISSING,
+        "A condition in SQL over the columns of a cleaned document; it fails the rule where this is true.",
+        default_meaning=_REQUIRED,
+    )
+    score: str | None = _key(
+        None, "What is measured, in SQL, for the ledger.", default_meaning="1 where the condition is true"
+    )
+    threshold: float = _key(0.0, "What it is measured against, for the ledger.")
+    action: str = _key("drop", "What becomes of a document that fails it.", choices=("drop", "flag"))
+
+
+@dataclass(frozen=True)
+class DecontaminateConfig:
+    sets: tuple[str, ...] = _key(
+        (), "Files of evaluation items (JSONL, Parquet, CSV, text); a set is named after its file."
+    )
+    fields: tuple[str, ...] = _key((), "The fields of an item to look for; none: all that hold text.")
+    words: int = _key(13, "Words in an n-gram; one in common is a match.", minimum=3, maximum=100)
+    action: str = _key(
+        "flag", "What becomes of a document that holds an evaluation item.", choices=("flag", "drop")
+    )
+    min_share: float = _key(
+        0.0, "Share of an item's n-grams from which a document counts as contaminated.", minimum=0, maximum=1
+    )
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    name: str = _key(
+        MISSING,
+        "The score's name in cleaned.model_scores.",
+        pattern=r"[a-z][a-z0-9_]{0,49}",
+        pattern_meaning="small letters a-z, digits and _ only, a letter first",
+        default_meaning=_REQUIRED,
+    )
+    path: str = _key(
+        MISSING,
+        "A folder with a sequence classifier (config.json, safetensors or ONNX), or `module:function`, which takes"
+        " a list of texts and returns a number for each.",
+        default_meaning=_REQUIRED,
+    )
+    label: str | None = _key(
+        None, "The classifier's label whose probability is the score.", default_meaning="the last one"
+    )
+    version: int = _key(1, "Raise it when the model changed in a way that its files do not show.", minimum=1)
+
+
+@dataclass(frozen=True)
 class CleanConfig:
     profile: str = _key(
         "retrieval",
-        "Which documents are dropped: `retrieval` drops only what is empty or in another language.",
-        choices=("retrieval",),
+        "Which documents are dropped: `retrieval` drops only what is empty or in another language, and flags by"
+        " the rules of Gopher, C4 and FineWeb; `pretraining` drops by those of FineWeb.",
+        choices=("retrieval", "pretraining"),
     )
     languages: tuple[str, ...] = _key(
         (),
@@ -147,7 +210,25 @@ class CleanConfig:
         pattern=r"[a-z]{2,3}(-[a-zA-Z0-9]+)*",
         pattern_meaning='language codes such as "en", "de" or "zh-Hant"',
     )
+    drop: tuple[str, ...] = _key(
+        (), "Recipes (`gopher`, `c4`, `fineweb`, `fineweb2:<language>`) or single rules that drop as well."
+    )
+    flag: tuple[str, ...] = _key((), "Recipes or single rules that flag as well.")
+    thresholds: Mapping[str, float] = _table("Other thresholds of rules, by the rule's name.")
+    rules: tuple[RuleConfig, ...] = _key((), "Rules of your own.")
     repair: bool = _key(True, "Whether text that was decoded wrongly is repaired (mojibake).")
+    html: str = _key(
+        "default", "How the text of web pages is found: best, or fastest.", choices=("default", "fast")
+    )
+    pii: tuple[str, ...] = _key(
+        (),
+        "Personal data to replace by a hash that depends on the value and on the key in STEMMA_PII_KEY alone.",
+        choices=("email", "ip", "phone", "card", "iban", "key"),
+    )
+    decontaminate: DecontaminateConfig = field(
+        default_factory=DecontaminateConfig, metadata={"rule": Rule("Evaluation sets to look for.")}
+    )
+    models: tuple[ModelConfig, ...] = _key((), "Quality models.")
 
 
 @dataclass(frozen=True)
@@ -316,11 +397,12 @@ def to_toml(config: Config) -> str:
 def docs_table() -> str:
     """Return a Markdown table of every key: section, key, type, default, meaning."""
     lines = ["| Section | Key | Type | Default | Meaning |", "|---|---|---|---|---|"]
-    for name, section in _SECTIONS.items():
-        heading = "`[[sources]]`" if name == "sources" else f"`[{name}]`"
+    for heading, section in all_sections().items():
         for key in dataclasses.fields(section):
+            if _nested(key) is not None:
+                continue
             rule: Rule = key.metadata["rule"]
-            cells = (heading, f"`{key.name}`", _allowed(key), _default(key), rule.meaning)
+            cells = (f"`{heading}`", f"`{key.name}`", _allowed(key), _default(key), rule.meaning)
             lines.append("| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |")
     return "\n".join(lines) + "\n"
 
@@ -413,11 +495,36 @@ class _Check:
 
     def _value(self, key: dataclasses.Field[Any], path: tuple[str | int, ...], value: Any) -> Any:
         rule: Rule = key.metadata["rule"]
+        nested = _nested(key)
+        if nested is not None and typing.get_origin(key.type) is not tuple:
+            return nested(**self.table(nested, path, value))
+        if nested is not None:
+            return self._tables(nested, path, value)
+        if typing.get_origin(key.type) is Mapping:
+            return self._mapping(typing.get_args(key.type)[1], rule, path, value)
         if key.type == tuple[str, ...]:
             if not isinstance(value, list):
                 self.fail(path, f"must be a list of text, not {_shown(value)}")
             return tuple(self._scalar(str, rule, (*path, i), item) for i, item in enumerate(value))
         return self._scalar(_scalar_type(key), rule, path, value)
+
+    def _tables(self, kind: type[Any], path: tuple[str | int, ...], value: Any) -> tuple[Any, ...]:
+        """Read an array of tables; no two may share a name."""
+        if not isinstance(value, list):
+            self.fail(path, "write it in two brackets, above each")
+        sections = tuple(kind(**self.table(kind, (*path, i), item)) for i, item in enumerate(value))
+        names = [section.name for section in sections]
+        for position, name in enumerate(names):
+            if name in names[:position]:
+                self.fail((*path, position, "name"), f"two have the name {name!r}")
+        return sections
+
+    def _mapping(
+        self, kind: type[Any], rule: Rule, path: tuple[str | int, ...], value: Any
+    ) -> dict[str, Any]:
+        if not isinstance(value, dict):
+            self.fail(path, f"must be a table of names and values, not {_shown(value)}")
+        return {name: self._scalar(kind, rule, (*path, name), item) for name, item in value.items()}
 
     def _scalar(self, kind: type[Any], rule: Rule, path: tuple[str | int, ...], value: Any) -> Any:
         accepted = (int, float) if kind is float else str if kind is Path else kind
@@ -518,6 +625,29 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def _nested(key: dataclasses.Field[Any]) -> type[Any] | None:
+    """Return the dataclass of a section within a section, or of an array of them; None for any other key."""
+    kind = typing.get_args(key.type)[0] if typing.get_origin(key.type) is tuple else key.type
+    return kind if dataclasses.is_dataclass(kind) and isinstance(kind, type) else None
+
+
+def _default_of(key: dataclasses.Field[Any]) -> Any:
+    return key.default if key.default_factory is MISSING else key.default_factory()
+
+
+def all_sections() -> dict[str, type[Any]]:
+    """Return every section by its heading in the file, sections within sections after the one they are in."""
+    found: dict[str, type[Any]] = {}
+    for name, section in _SECTIONS.items():
+        found["[[sources]]" if name == "sources" else f"[{name}]"] = section
+        for key in dataclasses.fields(section):
+            nested = _nested(key)
+            if nested is not None:
+                path = f"{name}.{key.name}"
+                found[f"[[{path}]]" if typing.get_origin(key.type) is tuple else f"[{path}]"] = nested
+    return found
+
+
 def _scalar_type(key: dataclasses.Field[Any]) -> type[Any]:
     """Return the type of one value of a key: the element of a list, the text that may be absent."""
     kinds = [kind for kind in typing.get_args(key.type) or (key.type,) if kind not in (type(None), ...)]
@@ -596,7 +726,7 @@ def _toml_section(heading: str, section: Any, default: Any) -> list[str]:
     lines = ["", heading]
     for key in dataclasses.fields(section):
         value = getattr(section, key.name)
-        if value != (key.default if default is None else getattr(default, key.name)):
+        if value != (_default_of(key) if default is None else getattr(default, key.name)):
             lines.append(f"{key.name} = {_toml_value(value)}")
     return [*lines, ""]
 
@@ -608,6 +738,11 @@ def _toml_value(value: Any) -> str:
         return repr(value)
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml_value, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{_toml_text(name)} = {_toml_value(item)}' for name, item in value.items())}}}"
+    if dataclasses.is_dataclass(value):
+        keys = [key for key in dataclasses.fields(value) if getattr(value, key.name) != _default_of(key)]
+        return f"{{{', '.join(f'{key.name} = {_toml_value(getattr(value, key.name))}' for key in keys)}}}"
     return _toml_text(str(value))
 
 
@@ -623,9 +758,12 @@ def _toml_text(text: str) -> str:
 
 def _allowed(key: dataclasses.Field[Any]) -> str:
     rule: Rule = key.metadata["rule"]
+    if typing.get_origin(key.type) is Mapping:
+        return f"table of {_TYPE_NAMES[typing.get_args(key.type)[1]].removeprefix('a ')}s"
     kind = _TYPE_NAMES[_scalar_type(key)].removeprefix("a ")
     if key.type == tuple[str, ...]:
-        return f"list of {kind}"
+        choices = ", ".join(f"`{_quoted(choice)}`" for choice in rule.choices)
+        return f"list of {choices or kind}"
     if rule.choices:
         return ", ".join(f"`{_quoted(choice)}`" for choice in rule.choices)
     return ", ".join(filter(None, (kind, rule.range or rule.pattern_meaning)))
@@ -633,4 +771,4 @@ def _allowed(key: dataclasses.Field[Any]) -> str:
 
 def _default(key: dataclasses.Field[Any]) -> str:
     rule: Rule = key.metadata["rule"]
-    return rule.default_meaning or f"`{_toml_value(key.default)}`"
+    return rule.default_meaning or f"`{_toml_value(_default_of(key))}`"

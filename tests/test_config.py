@@ -17,10 +17,12 @@ from stemma.config import (
     ChunkConfig,
     CleanConfig,
     Config,
+    DecontaminateConfig,
     DeduplicateConfig,
     EmbedConfig,
     EngineConfig,
     Rule,
+    RuleConfig,
     SourceConfig,
     WarehouseConfig,
     docs_table,
@@ -131,7 +133,7 @@ def test_every_key_can_be_set(tmp_path):
         "sent",
         False,
     )
-    assert config.clean == CleanConfig("retrieval", ("en", "zh-Hant"), False)
+    assert config.clean == CleanConfig("retrieval", ("en", "zh-Hant"), repair=False)
     assert config.deduplicate == DeduplicateConfig(1.0, "source", "longest", 3, 64)
     assert isinstance(config.deduplicate.threshold, float)
     assert config.chunk == ChunkConfig("fixed", 100, 99)
@@ -399,6 +401,14 @@ TEXT = st.text(
 LIST = st.lists(TEXT, max_size=3).map(tuple)
 OPTIONAL = st.none() | TEXT
 MODEL = TEXT.filter(lambda name: not re.match(r"\.{0,2}/|~|hash:", name))  # a folder must exist
+RULE = st.builds(
+    RuleConfig,
+    name=st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True),
+    when=TEXT,
+    score=OPTIONAL,
+    threshold=st.floats(-1, 1),
+    action=st.sampled_from(["drop", "flag"]),
+)
 CONFIGS = st.builds(
     Config,
     warehouse=st.builds(
@@ -420,7 +430,14 @@ CONFIGS = st.builds(
         max_size=3,
         unique_by=lambda source: source.name,
     ).map(tuple),
-    clean=st.builds(CleanConfig, languages=st.just(("en", "de")), repair=st.booleans()),
+    clean=st.builds(
+        CleanConfig,
+        languages=st.just(("en", "de")),
+        repair=st.booleans(),
+        thresholds=st.dictionaries(TEXT, st.floats(0, 1), max_size=2),
+        rules=st.lists(RULE, max_size=2, unique_by=lambda rule: rule.name).map(tuple),
+        decontaminate=st.builds(DecontaminateConfig, sets=LIST, words=st.integers(3, 20)),
+    ),
     deduplicate=st.builds(DeduplicateConfig, threshold=st.floats(0, 1, exclude_min=True)),
     chunk=st.builds(ChunkConfig, max_tokens=st.integers(10, 99), overlap=st.integers(0, 9)),
     embed=st.builds(EmbedConfig, model=MODEL),
@@ -565,9 +582,12 @@ def test_lines_of_an_involved_file():
 
 def test_the_documentation_table_has_every_key():
     rows = [line.split(" | ") for line in docs_table().splitlines()[2:]]
-    documented = {(row[0].strip("|` []"), row[1].strip("`")) for row in rows}
+    documented = {(row[0].strip("|` "), row[1].strip("`")) for row in rows}
     assert documented == {
-        (name, key.name) for name, section in module._SECTIONS.items() for key in dataclasses.fields(section)
+        (name, key.name)
+        for name, section in module.all_sections().items()
+        for key in dataclasses.fields(section)
+        if module._nested(key) is None
     }
     assert all(len(row) == 5 and all(cell.strip(" |") for cell in row) for row in rows)
     assert (
@@ -578,13 +598,13 @@ def test_the_documentation_table_has_every_key():
 def test_the_dataclasses_are_the_sections():
     sections = {key.name for key in dataclasses.fields(Config)} - {"file", "directory"}
     assert sections == set(module._SECTIONS)
-    for section in module._SECTIONS.values():
+    for section in module.all_sections().values():
         assert all(isinstance(key.metadata["rule"], Rule) for key in dataclasses.fields(section))
         assert section.__dataclass_params__.frozen
 
 
 def test_defaults_keep_their_own_rules():
-    for section in module._SECTIONS.values():
+    for section in module.all_sections().values():
         for key in dataclasses.fields(section):
             if key.default not in (dataclasses.MISSING, None):
                 value = str(key.default) if isinstance(key.default, Path) else key.default
