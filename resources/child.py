@@ -75,11 +75,11 @@ def main() -> None:
     stages: dict[bytes, tuple[Stage, Any]] = {}
     while (request := _read_request(requests)) is not None:
         pickled, memory, batch = request
-        if pickled not in stages:
-            stages = {pickled: _load(pickled)}
-            _limit_memory(int(memory))
-        stage, model = stages[pickled]
         try:
+            if pickled not in stages:
+                stages = {pickled: _load(pickled)}
+                _limit_memory(int(memory))
+            stage, model = stages[pickled]
             result: Computed = compute(stage, from_ipc(batch), model)
             write_message(answers, b"done", to_ipc(result.rows), failures_to_json(result.failures))
         except StemmaError as error:
@@ -88,7 +88,10 @@ def main() -> None:
 
 
 def _load(pickled: bytes) -> tuple[Stage, Any]:
-    stage: Stage = pickle.loads(pickled)
+    try:
+        stage: Stage = pickle.loads(pickled)
+    except (ImportError, AttributeError) as error:
+        raise StemmaError(f"a worker process cannot find the stage's function: {error}") from error
     return stage, stage.load(**stage.parameters) if stage.load is not None else None
 
 

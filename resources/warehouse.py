@@ -41,8 +41,8 @@ MEMORY_PER_STATE_BYTE = 2
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
-# Stages whose memo `compact` may forget by recipe; contents and pairs are keyed by content alone.
-MEMO_BY_RECIPE = ("clean", "contamination", "classify", "sign", "chunk", "embed")
+# Memos that `compact` keeps whatever their recipe: contents, and pairs, which no dataset names.
+MEMO_BY_CONTENT = ("read", "pairs")
 
 # What a state of another version of Stemma hands on: all else is planned anew, and found in the memo.
 HANDED_ON = ("runs", "recipes")
@@ -384,7 +384,7 @@ class Warehouse:
     def _forget(self, used: set[str], horizon: float) -> None:
         for stage, recipe, folder in self.memo.recipes():
             newest = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
-            if stage in MEMO_BY_RECIPE and recipe not in used and newest < horizon:
+            if stage not in MEMO_BY_CONTENT and recipe not in used and newest < horizon:
                 shutil.rmtree(folder)
 
     def size(self) -> Size:

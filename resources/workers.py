@@ -173,11 +173,9 @@ def shared_workers(processes: int | None, limits: Limits) -> Workers:
 def _pickled(stage: Stage) -> bytes | None:
     """Return the stage for a worker; None where its function cannot be found by name in another process."""
     try:
-        pickled = pickle.dumps(stage)
+        return pickle.dumps(stage)
     except (pickle.PicklingError, AttributeError, TypeError):
         return None
-    module = getattr(stage.function, "__module__", "")
-    return pickled if module.partition(".")[0] == "stemma" else None
 
 
 def _split(stage: Stage, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -204,6 +202,20 @@ class _Lazy:
         return self._value
 
 
+# Linux ends a process with the thread that started it (PR_SET_PDEATHSIG), so one thread that lives on starts all.
+_STARTER = ThreadPoolExecutor(1, thread_name_prefix="starts-workers")
+
+
+def _start_process() -> "subprocess.Popen[bytes]":
+    # -P: a file in the working folder must not be imported in the place of a library.
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "stemma.resources.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 class _Worker:
     """One worker process; started when it is first used, and anew after it died."""
 
@@ -213,6 +225,8 @@ class _Worker:
 
     def compute(self, stage: Stage, pickled: bytes, batch: pa.Table, limits: Limits) -> Computed:
         """Compute a batch. Raises _Died when the process did, StemmaError when the stage broke its contract."""
+        if self._process is not None and self._process.poll() is not None:
+            self.kill()
         process = self._process or self._start()
         assert process.stdin is not None
         try:
@@ -248,13 +262,7 @@ class _Worker:
                     stream.close()
 
     def _start(self) -> "subprocess.Popen[bytes]":
-        # -P: a file in the working folder must not be imported in the place of a library.
-        self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "stemma.resources.child"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-        )
+        self._process = _STARTER.submit(_start_process).result()
         self._stage = b""
         return self._process
 

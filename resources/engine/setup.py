@@ -18,6 +18,7 @@ from stemma.deduplication import sign
 from stemma.hashing import UUID
 from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
+from stemma.resources.classifier import classifier_stage
 from stemma.resources.embedder import Embedder, resolve_embedder
 
 TEXT = pa.schema([("text", pa.string())])
@@ -77,7 +78,11 @@ class Setup:
     @functools.cached_property
     def annotations(self) -> tuple[Stage, ...]:
         """Further stages over cleaned texts, each with one output: `matches` or `model_scores`."""
-        return ()
+        settings = self.config.clean
+        return tuple(
+            classifier_stage(model.name, model.path, model.label, model.version, self.config.directory)
+            for model in settings.models
+        )
 
     @functools.cached_property
     def rules(self) -> Rules:

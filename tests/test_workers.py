@@ -1,0 +1,146 @@
+"""Worker processes: what a document does to the process that parses it costs that document and nothing else."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import dangerous
+import pyarrow as pa
+import pytest
+
+from stemma.errors import StemmaError
+from stemma.hashing import digest, uuid_array
+from stemma.resources.workers import SMALL_ROWS, Limits, Workers
+
+
+@pytest.fixture(autouse=True)
+def _importable(monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+
+
+@pytest.fixture
+def pool():
+    pools = []
+
+    def make(processes=1, **limits):
+        pools.append(Workers(processes, Limits(**limits)))
+        return pools[-1]
+
+    yield make
+    for each in pools:
+        each.close()
+
+
+def table(*texts):
+    return pa.table({"input_hash": uuid_array(digest(text.encode()) for text in texts), "text": list(texts)})
+
+
+def outcome(workers, stage, *texts):
+    """Return {text: its output, or the name of its error} and the failures that may pass."""
+    names = {digest(text.encode()): text for text in texts}
+    found, passing = {}, set()
+    for computed in workers.run(stage, [table(*texts)], len(texts)):
+        for row in computed.rows.to_pylist():
+            found[names[row["input_hash"].bytes]] = row["upper"] or row["error"]
+        for failure in computed.failures:
+            found[names[failure.input_hash]] = failure.error
+            if failure.retryable:
+                passing.add(names[failure.input_hash])
+    return found, passing
+
+
+@pytest.mark.parametrize("alone", [dangerous.marked, None], ids=["alone", "together"])
+@pytest.mark.parametrize(
+    ("deed", "error", "passes"),
+    [
+        ("crash", "ParserDied", False),
+        ("exit", "ParserDied", True),
+        ("swallow", "MemoryError", True),
+        ("swallow slowly", "MemoryError", True),
+        ("refuse", "ValueError", False),
+    ],
+)
+def test_a_document_that_kills_its_process_costs_itself(pool, deed, error, passes, alone):
+    fillers = [f"text {number}" for number in range(5 if alone else SMALL_ROWS)]
+    texts = [*fillers[:3], deed, *fillers[3:]]
+    found, passing = outcome(pool(memory_mib=512), dangerous.stage(alone=alone), *texts)
+    assert found == {text: text.upper() for text in fillers} | {deed: error}
+    assert passing == ({deed} if passes else set())
+
+
+def test_a_document_that_hangs_is_given_up_and_tried_again(pool):
+    workers = pool(seconds=1.0)
+    outcome(workers, dangerous.stage(), "first")  # the first document of a stage has time for imports as well
+    begun = time.monotonic()
+    found, passing = outcome(workers, dangerous.stage(), "before", "hang", "after")
+    assert found == {"before": "BEFORE", "hang": "TimeoutError", "after": "AFTER"}
+    assert passing == {"hang"}
+    assert time.monotonic() - begun < 30
+
+
+def test_what_a_library_prints_does_no_harm(pool):
+    assert outcome(pool(), dangerous.stage(), "print", "b") == ({"print": "PRINT", "b": "B"}, set())
+
+
+def test_a_broken_stage_is_no_fault_of_the_documents(pool):
+    with pytest.raises(StemmaError, match="rows of"):
+        outcome(pool(), dangerous.stage(dangerous.broken), "a", "b")
+
+
+def test_a_stage_that_no_other_process_can_find_is_computed_here(pool):
+    def local(batch):
+        return pa.table({"upper": [str(os.getpid())] * batch.num_rows})
+
+    found, _ = outcome(pool(), dangerous.stage(local), "a")
+    assert found == {"a": str(os.getpid())}
+
+
+def test_without_processes_everything_is_computed_here(pool):
+    found, _ = outcome(pool(processes=0), dangerous.stage(), "process")
+    assert found == {"process": str(os.getpid())}
+
+
+def test_few_harmless_documents_need_no_process(pool):
+    found, _ = outcome(pool(), dangerous.stage(alone=None), "process")
+    assert found == {"process": str(os.getpid())}
+
+
+def test_the_processes_share_the_work_and_live_on(pool):
+    workers = pool(processes=2)
+    batches = [table(*[f"{number}-{row}" for row in range(200)]) for number in range(6)]
+    stage = dangerous.stage(alone=None)
+    rows = pa.concat_tables([computed.rows for computed in workers.run(stage, batches, 1200)])
+    assert sorted(rows["upper"].to_pylist()) == sorted(
+        text for batch in batches for text in batch["text"].to_pylist()
+    )
+    first, _ = outcome(workers, dangerous.stage(), "process")
+    again, _ = outcome(workers, dangerous.stage(), "process")
+    assert first == again != {"process": str(os.getpid())}
+
+
+def test_a_module_in_the_working_folder_is_not_imported(pool, tmp_path, monkeypatch):
+    (tmp_path / "pyarrow.py").write_text("raise SystemExit('taken over')")
+    monkeypatch.chdir(tmp_path)
+    assert outcome(pool(), dangerous.stage(), "a") == ({"a": "A"}, set())
+
+
+def test_processes_end_with_the_one_that_started_them(tmp_path):
+    script = """
+import dangerous, os, sys, threading
+from test_workers import table
+from stemma.resources.workers import Workers, Limits
+workers = Workers(1)
+print(next(iter(workers.run(dangerous.stage(), [table("process")], 1))).rows["upper"][0], flush=True)
+threading.Timer(1, os.kill, (os.getpid(), 9)).start()
+list(workers.run(dangerous.stage(), [table("hang")], 1))
+"""
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=Path(__file__).parent, check=False
+    )
+    worker = int(process.stdout)
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{worker}").exists()
