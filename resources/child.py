@@ -6,6 +6,7 @@ It may die of a document, or be killed over one, and nothing but that document i
 
 import contextlib
 import ctypes
+import dataclasses
 import io
 import json
 import os
@@ -14,6 +15,8 @@ import resource
 import signal
 import struct
 import sys
+from collections.abc import Iterator
+from datetime import date
 from typing import Any, BinaryIO
 
 import pyarrow as pa
@@ -21,9 +24,13 @@ import pyarrow as pa
 from stemma.errors import RetryableError, StemmaError
 from stemma.incremental.compute import Computed, Failure, compute
 from stemma.incremental.stage import Stage
+from stemma.reading import ReadError, Record, read
 
 MIB = 2**20
 _PR_SET_PDEATHSIG = 1
+# What is read is answered in pieces of this size.
+_ITEMS = 256
+_ITEM_BYTES = 4 * MIB
 _LENGTH = struct.Struct("<q")
 
 
@@ -65,6 +72,42 @@ def failures_from_json(data: bytes) -> tuple[Failure, ...]:
     )
 
 
+def items_to_parts(items: list[Record | ReadError]) -> tuple[bytes, bytes]:
+    """Return what was read as an Arrow stream of the contents and JSON of all else."""
+    records = [item if isinstance(item, Record) else None for item in items]
+    contents = pa.table(
+        {
+            "content": pa.array([record and record.content for record in records], pa.string()),
+            "content_bytes": pa.array([record and record.content_bytes for record in records], pa.binary()),
+        }
+    )
+    rest = [
+        {name: value for name, value in _fields(item).items() if name not in contents.schema.names}
+        for item in items
+    ]
+    return to_ipc(contents), json.dumps(rest, default=_iso).encode()
+
+
+def items_from_parts(contents: bytes, rest: bytes) -> Iterator[Record | ReadError]:
+    """Yield what `items_to_parts` wrote."""
+    for content, fields in zip(from_ipc(contents).to_pylist(), json.loads(rest), strict=True):
+        if "error" in fields:
+            yield ReadError(**fields)
+        else:
+            day = fields.pop("document_date")
+            yield Record(**fields, **content, document_date=None if day is None else date.fromisoformat(day))
+
+
+def _fields(item: Record | ReadError) -> dict[str, Any]:
+    return {field.name: getattr(item, field.name) for field in dataclasses.fields(item)}
+
+
+def _iso(value: Any) -> str:
+    if isinstance(value, date):
+        return value.isoformat()
+    raise TypeError(f"a {type(value).__name__} in a record")
+
+
 def main() -> None:
     """Answer requests on standard input until it ends."""
     _die_with_parent()
@@ -74,17 +117,38 @@ def main() -> None:
     os.dup2(2, 1)
     stages: dict[bytes, tuple[Stage, Any]] = {}
     while (request := _read_request(requests)) is not None:
-        pickled, memory, batch = request
+        kind, trusted, memory, body = request
         try:
-            if pickled not in stages:
-                stages = {pickled: _load(pickled)}
+            if kind == b"read":
                 _limit_memory(int(memory))
-            stage, model = stages[pickled]
-            result: Computed = compute(stage, from_ipc(batch), model)
+                _read(answers, trusted, body)
+                continue
+            if trusted not in stages:
+                stages = {trusted: _load(trusted)}
+                _limit_memory(int(memory))
+            stage, model = stages[trusted]
+            result: Computed = compute(stage, from_ipc(body), model)
             write_message(answers, b"done", to_ipc(result.rows), failures_to_json(result.failures))
+        except MemoryError:
+            write_message(answers, b"retry", b"out of memory", b"")
         except StemmaError as error:
-            kind = b"retry" if isinstance(error, RetryableError) else b"broken"
-            write_message(answers, kind, str(error).encode("utf-8", "replace"), b"")
+            answer = b"retry" if isinstance(error, RetryableError) else b"broken"
+            write_message(answers, answer, str(error).encode("utf-8", "replace"), b"")
+
+
+def _read(answers: BinaryIO, trusted: bytes, path: bytes) -> None:
+    """Read a file and answer with what is in it, some items at a time."""
+    name, options = pickle.loads(trusted)
+    items: list[Record | ReadError] = []
+    size = 0
+    with open(os.fsdecode(path), "rb") as file:
+        for item in read(file, name, options):
+            items.append(item)
+            size += len(item.content or "") if isinstance(item, Record) else 0
+            if len(items) >= _ITEMS or size >= _ITEM_BYTES:
+                write_message(answers, b"items", *items_to_parts(items))
+                items, size = [], 0
+    write_message(answers, b"end", *items_to_parts(items))
 
 
 def _load(pickled: bytes) -> tuple[Stage, Any]:

@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import errno
 import os
 import pickle
 import queue
@@ -22,7 +23,8 @@ import pyarrow.compute as pc
 from stemma.errors import RetryableError, StemmaError
 from stemma.incremental.compute import Computed, compute, failed, schema_of
 from stemma.incremental.stage import Stage
-from stemma.resources.child import failures_from_json, from_ipc, to_ipc, write_message
+from stemma.reading import ReadError, ReadOptions, Record
+from stemma.resources.child import failures_from_json, from_ipc, items_from_parts, to_ipc, write_message
 
 # Fewer rows than this are computed sooner than a process has started (0.4 s).
 SMALL_ROWS = 256
@@ -103,6 +105,26 @@ class Workers:
                 self.close()
                 raise
 
+    def read(self, path: str, name: str, options: ReadOptions) -> Iterator[Record | ReadError]:
+        """Yield what `stemma.reading.read` finds in a file, read by a worker process.
+
+        If that dies, or needs more than its memory, the rest of the file comes as one `ReadError`.
+
+        Raises:
+            TimeoutError: the next items took longer than the limit.
+            OSError: the file cannot be opened.
+        """
+        worker = self._take()
+        try:
+            yield from worker.read(path, name, options, self._limits)
+        finally:
+            self._idle.put(worker)
+
+    @property
+    def processes(self) -> int:
+        """How many processes there are at most; 0 means none but this."""
+        return self._processes
+
     def close(self) -> None:
         """End all processes."""
         self.closed = True
@@ -178,6 +200,12 @@ def _pickled(stage: Stage) -> bytes | None:
         return None
 
 
+def _parser_died(death: _Died) -> ReadError:
+    return ReadError(
+        None, None, None, "ParserDied", f"the process that parsed it died (signal {death.signal})"
+    )
+
+
 def _split(stage: Stage, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Return the rows to be computed together and those to be computed alone."""
     if stage.alone is None:
@@ -225,12 +253,11 @@ class _Worker:
 
     def compute(self, stage: Stage, pickled: bytes, batch: pa.Table, limits: Limits) -> Computed:
         """Compute a batch. Raises _Died when the process did, StemmaError when the stage broke its contract."""
-        if self._process is not None and self._process.poll() is not None:
-            self.kill()
-        process = self._process or self._start()
+        process = self._ready()
         assert process.stdin is not None
         try:
-            write_message(process.stdin, pickled, str(limits.memory_mib).encode(), to_ipc(batch))
+            memory = str(limits.memory_mib).encode()
+            write_message(process.stdin, b"compute", pickled, memory, to_ipc(batch))
             # The first request also imports what the stage needs.
             extra = 0.0 if self._stage == pickled else SECONDS
             self._stage = pickled
@@ -249,6 +276,36 @@ class _Worker:
             raise StemmaError(f"stage {stage.name}: a worker process answered with another schema")
         return Computed(rows, failures_from_json(failures))
 
+    def read(
+        self, path: str, name: str, options: ReadOptions, limits: Limits
+    ) -> Iterator[Record | ReadError]:
+        """Yield what is in a file; see `Workers.read`."""
+        if not os.path.isfile(path):
+            raise FileNotFoundError(errno.ENOENT, "no such file", path)
+        process = self._ready()
+        assert process.stdin is not None
+        kind = b""
+        try:
+            trusted, memory = pickle.dumps((name, options)), str(limits.memory_mib).encode()
+            write_message(process.stdin, b"read", trusted, memory, os.fsencode(path))
+            while kind != b"end":
+                kind, *parts = self._answer(process, time.monotonic() + limits.seconds)
+                if kind not in (b"items", b"end"):
+                    detail = parts[0].decode("utf-8", "replace")
+                    yield ReadError(None, None, None, "too large", f"{detail}: parsing it was stopped")
+                    return
+                yield from items_from_parts(*parts)
+        except BrokenPipeError:
+            yield _parser_died(self._died())
+        except _Died as death:
+            if death.late:
+                raise TimeoutError(f"reading took more than {limits.seconds:g} seconds") from death
+            yield _parser_died(death)
+        except GeneratorExit:
+            # Whoever reads no further leaves answers behind, which the next one would take for its own.
+            self.kill()
+            raise
+
     def kill(self) -> None:
         """End the process, whatever it is doing."""
         process, self._process = self._process, None
@@ -260,6 +317,11 @@ class _Worker:
             if stream is not None:
                 with contextlib.suppress(OSError):
                     stream.close()
+
+    def _ready(self) -> "subprocess.Popen[bytes]":
+        if self._process is not None and self._process.poll() is not None:
+            self.kill()
+        return self._process or self._start()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         self._process = _STARTER.submit(_start_process).result()

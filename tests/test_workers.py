@@ -1,5 +1,6 @@
 """Worker processes: what a document does to the process that parses it costs that document and nothing else."""
 
+import json
 import os
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 
 from stemma.errors import StemmaError
 from stemma.hashing import digest, uuid_array
+from stemma.reading import ReadError, ReadOptions, Record, read
 from stemma.resources.workers import SMALL_ROWS, Limits, Workers
 
 
@@ -130,6 +132,7 @@ def test_processes_end_with_the_one_that_started_them(tmp_path):
     script = """
 import dangerous, os, sys, threading
 from test_workers import table
+from stemma.reading import ReadError, ReadOptions, Record, read
 from stemma.resources.workers import Workers, Limits
 workers = Workers(1)
 print(next(iter(workers.run(dangerous.stage(), [table("process")], 1))).rows["upper"][0], flush=True)
@@ -144,3 +147,32 @@ list(workers.run(dangerous.stage(), [table("hang")], 1))
     while Path(f"/proc/{worker}").exists() and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not Path(f"/proc/{worker}").exists()
+
+
+def test_a_file_is_read_as_it_would_be_here(pool, tmp_path):
+    lines = [{"id": str(number), "text": f"text {number} é", "date": "2020-01-02"} for number in range(600)]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, lines)) + "\n{broken\n")
+    with path.open("rb") as file:
+        here = list(read(file, "rows.jsonl"))
+    assert list(pool().read(str(path), "rows.jsonl", ReadOptions())) == here
+    assert isinstance(here[0], Record)
+    assert isinstance(here[-1], ReadError)
+
+
+def test_a_reader_that_dies_costs_its_file(pool, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ctypes, stemma.reading\nstemma.reading.read = lambda *_: ctypes.string_at(0)\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    (tmp_path / "a.parquet").write_bytes(b"PAR1")
+    (error,) = pool().read(str(tmp_path / "a.parquet"), "a.parquet", ReadOptions())
+    assert (error.record, error.error) == (None, "ParserDied")
+
+
+def test_a_reading_that_is_given_up_leaves_nothing_behind(pool, tmp_path):
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": f"text {number}"}) + "\n" for number in range(5000)))
+    workers = pool()
+    assert next(workers.read(str(path), "rows.jsonl", ReadOptions())).content == "text 0"
+    assert len(list(workers.read(str(path), "rows.jsonl", ReadOptions()))) == 5000

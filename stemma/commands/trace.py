@@ -29,7 +29,7 @@ def trace(options: argparse.Namespace) -> int:
         return 0
     if "chunk" in found:
         print("chunk")
-        print_facts(found["chunk"])
+        print_facts({name: value for name, value in found["chunk"].items() if value is not None})
     for document in found["documents"]:
         _print_document(document)
     return 0
@@ -38,8 +38,10 @@ def trace(options: argparse.Namespace) -> int:
 def _trace(connection: duckdb.DuckDBPyConnection, wanted: UUID) -> dict[str, Any]:
     chunk = rows(
         connection,
-        """SELECT chunk_id, document_id, ordinal, char_start, char_end, tokens, section, t.model, c.text
-        FROM corpus.chunked AS c LEFT JOIN (SELECT chunk_id, model FROM corpus.embedded) AS t USING (chunk_id)
+        """SELECT chunk_id, c.document_id, c.ordinal, c.char_start, c.char_end, t.place, t.source_char_start,
+            t.source_char_end, t.source_byte_start, t.source_byte_end, c.tokens, c.section, e.model, c.text
+        FROM corpus.chunked AS c LEFT JOIN lineage.trace AS t USING (chunk_id)
+        LEFT JOIN (SELECT chunk_id, model FROM corpus.embedded) AS e USING (chunk_id)
         WHERE chunk_id = ?""",
         [wanted],
     )
@@ -61,7 +63,8 @@ def _document(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[
     )[0]
     cleaned = rows(
         connection,
-        "SELECT title, language, language_score, words, text_hash FROM corpus.cleaned WHERE document_id = ?",
+        """SELECT title, author, language, language_score, words, document_date, date_from, text_hash
+        FROM corpus.cleaned WHERE document_id = ?""",
         [document_id],
     )
     family = rows(
@@ -110,21 +113,29 @@ def fate(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[str, 
         connection,
         """SELECT d.stage, d.rule, d.score, d.threshold, d.kept_document_id, k.uri AS kept_uri, d.run_id
         FROM lineage.decisions AS d LEFT JOIN corpus.raw AS k ON k.document_id = d.kept_document_id
-        WHERE d.document_id = ?""",
+        LEFT JOIN lineage.rules USING (rule)
+        WHERE d.document_id = ? ORDER BY position""",
         [document_id],
     )
     if decisions:
-        return {"fate": "dropped", **decisions[0]}
+        rules = [{name: row[name] for name in ("rule", "score", "threshold")} for row in decisions]
+        return {"fate": "dropped", **decisions[0], "rules": rules}
     count = rows(
         connection, "SELECT count(*) AS chunks FROM corpus.embedded WHERE document_id = ?", [document_id]
     )
-    return {"fate": "kept", "chunks": count[0]["chunks"]}
+    flags = rows(
+        connection,
+        "SELECT rule, score, threshold FROM lineage.flags WHERE document_id = ? ORDER BY rule",
+        [document_id],
+    )
+    return {"fate": "kept", "chunks": count[0]["chunks"], "flags": flags}
 
 
 def sentence(what: dict[str, Any]) -> str:
     """Return a fate as a sentence."""
     if what["fate"] == "kept":
-        return f"kept, in {what['chunks']} chunk{'s' if what['chunks'] != 1 else ''}"
+        flags = f"; flagged by {_measured(what['flags'])}" if what["flags"] else ""
+        return f"kept, in {what['chunks']} chunk{'s' if what['chunks'] != 1 else ''}{flags}"
     if what["fate"] == "error":
         return f"could not be processed ({what['stage']}): {what['error']}: {what['detail']}"
     if what["kept_document_id"]:
@@ -132,9 +143,13 @@ def sentence(what: dict[str, Any]) -> str:
             f"dropped ({what['stage']}): {what['rule']} duplicate of {what['kept_uri']},"
             f" similarity {shown(what['score'])} ≥ {shown(what['threshold'])}"
         )
-    return (
-        f"dropped ({what['stage']}): rule '{what['rule']}',"
-        f" score {shown(what['score'])}, threshold {shown(what['threshold'])}"
+    return f"dropped ({what['stage']}) by {_measured(what['rules'])}"
+
+
+def _measured(rules: list[dict[str, Any]]) -> str:
+    return ", ".join(
+        f"rule '{rule['rule']}' (score {shown(rule['score'])}, threshold {shown(rule['threshold'])})"
+        for rule in rules
     )
 
 
