@@ -1,103 +1,289 @@
-"""Cheap, well-known metrics of a text, after Gopher (Rae et al. 2021, table A1) and C4 (Raffel et al. 2020).
+"""Every metric of Gopher, C4 and FineWeb for each text, computed for many texts at once with numpy.
 
-Words are what white space separates, as in Gopher; lines are those with something on them. Every metric is 0
-for an empty text. They are kept for each document whatever becomes of it: rules over them are SQL.
+Words are what white space separates, in every language: the metrics and the thresholds on them are only
+comparable where words are split in the same way. Definitions and order of tests are those of datatrove's filters.
 """
 
-from collections import Counter
 from collections.abc import Sequence
+from functools import cache
 
+import numpy as np
 import pyarrow as pa
 
-# Gopher asks for at least two of these.
-_STOP_WORDS = frozenset({"the", "be", "to", "of", "and", "that", "have", "with"})
-_BULLETS = ("•", "‣", "▪", "◦", "●", "-", "*", "+")
-_ELLIPSES = ("...", "…")
-# C4 keeps only lines that end in one of these; the full-width forms do the same for Chinese and Japanese.
-_TERMINAL_PUNCTUATION = (".", "!", "?", '"', "”", "'", "’", "。", "！", "？", "」", "』", "।", "؟")
+from stemma.cleaning.blocks import (
+    LINE_FEED,
+    Block,
+    Spans,
+    block_of,
+    mixed,
+    span_hashes,
+    split_lines,
+    text_blocks,
+    totals,
+    words_within,
+)
+from stemma.cleaning.c4 import c4_metrics, ending_in_dots
+from stemma.cleaning.characters import CONTENT, LETTER, TERMINAL
+from stemma.cleaning.repetition import (
+    DUPLICATE_N_GRAMS,
+    TOP_N_GRAMS,
+    distinct_words,
+    duplicate_n_grams,
+    duplicates,
+    paragraphs_of,
+    top_n_grams,
+    words_of,
+)
+from stemma.cleaning.stop_words import STOP_WORDS
 
-
+COUNTS = (
+    "characters",
+    "words",
+    "non_symbol_words",
+    "lines",
+    "stop_words",
+    "language_stop_words",
+    "c4_kept_lines",
+    "c4_sentences",
+    "c4_lorem_ipsum_lines",
+    "c4_curly_bracket_lines",
+    "c4_kept_lines_any_ending",
+    "c4_sentences_any_ending",
+    "c4_lorem_ipsum_lines_any_ending",
+    "c4_curly_bracket_lines_any_ending",
+    "javascript_lines",
+    "policy_lines",
+    "citation_lines",
+)
+RATIOS = (
+    "mean_word_length",
+    "hash_to_word_ratio",
+    "ellipsis_to_word_ratio",
+    "newline_to_word_ratio",
+    "alpha_word_fraction",
+    "unique_word_fraction",
+    "bullet_line_fraction",
+    "ellipsis_line_fraction",
+    "terminal_punctuation_line_fraction",
+    "short_line_fraction",
+    "repeated_character_fraction",
+    "duplicate_line_fraction",
+    "duplicate_line_character_fraction",
+    "duplicate_paragraph_fraction",
+    "duplicate_paragraph_character_fraction",
+    *(f"top_{size}_gram_character_fraction" for size in TOP_N_GRAMS),
+    *(f"duplicate_{size}_gram_character_fraction" for size in DUPLICATE_N_GRAMS),
+)
 METRICS = pa.struct(
     [
-        *((name, pa.int64()) for name in ("characters", "words", "lines", "stop_words")),
-        *(
-            (name, pa.float64())
-            for name in (
-                "symbol_to_word_ratio",
-                "mean_word_length",
-                "alpha_word_fraction",
-                "unique_word_fraction",
-                "bullet_line_fraction",
-                "ellipsis_line_fraction",
-                "terminal_punctuation_line_fraction",
-                "duplicate_line_fraction",
-                "duplicate_line_character_fraction",
-            )
-        ),
+        *(pa.field(name, pa.int64(), nullable=False) for name in COUNTS),
+        *(pa.field(name, pa.float64(), nullable=False) for name in RATIOS),
     ]
 )
 
+SHORT_LINE = 30
+_BULLETS = ("•", "-")
+_ELLIPSIS = "…"
 
-def measure(texts: Sequence[str]) -> pa.StructArray:
-    """Measure each text; the names are the fields of `METRICS`.
 
-    characters, words, lines: counts.
-    mean_word_length: characters to a word (Gopher: 3 to 10).
-    symbol_to_word_ratio: `#` and ellipses by words (Gopher: at most 0.1).
-    alpha_word_fraction: words with a letter in them (Gopher: at least 0.8).
-    stop_words: how many of the, be, to, of, and, that, have, with occur (Gopher: at least 2).
-    unique_word_fraction: different words by words.
-    bullet_line_fraction, ellipsis_line_fraction: lines that begin with a bullet, end in an ellipsis (Gopher:
-    at most 0.9 and 0.3).
-    duplicate_line_fraction, duplicate_line_character_fraction: lines that occurred before, and their
-    characters by those of all lines (Gopher: at most 0.3 and 0.2).
-    terminal_punctuation_line_fraction: lines that end a sentence (C4).
+def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None) -> pa.StructArray:
+    """Measure each text.
+
+    Args:
+        texts: the texts; lone surrogates count as characters.
+        languages: the identified language of each text, as `stemma.cleaning.language` names it; only
+            `language_stop_words` depends on it.
+
+    Returns:
+        An array of type `METRICS`, one element a text, all of them finite and 0 for an empty text. A result
+        depends on its text and language alone; each ratio is one division of integers.
+
+        characters: code points. words: separated by white space. non_symbol_words: those that are not
+        punctuation alone. lines: separated by line feeds, with more than white space on them.
+        stop_words: how many of Gopher's eight English stop words occur. language_stop_words: how many of those
+        of the text's language, 0 where it has none in `stemma.cleaning.stop_words`.
+
+        mean_word_length: in characters, of the non_symbol_words.
+        hash_to_word_ratio, ellipsis_to_word_ratio, newline_to_word_ratio: `#`, ellipses (… or three full
+        stops) and line feeds by words.
+        alpha_word_fraction: words with a letter. unique_word_fraction: different words by words.
+        bullet_line_fraction, ellipsis_line_fraction: lines (of `str.splitlines`, blank ones too) that begin
+        with • or -, or end in an ellipsis.
+
+        terminal_punctuation_line_fraction, short_line_fraction: of `lines`, those that end in a sign that ends
+        a sentence in any script, and those of at most 30 characters.
+        repeated_character_fraction: characters of `lines` that occurred before, by those of the text without
+        line feeds.
+
+        duplicate_line_fraction, duplicate_line_character_fraction: lines (separated by one or more line feeds)
+        that occurred before, by lines, and their characters by those of the text; duplicate_paragraph_…: the
+        same for what two or more line feeds separate.
+        top_n_gram_character_fraction: length of the most frequent n words (the first of several) times their
+        number, by characters; above 1 where they overlap.
+        duplicate_n_gram_character_fraction: characters (without spaces) in n words that occurred before, read
+        from the start and each counted once, by all characters.
+
+        c4_…: what C4's line filter finds and leaves (see `stemma.cleaning.c4`); …_any_ending: the same without
+        asking that a line ends a sentence. javascript_lines, policy_lines, citation_lines: the lines of any
+        kind that name JavaScript, hold a phrase of policies, and a citation mark.
     """
-    return pa.array([_measure_one(text) for text in texts], METRICS)
+    columns = {name: np.zeros(len(texts), np.int64) for name in COUNTS}
+    columns |= {name: np.zeros(len(texts), np.float64) for name in RATIOS}
+    for positions, block in text_blocks(texts):
+        known = None if languages is None else [languages[place] for place in positions.tolist()]
+        for name, values in _measure_block(block, known).items():
+            columns[name][positions] = values
+    arrays = [pa.array(columns[field.name], field.type) for field in METRICS]
+    return pa.StructArray.from_arrays(arrays, fields=list(METRICS))
 
 
-def _measure_one(text: str) -> dict[str, float]:
-    words = text.split()
-    lines = [line for line in map(str.strip, text.split("\n")) if line]
-    symbols = text.count("#") + text.count("...") + text.count("…")
-    return {
-        "characters": len(text),
-        "words": len(words),
-        "lines": len(lines),
-        "symbol_to_word_ratio": _ratio(symbols, len(words)),
-        **_word_metrics(words),
-        **_line_metrics(lines),
-    }
-
-
-def _word_metrics(words: list[str]) -> dict[str, float]:
-    # Words repeat: what is a property of the word is computed once for each different one.
-    counts = Counter(words)
-    alphabetic = sum(
-        [count for word, count in counts.items() if word[0].isalpha() or any(map(str.isalpha, word))]
+def _measure_block(block: Block, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
+    lines, paragraphs = split_lines(block), paragraphs_of(block)
+    word_hashes, line_hashes, paragraph_hashes = span_hashes(
+        block.codes, block.words, block.lines, paragraphs
     )
     return {
-        "mean_word_length": _ratio(sum(map(len, words)), len(words)),
-        "alpha_word_fraction": _ratio(alphabetic, len(words)),
-        "stop_words": len(counts.keys() & _STOP_WORDS),
-        "unique_word_fraction": _ratio(len(counts), len(words)),
+        **_words(block, mixed(word_hashes, block.words.lengths), languages),
+        **_gopher_lines(block, lines),
+        **_fineweb_lines(block, line_hashes),
+        **_repeated_pieces(block, line_hashes, paragraphs, paragraph_hashes),
+        **_n_grams(block, word_hashes),
+        **c4_metrics(block, lines),
     }
 
 
-def _line_metrics(lines: list[str]) -> dict[str, float]:
-    unique = set(lines)
-    characters = sum(map(len, lines))
-    bullets = sum([line.startswith(_BULLETS) for line in lines])
-    ellipses = sum([line.endswith(_ELLIPSES) for line in lines])
-    sentences = sum([line.endswith(_TERMINAL_PUNCTUATION) for line in lines])
+def _characters(block: Block) -> np.ndarray:
+    return np.diff(block.bounds) - 1
+
+
+def _ratios(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
+
+
+def _counts(block: Block, *needles: str) -> np.ndarray:
+    return np.array([sum(map(text.count, needles)) for text in block.texts], np.int64)
+
+
+def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
+    words, bounds = block.words, block.words.bounds
+    classes = np.bitwise_or.reduceat(block.classes, words.starts) if len(words.starts) else block.classes[:0]
+    counts, has_content = np.diff(bounds), np.bitwise_and(classes, CONTENT) > 0
+    non_symbol_words = totals(has_content, bounds)
+    stop_words, language_stop_words = _stop_words(keys, words, languages)
     return {
-        "bullet_line_fraction": _ratio(bullets, len(lines)),
-        "ellipsis_line_fraction": _ratio(ellipses, len(lines)),
-        "terminal_punctuation_line_fraction": _ratio(sentences, len(lines)),
-        "duplicate_line_fraction": _ratio(len(lines) - len(unique), len(lines)),
-        "duplicate_line_character_fraction": _ratio(characters - sum(map(len, unique)), characters),
+        "characters": _characters(block),
+        "words": counts,
+        "non_symbol_words": non_symbol_words,
+        "stop_words": stop_words,
+        "language_stop_words": language_stop_words,
+        "mean_word_length": _ratios(totals(words.lengths * has_content, bounds), non_symbol_words),
+        "hash_to_word_ratio": _ratios(_counts(block, "#"), counts),
+        "ellipsis_to_word_ratio": _ratios(_counts(block, "...", _ELLIPSIS), counts),
+        "newline_to_word_ratio": _ratios(_counts(block, "\n"), counts),
+        "alpha_word_fraction": _ratios(totals(np.bitwise_and(classes, LETTER) > 0, bounds), counts),
     }
 
 
-def _ratio(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+def _gopher_lines(block: Block, lines: Spans) -> dict[str, np.ndarray]:
+    first, last = words_within(block, lines)
+    filled = np.flatnonzero(first < last)
+    words = last[filled] - 1
+    is_bullet, is_cut_off = np.zeros((2, len(first)), bool)
+    is_bullet[filled] = np.isin(
+        block.codes[block.words.starts[first[filled]]], [ord(sign) for sign in _BULLETS]
+    )
+    is_cut_off[filled] = block.codes[block.words.ends[words] - 1] == ord(_ELLIPSIS)
+    is_cut_off[filled] |= ending_in_dots(block, words)
+    counts = np.diff(lines.bounds)
+    return {
+        "bullet_line_fraction": _ratios(totals(is_bullet, lines.bounds), counts),
+        "ellipsis_line_fraction": _ratios(totals(is_cut_off, lines.bounds), counts),
+    }
+
+
+def _fineweb_lines(block: Block, hashes: np.ndarray) -> dict[str, np.ndarray]:
+    lines, bounds = block.lines, block.lines.bounds
+    first, last = words_within(block, lines)
+    is_filled = first < last
+    signs = block.classes[np.maximum(lines.ends - 1, 0)]
+    is_ended = is_filled & (np.bitwise_and(signs, TERMINAL) > 0)
+    counts = totals(is_filled, bounds)
+    _, repeated = duplicates(lines, hashes, np.flatnonzero(is_filled))
+    return {
+        "lines": counts,
+        "terminal_punctuation_line_fraction": _ratios(totals(is_ended, bounds), counts),
+        "short_line_fraction": _ratios(totals(is_filled & (lines.lengths <= SHORT_LINE), bounds), counts),
+        "repeated_character_fraction": _ratios(repeated, _characters(block) - _counts(block, "\n")),
+    }
+
+
+def _repeated_pieces(
+    block: Block, line_hashes: np.ndarray, paragraphs: Spans, paragraph_hashes: np.ndarray
+) -> dict[str, np.ndarray]:
+    characters = _characters(block)
+    occupied = block.lines.lengths > 0
+    repeated, repeated_characters = duplicates(block.lines, line_hashes, np.flatnonzero(occupied))
+    # A line feed at the start and one at the end leave empty lines there, of which the second is a duplicate.
+    filled = characters > 0
+    opens = filled & (block.codes[block.bounds[:-1]] == LINE_FEED)
+    closes = filled & (block.codes[np.maximum(block.bounds[1:] - 2, 0)] == LINE_FEED)
+    lines = totals(occupied, block.lines.bounds) + opens + closes
+    paragraph_repeats = duplicates(paragraphs, paragraph_hashes, np.arange(len(paragraphs.starts)))
+    return {
+        "duplicate_line_fraction": _ratios(repeated + (opens & closes), lines),
+        "duplicate_line_character_fraction": _ratios(repeated_characters, characters),
+        "duplicate_paragraph_fraction": _ratios(paragraph_repeats[0], np.diff(paragraphs.bounds)),
+        "duplicate_paragraph_character_fraction": _ratios(paragraph_repeats[1], characters),
+    }
+
+
+def _n_grams(block: Block, word_hashes: np.ndarray) -> dict[str, np.ndarray]:
+    words, bounds, characters = words_of(block, word_hashes), block.words.bounds, _characters(block)
+    top, repeated = top_n_grams(words, bounds), duplicate_n_grams(block, words)
+    metrics = {"unique_word_fraction": _ratios(distinct_words(words, bounds), np.diff(bounds))}
+    for size, found in zip(TOP_N_GRAMS, top, strict=True):
+        metrics[f"top_{size}_gram_character_fraction"] = _ratios(found, characters)
+    for size, found in zip(DUPLICATE_N_GRAMS, repeated, strict=True):
+        metrics[f"duplicate_{size}_gram_character_fraction"] = _ratios(found, characters)
+    return metrics
+
+
+def _stop_words(
+    keys: np.ndarray, words: Spans, languages: Sequence[str | None] | None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count the different stop words of each text: Gopher's, and those of its language."""
+    known, slots, members = _known_stop_words()
+    texts = len(words.bounds) - 1
+    codes = [(language or "").split("-")[0] for language in languages or [None] * texts]
+    rows = np.array([_ROWS.get(code, len(_ROWS)) for code in codes])
+    found = np.flatnonzero(slots[(keys >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)])
+    number = np.searchsorted(known, keys[found])
+    number[number == len(known)] = 0
+    is_known = known[number] == keys[found]
+    pairs = np.unique(words.texts[found[is_known]] * len(known) + number[is_known])
+    text, number = np.divmod(pairs, len(known))
+    counts = [
+        np.bincount(text[chosen], minlength=texts)
+        for chosen in (members[_ROWS["en"], number], members[rows[text], number])
+    ]
+    return counts[0], counts[1]
+
+
+_ROWS = {language: row for row, language in enumerate(STOP_WORDS)}
+_SLOT_BITS = 16
+
+
+@cache
+def _known_stop_words() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return all stop words as sorted keys, which slots of a table they fill, and which language has which.
+
+    The last row, without any, is for the languages that are not known.
+    """
+    block = block_of(list(STOP_WORDS.values()))
+    keys = mixed(*span_hashes(block.codes, block.words), block.words.lengths)
+    known, number = np.unique(keys, return_inverse=True)
+    slots = np.zeros(1 << _SLOT_BITS, bool)
+    slots[(known >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)] = True
+    members = np.zeros((len(_ROWS) + 1, len(known)), bool)
+    members[block.words.texts, number] = True
+    return known, slots, members

@@ -1,12 +1,13 @@
-"""Which documents are dropped, and why: rules over the columns of the cleaned table, as SQL.
+"""Rules over what is known of a cleaned document, as SQL: which documents are dropped or flagged, and why.
 
-A profile is a list of rules in order of evaluation; the first that holds names the reason. Rules read metrics
-and never texts, so a changed threshold is one statement and cleans nothing again. They expect the columns
-`text_length` (characters), `language`, `language_score`, `words` and `quality` (JSON).
+Rules read metrics and never texts, so a changed threshold is one statement and cleans nothing again. They expect
+the columns `scores` (a STRUCT of the metrics), `language`, `language_score`, `words` and `text_length`
+(characters). Which rules there are say `stemma.cleaning.recipes` and, for those of the user,
+`stemma.cleaning.user_rules`.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from stemma.cleaning.language import known_languages
@@ -20,11 +21,11 @@ _MIN_LANGUAGE_SCORE = 0.5
 
 @dataclass(frozen=True)
 class Rule:
-    """A reason to drop a document.
+    """A reason to drop or flag a document.
 
     Attributes:
         name: the rule's name in `lineage.decisions`.
-        condition: SQL boolean, true when the document must be dropped; null counts as false.
+        condition: SQL boolean, true when the document fails the rule; null counts as false.
         score: SQL double, what was compared.
         threshold: what it was compared with.
     """
@@ -36,7 +37,7 @@ class Rule:
 
 
 def metric(name: str) -> str:
-    """Return the SQL expression that reads one metric of the `quality` column as a double.
+    """Return the SQL expression of one metric.
 
     Raises:
         ValueError: `name` is no identifier.
@@ -46,14 +47,19 @@ def metric(name: str) -> str:
     return f"scores.{name}"
 
 
-def below(name: str, threshold: float) -> Rule:
-    """Return the rule that drops what has a metric below a threshold; it bears the metric's name."""
-    return Rule(name, f"{metric(name)} < {float(threshold)!r}", metric(name), float(threshold))
+def below(rule: str, name: str, threshold: float) -> Rule:
+    """Return the rule that a document fails with a metric below the threshold."""
+    return _limit(rule, name, "<", threshold)
 
 
-def above(name: str, threshold: float) -> Rule:
-    """Return the rule that drops what has a metric above a threshold; it bears the metric's name."""
-    return Rule(name, f"{metric(name)} > {float(threshold)!r}", metric(name), float(threshold))
+def above(rule: str, name: str, threshold: float) -> Rule:
+    """Return the rule that a document fails with a metric above the threshold."""
+    return _limit(rule, name, ">", threshold)
+
+
+def _limit(rule: str, name: str, comparison: str, threshold: float) -> Rule:
+    score = metric(name)
+    return Rule(rule, f"{score} {comparison} {float(threshold)!r}", f"{score}::DOUBLE", float(threshold))
 
 
 EMPTY = Rule("empty", "text_length < 1", "CAST(text_length AS DOUBLE)", 1.0)
@@ -98,32 +104,37 @@ def _checked(code: str) -> str:
     return "-".join([language, *subtags])
 
 
-def _retrieval(languages: Sequence[str]) -> list[Rule]:
-    return [EMPTY, *([excluded_language(languages)] if languages else [])]
-
-
-PROFILES: dict[str, Callable[[Sequence[str]], list[Rule]]] = {"retrieval": _retrieval}
-
-
-def decide_sql(profile: str = "retrieval", languages: Sequence[str] = ()) -> list[Rule]:
-    """Return a profile's rules in order of evaluation.
-
-    Args:
-        profile: a key of `PROFILES`. "retrieval" drops only what is empty or in an excluded language.
-        languages: the language codes to keep; none keeps all.
+def in_language(code: str) -> str:
+    """Return the SQL condition that a document is in a language, in any script or region; null when unknown.
 
     Raises:
-        ValueError: an unknown profile, or a bad language code.
+        ValueError: as `excluded_language`.
     """
-    if profile not in PROFILES:
-        raise ValueError(f"unknown profile {profile!r} (known: {', '.join(sorted(PROFILES))})")
-    return PROFILES[profile](languages)
+    code = _checked(code)
+    return f"(language = '{code}' OR starts_with(language, '{code}-'))"
 
 
 def decisions_sql(rules: Sequence[Rule], relation: str) -> str:
-    """Return the query of (document_id, rule, score, threshold, position): a row for each rule that holds."""
-    return " UNION ALL ".join(
-        f"SELECT document_id, '{rule.name}' AS rule, ({rule.score})::DOUBLE AS score,"
-        f" {rule.threshold!r}::DOUBLE AS threshold, {position} AS position FROM {relation} WHERE {rule.condition}"
+    """Return the query for every failed rule of every document.
+
+    One filtered scan a rule: it reads only the columns that the rule names.
+
+    Args:
+        rules: the rules, in order of evaluation.
+        relation: what stands behind FROM: the columns of the rules and `document_id`.
+
+    Returns:
+        A query with the columns `document_id`, `rule` VARCHAR, `score` DOUBLE, `threshold` DOUBLE and `position`
+        INTEGER (of the rule, from 0: the least of a document is its first reason); no order.
+    """
+    scans = [
+        f"SELECT document_id, '{rule.name}' AS rule, ({rule.score})::DOUBLE AS score, "
+        f"({rule.threshold!r})::DOUBLE AS threshold, {position}::INTEGER AS position "
+        f"FROM {relation} WHERE {rule.condition}"
         for position, rule in enumerate(rules)
+    ]
+    nothing = (
+        f"SELECT document_id, NULL::VARCHAR AS rule, NULL::DOUBLE AS score, NULL::DOUBLE AS threshold, "
+        f"NULL::INTEGER AS position FROM {relation} WHERE false"
     )
+    return "\nUNION ALL ".join(scans or [nothing])

@@ -1,0 +1,218 @@
+"""Repetition after Gopher (Rae et al. 2021, table A1): lines, paragraphs and word n-grams that occur again.
+
+All pieces are compared by 64-bit hashes: two different ones of one text are taken for equal with the odds of
+5e-20 a pair.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from stemma.cleaning.blocks import Block, Spans, mixed, powers, running
+from stemma.cleaning.characters import SPACE
+from stemma.deduplication.mixing import mix64
+
+TOP_N_GRAMS = (2, 3, 4)
+DUPLICATE_N_GRAMS = (5, 6, 7, 8, 9, 10)
+
+_TEXT_MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)
+_WORD_MULTIPLIER = np.uint64(0xC2B2AE3D27D4EB4F)
+# Word n-grams that share no run of so many characters cannot be equal.
+_PREFIX_CHARACTERS = 16
+_PLACE_BITS = 36
+_LAST_PLACE = (1 << _PLACE_BITS) - 1
+
+
+class Repeats(NamedTuple):
+    """The pieces that occur more than once in their text, grouped by equality.
+
+    `places` are the pieces' positions, group after group; group g has counts[g] of them, and first[g] is the
+    earliest.
+    """
+
+    places: np.ndarray
+    counts: np.ndarray
+    first: np.ndarray
+
+
+def repeats(hashes: np.ndarray, texts: np.ndarray, places: np.ndarray) -> Repeats:
+    """Find the pieces with equal hashes in one text.
+
+    Args:
+        hashes: uint64, one a piece.
+        texts: the number of the text of each piece.
+        places: the position by which each piece goes in the result, ascending.
+    """
+    keys = mix64(hashes + texts.astype(np.uint64) * _TEXT_MULTIPLIER)
+    candidates = _candidates(keys)
+    keys, places = keys[candidates], places[candidates]
+    order = np.argsort(keys)
+    keys, places = keys[order], places[order]
+    is_new = np.ones(len(keys) + 1, bool)
+    np.not_equal(keys[1:], keys[:-1], out=is_new[1:-1])
+    counts = np.diff(np.flatnonzero(is_new))
+    counts = counts[counts > 1]
+    places = places[~(is_new[:-1] & is_new[1:])]
+    starts = np.cumsum(counts) - counts
+    first = np.minimum.reduceat(places, starts) if len(starts) else places
+    return Repeats(places, counts, first)
+
+
+def _candidates(keys: np.ndarray) -> np.ndarray:
+    """Return the positions of the keys that share a slot of a table with another: all that occur twice are there."""
+    bits = len(keys).bit_length() + 2
+    slots = (keys >> np.uint64(64 - bits)).astype(np.int64)
+    numbers = np.arange(len(keys), dtype=np.int32)
+    last = np.zeros(1 << bits, np.int32)
+    last[slots] = numbers
+    shared = slots[last[slots] != numbers]
+    is_shared = np.zeros(1 << bits, bool)
+    is_shared[shared] = True
+    return np.flatnonzero(is_shared[slots])
+
+
+class Words(NamedTuple):
+    """The words of a block, as the n-grams need them.
+
+    Attributes:
+        hashes: the polynomial of each word's characters.
+        keys: the same, mixed.
+        texts: the number of each word's text.
+        room: the words from each to the end of its text.
+        offsets: the characters of the words before each, and of all.
+    """
+
+    hashes: np.ndarray
+    keys: np.ndarray
+    texts: np.ndarray
+    room: np.ndarray
+    offsets: np.ndarray
+
+
+def words_of(block: Block, hashes: np.ndarray) -> Words:
+    """Prepare the words of a block, given the polynomials of their characters."""
+    spans, texts = block.words, block.words.texts
+    room = spans.bounds[1:][texts] - np.arange(len(texts))
+    return Words(hashes, mixed(hashes, spans.lengths), texts, room, running(spans.lengths))
+
+
+def distinct_words(words: Words, bounds: np.ndarray) -> np.ndarray:
+    """Count the different words of each text."""
+    found = repeats(words.keys, words.texts, np.arange(len(words.texts)))
+    counts = np.diff(bounds)
+    np.subtract.at(counts, words.texts[found.first], found.counts - 1)
+    return counts
+
+
+def duplicates(spans: Spans, hashes: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Count, for each text, those of the pieces at `places` that occurred before, and their characters."""
+    lengths, texts = spans.lengths, spans.texts
+    found = repeats(mixed(hashes[places], lengths[places]), texts[places], places)
+    pieces, characters = np.zeros((2, len(spans.bounds) - 1), np.int64)
+    np.add.at(pieces, texts[found.first], found.counts - 1)
+    np.add.at(characters, texts[found.first], (found.counts - 1) * lengths[found.first])
+    return pieces, characters
+
+
+def paragraphs_of(block: Block) -> Spans:
+    """Return what two and more line feeds separate in each text, without the white space around the text."""
+    words = block.words
+    filled = np.flatnonzero(np.diff(words.bounds))
+    begins, stops = words.starts[words.bounds[filled]], words.ends[words.bounds[filled + 1] - 1]
+    feeds = block.lines.ends
+    joined = np.flatnonzero(np.diff(feeds) == 1)
+    is_first, is_last = np.ones((2, len(joined)), bool)
+    is_first[1:] = is_last[:-1] = np.diff(joined) > 1
+    gaps, ends = feeds[joined[is_first]], feeds[joined[is_last] + 1] + 1
+    text = np.searchsorted(begins, gaps, side="right") - 1
+    inside = (text >= 0) & (gaps < stops[np.maximum(text, 0)]) if len(stops) else np.zeros(len(gaps), bool)
+    starts = np.sort(np.concatenate((begins, ends[inside])))
+    return Spans(
+        starts, np.sort(np.concatenate((stops, gaps[inside]))), np.searchsorted(starts, block.bounds)
+    )
+
+
+def top_n_grams(words: Words, bounds: np.ndarray) -> list[np.ndarray]:
+    """Return, for each n, the characters of each text's most frequent word n-gram times how often it occurs.
+
+    The words of an n-gram are joined by single spaces; of several that are as frequent the first counts.
+    """
+    results = []
+    places = np.arange(len(words.texts))
+    repeated = np.zeros(len(places) + 1, bool)
+    for size in TOP_N_GRAMS:
+        places = places[words.room[places] >= size]
+        keys = words.keys[places]
+        for step in range(1, size):
+            keys = keys * _WORD_MULTIPLIER + words.keys[places + step]
+        found = repeats(keys, words.texts[places], places)
+        results.append(_most_frequent(words, bounds, size, found))
+        # A longer n-gram can only repeat where both shorter ones in it do.
+        repeated[:] = False
+        repeated[found.places] = True
+        places = np.flatnonzero(repeated[:-1] & repeated[1:])
+    return results
+
+
+def _most_frequent(words: Words, bounds: np.ndarray, size: int, found: Repeats) -> np.ndarray:
+    counts = np.diff(bounds)
+    scores = np.where(counts >= size, (1 << _PLACE_BITS) + (_LAST_PLACE - bounds[:-1]), 0)
+    ranked = (found.counts << _PLACE_BITS) + (_LAST_PLACE - found.first)
+    np.maximum.at(scores, words.texts[found.first], ranked)
+    times = scores >> _PLACE_BITS
+    first = np.where(times > 0, _LAST_PLACE - (scores & _LAST_PLACE), 0)
+    last = np.minimum(first + size, len(words.texts))
+    return times * (words.offsets[last] - words.offsets[first] + size - 1)
+
+
+def duplicate_n_grams(block: Block, words: Words) -> list[np.ndarray]:
+    """Return, for each n, the characters of each text in word n-grams that occurred before.
+
+    Words are joined without spaces. The text is read from its start; after an n-gram that occurred before,
+    reading goes on behind it, so that no character counts twice.
+    """
+    offsets = words.offsets
+    sums = np.zeros(len(words.texts) + 1, np.uint64)
+    np.cumsum(words.hashes * powers(offsets[:-1]), out=sums[1:])
+    places = _repeated_prefixes(block, words)
+    results = []
+    for size in DUPLICATE_N_GRAMS:
+        places = places[words.room[places] >= size]
+        first, last = offsets[places], offsets[places + size]
+        hashes = (sums[places + size] - sums[places]) * powers(-first)
+        found = repeats(mixed(hashes, last - first), words.texts[places], places)
+        results.append(_read_through(found, size, words, len(block.texts)))
+    return results
+
+
+def _repeated_prefixes(block: Block, words: Words) -> np.ndarray:
+    """Return the words whose n-grams may repeat: the characters from there on repeat, or the n-gram is short."""
+    places = np.flatnonzero(words.room >= DUPLICATE_N_GRAMS[0])
+    kept = block.codes[np.bitwise_and(block.classes, SPACE) == 0].astype(np.uint8)
+    octets = np.concatenate((kept, np.zeros(_PREFIX_CHARACTERS, np.uint8)))
+    numbers = np.ndarray(len(kept) + 9, "<u8", buffer=octets, strides=(1,))
+    first = words.offsets[places]
+    keys = mix64(numbers[first] * _WORD_MULTIPLIER + numbers[first + 8])
+    keys = mix64(keys + words.texts[places].astype(np.uint64) * _TEXT_MULTIPLIER)
+    may_repeat = words.offsets[places + DUPLICATE_N_GRAMS[0]] - first < _PREFIX_CHARACTERS
+    may_repeat[_candidates(keys)] = True
+    return places[may_repeat]
+
+
+def _read_through(found: Repeats, size: int, words: Words, texts: int) -> np.ndarray:
+    order = np.argsort(found.places)
+    places = found.places[order]
+    groups = np.repeat(np.arange(len(found.counts)), found.counts)[order].tolist()
+    seen = bytearray(len(found.counts))
+    counted, free = [], 0
+    for place, group in zip(places.tolist(), groups, strict=True):
+        if place >= free:
+            if seen[group]:
+                counted.append(place)
+                free = place + size
+            else:
+                seen[group] = 1
+    starts = np.array(counted, np.int64)
+    characters = np.zeros(texts, np.int64)
+    np.add.at(characters, words.texts[starts], words.offsets[starts + size] - words.offsets[starts])
+    return characters
