@@ -17,7 +17,7 @@ import duckdb
 import pytest
 
 from stemma.chunking import chunker
-from stemma.cleaning import metrics
+from stemma.cleaning import clean, metrics
 from stemma.config import Config, SourceConfig, load_config, to_toml
 from stemma.deduplication import signatures
 from stemma.embedding import feature_hashing
@@ -225,7 +225,7 @@ POISON = {stage: f"poison{stage}" for stage in ("cleaned", "deduplicated", "chun
 FLAKY = "STEMMA_TEST_FLAKY"
 """While this variable is "time", "memory" or an error's name, the poison raises that; empty, it does no harm."""
 
-_measure_one = metrics._measure_one
+_measure = metrics.measure
 _word_blocks = signatures.word_blocks
 _chunk_groups = chunker.groups
 _embed_groups = feature_hashing.groups
@@ -241,9 +241,9 @@ def _swallow(stage: str, texts: Sequence[str]) -> None:
             raise (kinds.get(reason) or getattr(builtins, reason))("not now")
 
 
-def _poisoned_measure(text: str) -> dict[str, float]:
-    _swallow("cleaned", [text])
-    return _measure_one(text)
+def _poisoned_measure(texts: Sequence[str], *more: Any) -> Any:
+    _swallow("cleaned", texts)
+    return _measure(texts, *more)
 
 
 def _poisoned_blocks(texts: Sequence[str]) -> Any:
@@ -262,7 +262,7 @@ def _poisoned_embed_groups(texts: Sequence[str]) -> Any:
 
 
 _PLACES: dict[str, tuple[Any, str, Any]] = {
-    "cleaned": (metrics, "_measure_one", _poisoned_measure),
+    "cleaned": (clean, "measure", _poisoned_measure),
     "deduplicated": (signatures, "word_blocks", _poisoned_blocks),
     "chunked": (chunker, "groups", _poisoned_chunk_groups),
     "embedded": (feature_hashing, "groups", _poisoned_embed_groups),

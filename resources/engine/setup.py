@@ -11,10 +11,13 @@ import pyarrow as pa
 
 from stemma.chunking.chunker import CHUNKS_TYPE, chunk
 from stemma.chunking.tokens import TokenCounter, load_tokenizer
-from stemma.cleaning.clean import INPUTS, LIBRARIES, OUTPUTS, clean, needs_isolation
-from stemma.cleaning.verdict import Rule, decide_sql
+from stemma.cleaning.clean import INPUTS, LIBRARIES, OUTPUTS, SCORES, clean, needs_isolation
+from stemma.cleaning.recipes import profile_rules
+from stemma.cleaning.user_rules import user_rule
+from stemma.cleaning.verdict import Rule
 from stemma.config import Config
 from stemma.deduplication import sign
+from stemma.errors import UsageError
 from stemma.hashing import UUID
 from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
@@ -86,9 +89,29 @@ class Setup:
 
     @functools.cached_property
     def rules(self) -> Rules:
-        """The rules over the scores of cleaned."""
+        """The rules over the scores of cleaned. Raises UsageError for a rule that makes no sense."""
         settings = self.config.clean
-        return Rules(tuple(decide_sql(settings.profile, settings.languages)), ())
+        try:
+            own = {
+                action: [
+                    user_rule(rule.name, rule.when, score=rule.score, threshold=rule.threshold, scores=SCORES)
+                    for rule in settings.rules
+                    if rule.action == action
+                ]
+                for action in ("drop", "flag")
+            }
+            drop, flag = profile_rules(
+                settings.profile,
+                settings.languages,
+                drop=settings.drop,
+                flag=settings.flag,
+                thresholds=settings.thresholds,
+                user_drop=own["drop"],
+                user_flag=own["flag"],
+            )
+        except ValueError as error:
+            raise UsageError(f"{self.config.file or 'configuration'}: [clean] {error}") from error
+        return Rules(tuple(drop), tuple(flag))
 
     @functools.cached_property
     def sign(self) -> Stage:
