@@ -143,6 +143,12 @@ CLEANED = Dataset(
             " ELSE json_merge_patch(to_json(scores), to_json(model_scores)) END",
         ),
         Column(
+            "contamination",
+            "DOUBLE",
+            "largest share of an evaluation item's n-grams that was found in text; null where none was looked for",
+            ("cleaned.text",),
+        ),
+        Column(
             "model_scores",
             "MAP(VARCHAR, DOUBLE)",
             "scores of quality models, by their name in stemma.toml",

@@ -312,11 +312,15 @@ def edited(module: ModuleType, folder: Path, *edits: tuple[str, str]) -> ModuleT
 
 
 COMMENTS = [
-    ("    words = text.split()\n", "    # A comment.\n    words = text.split()  # and another\n\n"),
-    ('    """Measure each text;', '    """Another docstring. Measure each text;'),
+    (
+        "    characters = _characters(block)\n",
+        "    # A comment.\n    characters = _characters(block)  # more\n\n",
+    ),
+    ('    """Count the different stop words', '    """Another docstring. Count the different stop words'),
 ]
-SAME_RESULT = ("return part / whole if whole else 0.0", "return 0.0 if not whole else part / whole")
-OTHER_RESULT = ("return part / whole if whole else 0.0", "return part / whole / 2 if whole else 0.0")
+UNIQUE_WORDS = "_ratios(distinct_words(words, bounds), np.diff(bounds))"
+SAME_RESULT = (UNIQUE_WORDS, UNIQUE_WORDS.replace("np.diff(bounds)", "np.diff(bounds) * 1"))
+OTHER_RESULT = (UNIQUE_WORDS, UNIQUE_WORDS + " / 2")
 OTHER_WINDOWS = ("            cut = _window_end(layout, begin, end, max_tokens)\n",
                  "            cut = _window_end(layout, begin, end, max_tokens - 1)\n")  # fmt: skip
 

@@ -166,7 +166,7 @@ def flags_view(rules: Rules) -> str:
     if not rules.flag:
         return """SELECT document_id, uri, ''::VARCHAR AS rule, 0::DOUBLE AS score, 0::DOUBLE AS threshold
             FROM main.raw LIMIT 0"""
-    relation = f"""(SELECT *, scores.characters AS text_length, {CONTAMINATION} AS contamination FROM main.cleaned)"""
+    relation = """(SELECT *, scores.characters AS text_length FROM main.cleaned)"""
     return f"""SELECT document_id, r.uri, f.rule, f.score, f.threshold
         FROM ({decisions_sql(rules.flag, relation)}) AS f JOIN main.raw AS r USING (document_id)"""
 

@@ -92,7 +92,7 @@ def clean(table: pa.Table, *, repair: bool = True, max_pages: int = 5000) -> pa.
     ]
     texts, repaired = _repair_all([extraction.text for extraction in extractions], repair)
     languages = [identify(text) for text in texts]
-    metrics = measure(texts)
+    metrics = measure(texts, [code for code, _ in languages])
     columns = [
         pa.array(texts, pa.string()),
         hash_texts(texts),

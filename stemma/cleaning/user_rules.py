@@ -48,8 +48,8 @@ def user_rule(
 
     Args:
         name: lower-case letters, digits and underscores.
-        condition: SQL boolean over the columns `scores` (a STRUCT), `language`, `language_score`, `words` and
-            `text_length`: true when the document fails the rule.
+        condition: SQL boolean over the columns `scores` (a STRUCT), `language`, `language_score`, `words`,
+            `text_length`, `contamination` and `model_scores` (a MAP): true when the document fails the rule.
         score: SQL number over the same; by default 1.
         threshold: what the score was compared with.
         scores: the type of the column `scores`.
@@ -88,7 +88,8 @@ def _checked(name: str, expression: str, kind: str, scores: pa.DataType) -> str:
 
 def _documents(scores: pa.DataType) -> pa.Table:
     columns = {"scores": scores, "language": pa.string(), "language_score": pa.float64()}
-    columns |= {"words": pa.int32(), "text_length": pa.int64()}
+    columns |= {"words": pa.int32(), "text_length": pa.int64(), "contamination": pa.float64()}
+    columns |= {"model_scores": pa.map_(pa.string(), pa.float64())}
     return pa.schema(list(columns.items())).empty_table()
 
 
