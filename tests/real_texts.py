@@ -24,10 +24,17 @@ def real_texts(shared: Path) -> dict[str, list[str]]:
             if path.suffix in (".txt", ".html", ".md")
         ],
         "paragraphs": [
-            row["context"] for path in sorted((data / "d2_xquad").glob("*.gz")) for row in _rows(path)
+            text
+            for path in sorted((data / "d2_xquad").glob("*.gz"))
+            for text in xquad(shared, path.name[6:8])
         ],
         "declarations": [row["text"] for row in _rows(data / "e1_udhr" / "udhr.jsonl.gz")],
     }
+
+
+def xquad(shared: Path, language: str) -> list[str]:
+    """Return the paragraphs of one language."""
+    return [row["context"] for row in _rows(shared / "data" / "d2_xquad" / f"xquad.{language}.jsonl.gz")]
 
 
 def _rows(path: Path) -> Iterator[dict[str, Any]]:
