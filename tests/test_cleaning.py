@@ -12,17 +12,13 @@ import unicodedata
 from collections import Counter
 
 import duckdb
-import ftfy
 import pyarrow as pa
 import pypdfium2
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from stemma.cleaning.clean import INPUTS, OUTPUTS, clean
 from stemma.cleaning.extract import extract
 from stemma.cleaning.html import extract_html
-from stemma.cleaning.language import identify
 from stemma.cleaning.markup import markdown_title, split_front_matter, underlined_title
 from stemma.cleaning.metrics import measure
 from stemma.cleaning.pdf import extract_pdf, join_divided_words
@@ -133,52 +129,6 @@ def test_media_type_parameters_and_case_do_not_matter():
 # Repair -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    ("broken", "repaired"),
-    [
-        ("a\r\nb\rc\nd", "a\nb\nc\nd"),
-        ("a\u2028b\fc", "a\nb\nc"),
-        ("cafÃ© â€“ naÃ¯ve", "café – naïve"),
-        ("A\u030angstro\u0308m", "Ångström"),
-        ("a\x00b\x07c\td", "abc\td"),
-        ("\x1b[31mred\x1b[0m", "red"),
-        ("\ufeffri\u00adver\u200bbank\u2060", "riverbank"),
-        ("safe\u202etxt.exe\u202c", "safetxt.exe"),
-        ("hidden\U000e0041\U000e0042 text", "hidden text"),
-        ("non\ufffe\ufdd0\U0001ffffcharacters", "noncharacters"),
-        ("one\u00a0two\u202fthree", "one two three"),
-        ("a  \nb\t\n\n\n\n\nc", "a\nb\n\nc"),
-        ("\n\n  indented stays\n", "  indented stays"),
-        ("lone \ud800 surrogate", "lone \ufffd surrogate"),
-        ("“curly” ﬁ ｗｉｄｅ &lt;b&gt;", "“curly” ﬁ ｗｉｄｅ &lt;b&gt;"),
-        (" \t\u00a0\u200b\n ", ""),
-    ],
-)
-def test_repair(broken, repaired):
-    assert repair(broken).text == repaired
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "می‌خواهم بروم",  # Persian: the non-joiner separates a prefix
-        "क्‍ष और क्‌ष",  # Devanagari: both change the shape of the letters
-        "ශ්‍රී ලංකාව",  # Sinhala
-        "👩‍👩‍👧‍👦 🏳️‍🌈 👩🏽‍🚀",  # families, flags and skin tones are joined emoji
-        "ភាសា​ខ្មែរ",  # Khmer: a zero-width space separates words
-    ],
-)
-def test_joiners_stay_where_a_script_needs_them(text):
-    assert repair(text).text == unicodedata.normalize("NFC", text)
-
-
-@pytest.mark.parametrize(
-    ("text", "kept"), [("ab\u200dcd", "abcd"), ("ab\u200ccd", "abcd"), ("می\u200c ", "می")]
-)
-def test_joiners_go_elsewhere(text, kept):
-    assert repair(text).text == kept
-
-
 def test_repaired_says_whether_characters_changed():
     assert json.loads(clean_one("cafÃ© au lait")["quality"])["repaired"] == 1
     assert json.loads(clean_one("white space  \r\n only\u00a0here")["quality"])["repaired"] == 0
@@ -187,39 +137,6 @@ def test_repaired_says_whether_characters_changed():
 def test_without_repair_the_text_stays_as_it_is():
     assert clean_one("cafÃ©\r\n  \x07", repair=False)["text"] == "cafÃ©\r\n  \x07"
     assert clean_one(" \r\n ", repair=False)["text"] == ""
-
-
-@given(st.text())
-@settings(max_examples=200, deadline=None)
-def test_a_repaired_text_is_normal(text):
-    repaired = repair(text).text
-    assert unicodedata.is_normalized("NFC", repaired)
-    assert repaired.encode().decode() == repaired
-    assert not re.search(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufeff\u00ad]|\s\n|\n{3}|\s\Z", repaired.replace("\n\n", "\n")
-    )
-
-
-def test_the_gate_before_ftfy_misses_nothing(udhr):
-    settings_of_repair = ftfy.TextFixerConfig(
-        unescape_html=False,
-        fix_latin_ligatures=False,
-        fix_character_width=False,
-        uncurl_quotes=False,
-        fix_line_breaks=False,
-        remove_control_chars=False,
-        normalization=None,
-    )
-    encodings = ("latin-1", "cp1252", "cp1251", "cp1253", "cp437", "mac_roman")
-    changed = 0
-    for number, document in enumerate(udhr[::24]):
-        line = document["text"].split("\n")[0][:300]
-        mangled = line.encode().decode(encodings[number % len(encodings)], "replace")
-        for text in (line, mangled):
-            wanted = ftfy.fix_text(text, settings_of_repair)
-            changed += wanted != text
-            assert repair(text).text == repair(wanted).text
-    assert changed > 100
 
 
 # Extraction ---------------------------------------------------------------------------------------
@@ -337,11 +254,6 @@ def test_hostile_text_is_quick(text):
     start = time.perf_counter()
     clean_one(extraction.text)
     assert time.perf_counter() - start < 5
-
-
-def test_long_runs_of_marks_are_normalised_all_the_same():
-    text = "e" + "\u0301\u0323" * 100
-    assert repair(text).text == unicodedata.normalize("NFC", text)
 
 
 def test_html_extraction_is_as_good_as_measured(shared):
@@ -541,63 +453,6 @@ def test_hostile_pages(hostile):
         text = extract_html(hostile[f"html/{name}"].decode()).text
         assert text
         assert unwanted not in text
-
-
-# Language -----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("text", "language"),
-    [
-        (PARAGRAPH, "en"),
-        ("Das ist ein ganz gewöhnlicher Satz in deutscher Sprache.", "de"),
-        ("כל בני אדם נולדו בני חורין ושווים בערכם ובזכויותיהם", "he"),
-        ("吾輩は猫である。名前はまだ無い。どこで生れたかとんと見当がつかぬ。", "ja"),
-        ("two words", None),
-        ("", None),
-        ("0 1 2 3 4 5 6 7 8 9", None),
-        ("noise \x00\x01 \ufffe in a perfectly ordinary English sentence, which must be read", "en"),
-    ],
-)
-def test_language(text, language):
-    code, score = identify(text)
-    assert code == language
-    assert (0.5 < score <= 1) if language else score == 0
-
-
-def test_language_of_a_long_text_takes_no_longer():
-    start = time.perf_counter()
-    assert identify(PARAGRAPH * 10_000)[0] == "en"
-    assert time.perf_counter() - start < 0.5
-
-
-def test_languages_of_the_universal_declaration(udhr):
-    common = {
-        "en",
-        "de",
-        "es",
-        "it",
-        "nl",
-        "pl",
-        "ru",
-        "el",
-        "tr",
-        "hu",
-        "fi",
-        "ja",
-        "ko",
-        "th",
-        "he",
-        "ar",
-        "hi",
-    }
-    found = [
-        identify(document["text"])[0] == document["bcp47"]
-        for document in udhr
-        if document["bcp47"] in common and len(document["text"]) > 200
-    ]
-    assert len(found) > 100
-    assert sum(found) / len(found) > 0.97
 
 
 # Metrics ------------------------------------------------------------------------------------------
