@@ -107,7 +107,12 @@ def _parse(data: bytes) -> Element | None:
 
     text = re.sub(r"^\s*<\?xml[^>]*>", "", _decode(data))
     source = _ENTITY.sub(lambda match: html.unescape(match[0]), text).encode("utf-8", "replace")
-    options: dict[str, Any] = {"encoding": "utf-8", "remove_comments": True, "remove_pis": True, "no_network": True}
+    options: dict[str, Any] = {
+        "encoding": "utf-8",
+        "remove_comments": True,
+        "remove_pis": True,
+        "no_network": True,
+    }
     try:
         return etree.fromstring(source, etree.XMLParser(resolve_entities=False, load_dtd=False, **options))
     except etree.XMLSyntaxError:
