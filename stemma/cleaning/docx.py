@@ -30,8 +30,8 @@ _CODE_FONTS = frozenset(
 def write_docx(package: Package, limits: Limits) -> tuple[Blocks, str | None]:
     """Return a Word document's text and its first heading or title.
 
-    Places are "paragraph N" (N from 1, in the order of the document; those of a table are counted, the whole
-    table bears the number of its first) and "note N".
+    Places are "paragraph N" and "note N", from 1 in the order of the document. The paragraphs of a table are
+    counted, but for those of cells merged into the one above; the table bears the number of its first.
 
     Raises:
         ValueError: mammoth cannot read it, or it is beyond a limit.

@@ -36,6 +36,8 @@ def write_epub(package: Package, limits: Limits) -> tuple[Blocks, Metadata]:
     """
     path, opf = _package_document(package)
     chapters = _spine(opf, posixpath.dirname(path))
+    if not chapters:
+        raise ValueError(f"{path} names no chapters")
     if len(chapters) > limits.max_pages:
         raise ValueError(f"it has {len(chapters)} chapters, more than max_pages={limits.max_pages}")
     _check_encryption(package, chapters)

@@ -14,6 +14,7 @@ from stemma.cleaning.limits import FREE_BYTES, Limits
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _OLE = b"\xd0\xcf\x11\xe0"
 _ENCRYPTED = 0x1
+_METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _XML_STARTS = (b"<", b"\xff\xfe", b"\xfe\xff", b"\0<")
 _BROKEN = (
     zipfile.BadZipFile,
@@ -67,6 +68,11 @@ class Package:
     def _check_members(self, packed: int) -> None:
         if any(member.flag_bits & _ENCRYPTED for member in self._members.values()):
             raise ValueError(f"{self.kind} is encrypted")
+        # zipfile unpacks other methods without a limit on what comes out; no format of these has them.
+        if any(member.compress_type not in _METHODS for member in self._members.values()):
+            raise ValueError(
+                f"{self.kind} cannot be read: it is compressed by a method of ZIP other than deflate"
+            )
         expanded = sum(member.file_size for member in self._archive.infolist())
         if expanded > self._left:
             raise ValueError(

@@ -21,8 +21,6 @@ _DIVIDED_WORD = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\n(?=[^\W\d_])(?=(.))")
 
 _HEADER = b"%PDF-"
 _STREAM = re.compile(rb"\bstream\r?\n")
-# Deflate never expands more than this: https://zlib.net/zlib_tech.html
-_DEFLATE_RATIO = 1032
 _CHUNK = 64 * 1024
 _MAX_NESTED = 4
 
@@ -77,8 +75,6 @@ def extract_pdf(
 def _check_expansion(data: bytes, max_expansion: int) -> None:
     """Unpack each stream that Flate packs, and what is packed inside of it, and keep nothing."""
     limit = max(FREE_BYTES, len(data) * max_expansion)
-    if len(data) * _DEFLATE_RATIO <= FREE_BYTES:
-        return
     left = limit
 
     def spend(size: int) -> None:

@@ -30,6 +30,8 @@ def write_xlsx(package: Package, limits: Limits) -> Blocks:
         # openpyxl warns of what it leaves out: validation, styles, headers.
         warnings.simplefilter("ignore")
         workbook = load_workbook(package.checked(), read_only=True, data_only=True, keep_links=False)
+        if not workbook.sheetnames:
+            raise ValueError("it has no sheets")
         if len(workbook.worksheets) > limits.max_pages:
             raise ValueError(f"it has more sheets than max_pages={limits.max_pages}")
         cells_left = limits.max_cells
