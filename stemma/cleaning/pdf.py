@@ -1,7 +1,8 @@
 """Text, metadata and pages of a PDF, by PDFium.
 
-Of 660 damaged copies of 15 real PDFs (cut, bits and bytes changed, bytes lost, garbage in front) pypdf read
-words in 16 that PDFium did not: those whose header does not stand in the first 1024 bytes, which a cut mends.
+There is no second parser behind it: of 660 damaged copies of 15 real PDFs (cut, bits and bytes changed, bytes
+lost, garbage in front) pypdf read words in 16 where PDFium did not, all of them with a header beyond the first 1024
+bytes, which a cut mends; and of 52 real PDFs in none.
 """
 
 import re
