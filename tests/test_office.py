@@ -186,6 +186,36 @@ def test_docx_text_of_a_paragraph() -> None:
     assert places(found)[-1] == ("note 1", "[^1]: The note.")
 
 
+def test_docx_formulas() -> None:
+    """a/b, x_1^2, the third root, a sum, a bracket, a limit, a matrix; what is between them stays."""
+
+    def m(name: str, *parts: str) -> str:
+        return f"<m:{name}>{''.join(parts)}</m:{name}>"
+
+    def r(text: str) -> str:
+        return m("r", m("t", text))
+
+    def value(name: str, what: str) -> str:
+        return f'<m:{name} m:val="{what}"/>'
+
+    formulas = [
+        m("f", m("num", r("a+b")), m("den", r("2"))),
+        m("sSubSup", m("e", r("x")), m("sub", r("1")), m("sup", r("2"))),
+        m("rad", m("deg", r("3")), m("e", r("-8"))),
+        m("nary", m("naryPr", value("chr", "∑")), m("sub", r("i=1")), m("sup", r("n")), m("e", r("i"))),
+        m("d", m("dPr", value("begChr", "["), value("endChr", "]")), m("e", r("a")), m("e", r("b"))),
+        m("d", m("e", r("c"))),
+        m("limLow", m("e", r("lim")), m("lim", r("n→∞"))),
+        m("m", m("mr", m("e", r("1")), m("e", r("0"))), m("mr", m("e", r("0")), m("e", r("1")))),
+    ]
+    namespace = 'xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"'
+    inside = "".join(f"<m:oMath {namespace}>{formula}</m:oMath>{run(' and ')}" for formula in formulas)
+    whole = f"<m:oMathPara {namespace}><m:oMath>{r('E')}</m:oMath></m:oMathPara>"
+    assert from_docx(f"<w:p>{run('Let ')}{inside}</w:p><w:p>{whole}</w:p>").text == (
+        "Let (a+b)/2 and x_1^2 and 3√(-8) and ∑_(i=1)^n i and [a|b] and (c) and lim_(n→∞) and 1, 0; 0, 1 and\n\nE"
+    )
+
+
 def test_docx_pictures_are_never_fetched() -> None:
     """mammoth would open what a linked picture names; its bytes are nothing that we want."""
     picture = (

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from stemma.cleaning.blocks import Blocks, one_line, table
+from stemma.cleaning.formula import formulas_as_text
 from stemma.cleaning.limits import Limits
 from stemma.cleaning.package import Package
 
@@ -53,7 +54,7 @@ def _read(package: Package) -> Node:
         return document.copy(children=[])
 
     mammoth.convert_to_html(
-        package.checked(),
+        package.checked(formulas_as_text),
         transform_document=keep,
         include_embedded_style_map=False,
         external_file_access=False,

@@ -6,7 +6,7 @@ Nothing is written to disk, so that names of members are only names; a duplicate
 import io
 import zipfile
 import zlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from stemma.cleaning.limits import FREE_BYTES, Limits
@@ -111,16 +111,17 @@ class Package:
             _check_xml(data, f"{self.kind} cannot be read: {name}", self._limits.max_depth)
         return data
 
-    def checked(self) -> io.BytesIO:
+    def checked(self, rewrite: Callable[[bytes], bytes] | None = None) -> io.BytesIO:
         """Return the document as an archive of its checked XML; pictures and all else are emptied.
 
-        The libraries that take the archive read whole members, whatever size they have.
+        The libraries that take the archive read whole members, whatever size they have. `rewrite` may change a
+        member before it is put there.
         """
         output = io.BytesIO()
         with zipfile.ZipFile(output, "w", zipfile.ZIP_STORED) as archive:
             for name in self._members:
                 data = self.read_xml(name) if self._is_xml(name) else b""
-                archive.writestr(zipfile.ZipInfo(name), data or b"")
+                archive.writestr(zipfile.ZipInfo(name), rewrite(data) if rewrite and data else data or b"")
         output.seek(0)
         return output
 
