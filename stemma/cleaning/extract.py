@@ -1,26 +1,54 @@
 """From content to text, by media type."""
 
+import dataclasses
 from collections.abc import Callable
 
-from stemma.cleaning.extraction import Extraction
+from stemma.cleaning.extraction import Extraction, Origin
 from stemma.cleaning.html import extract_html
+from stemma.cleaning.limits import DEFAULT_LIMITS, Limits
 from stemma.cleaning.markup import markdown_title, split_front_matter, underlined_title
+from stemma.cleaning.office import extract_office
 from stemma.cleaning.pdf import extract_pdf
 from stemma.cleaning.texinfo import extract_texinfo
 
+_AS_IN_SOURCE = (Origin(0, source_char=0),)
+
 
 def extract(
-    content: str | None, content_bytes: bytes | None, media_type: str, *, max_pages: int
+    content: str | None,
+    content_bytes: bytes | None,
+    media_type: str,
+    *,
+    limits: Limits = DEFAULT_LIMITS,
+    html_profile: str = "default",
+    max_pages: int | None = None,
 ) -> Extraction:
-    """Extract the main text and the title of one document.
+    """Extract the main text, the title and the metadata of one document.
+
+    Args:
+        content: its decoded text, None for a binary format.
+        content_bytes: the bytes of a binary format.
+        media_type: what it is; parameters such as a charset do not matter.
+        limits: what a document of a binary format may cost.
+        html_profile: how the main text of a web page is found.
+        max_pages: stands for that of `limits`.
 
     Raises:
-        ValueError: a PDF is encrypted, broken or longer than `max_pages`, or `content_bytes` is all there is
-            of a format that is no PDF.
+        ValueError: a document of a binary format is encrypted, broken or beyond a limit, or there is no way to
+            extract text from it.
     """
+    if max_pages is not None:
+        limits = dataclasses.replace(limits, max_pages=max_pages)
     essence = media_type.split(";")[0].strip().lower()
-    if essence == "application/pdf" and content_bytes is not None:
-        return extract_pdf(content_bytes, max_pages=max_pages)
+    if content_bytes is not None and essence == "application/pdf":
+        return extract_pdf(
+            content_bytes,
+            max_pages=limits.max_pages,
+            max_characters=limits.max_characters,
+            max_expansion=limits.max_expansion,
+        )
+    if content_bytes is not None and essence in OFFICE:
+        return extract_office(content_bytes, OFFICE[essence], limits=limits)
     if content is not None:
         return _EXTRACTORS.get(essence, _as_it_is)(content)
     if content_bytes is not None:
@@ -30,21 +58,31 @@ def extract(
 
 def _from_markdown(content: str) -> Extraction:
     title, body = split_front_matter(content)
-    return Extraction(body, title or markdown_title(body), len(body))
+    origin = Origin(0, source_char=len(content) - len(body))
+    return Extraction(body, title or markdown_title(body), len(body), origins=(origin,))
 
 
 def _from_restructured_text(content: str) -> Extraction:
-    return Extraction(content, underlined_title(content), len(content))
+    return Extraction(content, underlined_title(content), len(content), origins=_AS_IN_SOURCE)
 
 
 def _from_plain_text(content: str) -> Extraction:
     # Plain text may be anything, a table of dashes too: only a heading on top of it counts as its title.
-    return Extraction(content, underlined_title(content, only_at_start=True), len(content))
+    return Extraction(
+        content, underlined_title(content, only_at_start=True), len(content), origins=_AS_IN_SOURCE
+    )
 
 
 def _as_it_is(content: str) -> Extraction:
-    return Extraction(content, None, len(content))
+    return Extraction(content, None, len(content), origins=_AS_IN_SOURCE)
 
+
+OFFICE = {
+    "application/vnd.openxmlformats-officedocument.wordprocessingml.document": "docx",
+    "application/vnd.openxmlformats-officedocument.presentationml.presentation": "pptx",
+    "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet": "xlsx",
+    "application/epub+zip": "epub",
+}
 
 _EXTRACTORS: dict[str, Callable[[str], Extraction]] = {
     "text/html": extract_html,

@@ -2,7 +2,7 @@
 
 import re
 
-from stemma.cleaning.extraction import Extraction
+from stemma.cleaning.extraction import Extraction, Origin
 
 _HEADINGS = {
     **dict.fromkeys(
@@ -46,16 +46,39 @@ _ESCAPED = re.compile(r"@([@{}])")
 _HIDDEN = {ord("@"): "\ue000", ord("{"): "\ue001", ord("}"): "\ue002"}
 _SHOWN = {ord(hidden): chr(shown) for shown, hidden in _HIDDEN.items()}
 _SPACING = re.compile(r"@[ \t*:.!?/-]")
+# So is, before each line, the place where it begins in the source: commands may span lines and drop some.
+_PLACE = re.compile("\ue003([0-9]+)\ue004")
+_NO_PLACES = {0xE003: None, 0xE004: None}
 
 
 def extract_texinfo(content: str) -> Extraction:
-    """Turn Texinfo into text: directives dropped, `@section` to `##`, `@code{x}` to `x`, `@item` to `- `."""
+    """Turn Texinfo into text: directives dropped, `@section` to `##`, `@code{x}` to `x`, `@item` to `- `.
+
+    Origins are exact where a line begins; inside of a line what commands print shifts what follows.
+    """
     reader = _Reader()
-    for line in content.splitlines():
-        reader.read(line)
+    begin = 0
+    for line in content.splitlines(keepends=True):
+        reader.read(line.splitlines()[0].translate(_NO_PLACES), begin)
+        begin += len(line)
     # An item's text may begin on the line below the command.
-    text = _BARE_ITEM.sub("- ", _expand("\n".join(reader.lines)))
-    return Extraction(text, _expand(reader.title) or None, len(text))
+    text, origins = _take_places(_BARE_ITEM.sub("- ", _expand("\n".join(reader.lines))))
+    return Extraction(text, _expand(reader.title) or None, len(text), origins=origins)
+
+
+def _take_places(text: str) -> tuple[str, tuple[Origin, ...]]:
+    """Take the places of lines out of a text; those that follow from the one before are left out."""
+    parts: list[str] = []
+    origins: list[Origin] = []
+    characters = end = shift = 0
+    for match in _PLACE.finditer(text):
+        parts.append(text[end : match.start()])
+        characters += len(parts[-1])
+        end = match.end()
+        if not origins or int(match[1]) - characters != shift:
+            shift = int(match[1]) - characters
+            origins.append(Origin(characters, source_char=int(match[1])))
+    return "".join([*parts, text[end:]]), tuple(origins)
 
 
 class _Reader:
@@ -65,19 +88,25 @@ class _Reader:
         self.title = ""
         self.lines: list[str] = []
         self._environment = ""
+        self._begin = 0
 
-    def read(self, line: str) -> None:
+    def read(self, line: str, begin: int) -> None:
+        """Take a line, which begins at this character of the source."""
+        self._begin = begin
         command = _LINE_COMMAND.match(line)
         name, argument = (command["name"], command["argument"].strip()) if command else ("", "")
         if self._environment:
             self._read_inside(line, ends=name == "end" and argument == self._environment)
         elif name in _DROPPED or name in _CODE:
             self._environment = name
-            self.lines += ["", "```"] if name in _CODE else []
+            self.lines += ["", self._placed("```")] if name in _CODE else []
         elif name:
             self._obey(name, argument)
         elif not line.startswith("\\input"):
-            self.lines.append(line)
+            self.lines.append(self._placed(line))
+
+    def _placed(self, line: str) -> str:
+        return f"\ue003{self._begin}\ue004{line}" if line.strip() else line
 
     def _read_inside(self, line: str, *, ends: bool) -> None:
         is_code = self._environment in _CODE
@@ -85,17 +114,18 @@ class _Reader:
             self.lines += ["```", ""] if is_code else []
             self._environment = ""
         elif is_code and not line.startswith(("@group", "@end group")):
-            self.lines.append(line.translate(_HIDDEN) if self._environment == "verbatim" else line)
+            shown = line.translate(_HIDDEN) if self._environment == "verbatim" else line
+            self.lines.append(self._placed(shown))
 
     def _obey(self, name: str, argument: str) -> None:
         if name in ("settitle", "title"):
             self.title = self.title or argument
         elif name in _HEADINGS:
-            self.lines += ["", "#" * _HEADINGS[name] + " " + argument, ""]
+            self.lines += ["", self._placed("#" * _HEADINGS[name] + " " + argument), ""]
         elif name in ("item", "itemx"):
-            self.lines.append(f"- {argument}".rstrip())
+            self.lines.append(self._placed(f"- {argument}") if argument else "-")
         elif name in _TEXT_LINES:
-            self.lines.append(argument)
+            self.lines.append(self._placed(argument))
 
 
 def _expand(text: str) -> str:

@@ -1,0 +1,222 @@
+"""Text of a Word document: mammoth reads it, a small writer makes Markdown of what it has read.
+
+Left out: headers and footers, comments, deleted text, tables of contents, the descriptions of pictures.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from stemma.cleaning.placed_text import Blocks, one_line, table
+from stemma.cleaning.formula import formulas_as_text
+from stemma.cleaning.limits import Limits
+from stemma.cleaning.package import Package
+
+# mammoth's elements have no types.
+Node = Any
+
+# Word's own limit: https://support.microsoft.com/office/word-specifications
+_MAX_COLUMNS = 63
+_HEADING = re.compile(r"heading ([1-9])$", re.IGNORECASE)
+_CONTENTS = re.compile(r"(?:toc|contents) ?(?:heading|[1-9])$", re.IGNORECASE)
+_CODE_STYLES = frozenset(
+    {"code", "source code", "html preformatted", "preformatted text", "macro text", "code block"}
+)
+_CODE_FONTS = frozenset(
+    {"courier", "courier new", "consolas", "menlo", "monaco", "lucida console", "source code pro"}
+    | {"liberation mono", "dejavu sans mono", "cascadia code", "cascadia mono", "jetbrains mono", "fira code"}
+)
+
+
+def write_docx(package: Package, limits: Limits) -> tuple[Blocks, str | None]:
+    """Return a Word document's text and its first heading or title.
+
+    Places are "paragraph N" and "note N", from 1 in the order of the document. The paragraphs of a table are
+    counted, but for those of cells merged into the one above; the table bears the number of its first.
+
+    Raises:
+        ValueError: mammoth cannot read it, or it is beyond a limit.
+    """
+    writer = _Writer(limits)
+    document = _read(package)
+    writer.write(document.children)
+    writer.write_notes(document.notes)
+    return writer.blocks, writer.title
+
+
+def _read(package: Package) -> Node:
+    import mammoth
+
+    found = []
+
+    def keep(document: Node) -> Node:
+        found.append(document)
+        return document.copy(children=[])
+
+    mammoth.convert_to_html(
+        package.checked(formulas_as_text),
+        transform_document=keep,
+        include_embedded_style_map=False,
+        external_file_access=False,
+    )
+    return found[0]
+
+
+class _Writer:
+    def __init__(self, limits: Limits) -> None:
+        self.blocks = Blocks(limits.max_characters)
+        self.title: str | None = None
+        self._cells_left = limits.max_cells
+        self._paragraph = 0
+        self._code: list[str] = []
+        self._code_place = ""
+        # The number of the last item at each level of the open list.
+        self._numbers: dict[int, int] = {}
+        self._references: list[Node] = []
+
+    def write(self, nodes: Iterable[Node]) -> None:
+        for node in nodes:
+            if _kind(node) == "Table":
+                self._write_table(node)
+            elif _kind(node) == "Paragraph":
+                self._write_paragraph(node)
+        self._end_code()
+
+    def write_notes(self, notes: Node) -> None:
+        """Write the footnotes and endnotes that were referred to, in that order."""
+        for number, reference in enumerate(self._references, 1):
+            try:
+                body = notes.resolve(reference).body
+            except KeyError:
+                continue
+            text = " ".join(one_line(_text(node, [])) for node in _paragraphs(body))
+            self.blocks.add(f"[^{number}]: {text}" if text.strip() else "", f"note {number}")
+
+    def _write_paragraph(self, node: Node) -> None:
+        self._paragraph += 1
+        place = f"paragraph {self._paragraph}"
+        style = node.style_name or ""
+        text = _text(node, self._references)
+        if _is_code(node, style):
+            self._code_place = self._code_place or place
+            self._code.append(text)
+            return
+        self._end_code()
+        if not text.strip() or _CONTENTS.match(style):
+            return
+        heading = _HEADING.match(style)
+        if heading or style.lower() == "title":
+            self.title = self.title or one_line(text)
+            self._numbers.clear()
+            level = min(int(heading[1]), 6) if heading else 1
+            self.blocks.add("#" * level + " " + one_line(text), place)
+        elif node.numbering is not None:
+            self._write_item(node, one_line(text), place)
+        else:
+            self._numbers.clear()
+            self.blocks.add(text.strip(), place)
+
+    def _write_item(self, node: Node, text: str, place: str) -> None:
+        level = min(int(node.numbering.level_index), 8)
+        number = self._numbers.get(level, 0) + 1
+        begins = not self._numbers
+        self._numbers = {deep: last for deep, last in self._numbers.items() if deep < level}
+        self._numbers[level] = number
+        marker = f"{number}. " if node.numbering.is_ordered else "- "
+        self.blocks.add("  " * level + marker + text, place, separator="\n\n" if begins else "\n")
+
+    def _end_code(self) -> None:
+        code = "\n".join(self._code).strip("\n")
+        if code.strip():
+            self._numbers.clear()
+            fence = "````" if "```" in code else "```"
+            self.blocks.add(f"{fence}\n{code}\n{fence}", self._code_place)
+        self._code, self._code_place = [], ""
+
+    def _write_table(self, node: Node) -> None:
+        self._end_code()
+        self._numbers.clear()
+        rows = [row for row in node.children if _kind(row) == "TableRow"]
+        cells = [cell for row in rows for cell in row.children if _kind(cell) == "TableCell"]
+        if len(cells) == 1:
+            # A frame around text and no table of data.
+            self.write(cells[0].children)
+            return
+        place = f"paragraph {self._paragraph + 1}"
+        self.blocks.add(table([self._cells(row) for row in _unmerged(rows, self)]), place)
+        self._paragraph += sum(1 for _ in _paragraphs(cells))
+
+    def _cells(self, row: list[Node | None]) -> list[str]:
+        return [
+            ""
+            if cell is None
+            else " ".join(one_line(_text(inner, self._references)) for inner in _paragraphs([cell]))
+            for cell in row
+        ]
+
+    def count_cells(self, cells: int) -> None:
+        self._cells_left -= cells
+        if self._cells_left < 0:
+            raise ValueError("tables have more cells than max_cells")
+
+
+def _unmerged(rows: list[Node], writer: _Writer) -> Iterator[list[Node | None]]:
+    """Yield the rows of a table as a grid: a merged cell stands in its first place, None in the others."""
+    below: dict[int, int] = {}
+    for row in rows:
+        line: list[Node | None] = []
+        for cell in row.children:
+            if _kind(cell) != "TableCell":
+                continue
+            while below.get(len(line), 0) > 0:
+                below[len(line)] -= 1
+                line.append(None)
+            width = max(1, min(cell.colspan, _MAX_COLUMNS))
+            for column in range(len(line), len(line) + width):
+                below[column] = cell.rowspan - 1
+            line += [cell, *[None] * (width - 1)]
+        while below.get(len(line), 0) > 0:
+            below[len(line)] -= 1
+            line.append(None)
+        writer.count_cells(len(line))
+        yield line
+
+
+def _kind(node: Node) -> str:
+    return type(node).__name__
+
+
+def _paragraphs(nodes: Iterable[Node]) -> Iterator[Node]:
+    """Yield the paragraphs in these nodes, at any depth; those of notes are not in them."""
+    for node in nodes:
+        if _kind(node) == "Paragraph":
+            yield node
+        else:
+            yield from _paragraphs(getattr(node, "children", ()))
+
+
+def _text(node: Node, references: list[Node]) -> str:
+    """Return the text of a paragraph; references to notes are numbered and remembered."""
+    kind = _kind(node)
+    if kind == "Text":
+        return node.value
+    if kind == "Tab":
+        return "\t"
+    if kind == "Break":
+        return "\n" if node.break_type == "line" else " "
+    if kind == "Checkbox":
+        return "[x]" if node.checked else "[ ]"
+    if kind == "NoteReference":
+        references.append(node)
+        return f"[^{len(references)}]"
+    return "".join(_text(child, references) for child in getattr(node, "children", ()))
+
+
+def _is_code(node: Node, style: str) -> bool:
+    """Is a paragraph of code: by its style, or because all that is written in it has the font of code?"""
+    if style.lower() in _CODE_STYLES:
+        return True
+    if node.numbering is not None or style:
+        return False
+    runs = [run for run in node.children if _kind(run) == "Run" and _text(run, []).strip()]
+    return bool(runs) and all((run.font or "").lower() in _CODE_FONTS for run in runs)
