@@ -145,7 +145,7 @@ def _split(body: bytes, boundary: bytes) -> list[bytes]:
     for match in mark.finditer(body):
         if begin is not None:
             parts.append(body[begin : match.start()])
-        begin = match.end()
+        begin = match.end() + (2 if body.startswith(b"\r\n", match.end()) else 1)
         if match[1]:
             return parts
     # A message that was cut off has no last boundary.

@@ -55,7 +55,7 @@ def text_columns(schema: "pa.Schema", options: ReadOptions) -> list[str]:
     name = find_roles(tuple(schema.names), options).text
     if name is None:
         raise Unreadable(*missing_text_field(schema.names, options))
-    kind = schema.field(name).type
+    kind = schema.field(schema.get_all_field_indices(name)[0]).type
     value = kind.value_type if types.is_dictionary(kind) else kind
     if not (types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)):
         raise Unreadable("text field is not text", f"the column {name!r} is of type {kind}")

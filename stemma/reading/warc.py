@@ -142,6 +142,8 @@ def _read_block(file: BinaryIO, size: int, entry: _Entry, options: ReadOptions) 
 
 def _document(entry: _Entry, options: ReadOptions) -> Record | None:
     """Return the document in a record, None where it is none: an image, a redirection, a missing page."""
+    if entry.key.startswith("metadata:"):
+        return None  # what the crawler says of itself
     http: Headers = {}
     payload, declared = entry.block, entry.headers.get("content-type", "")
     if declared.startswith("application/http"):
