@@ -38,6 +38,8 @@ class SourceLike(Protocol):
     @property
     def path(self) -> str: ...
     @property
+    def query(self) -> str | None: ...
+    @property
     def include(self) -> tuple[str, ...]: ...
     @property
     def exclude(self) -> tuple[str, ...]: ...
@@ -52,12 +54,14 @@ class FileEntry:
         relative: POSIX path under the source's root; document ids are derived from it.
         size: bytes as stored; None where the file system does not say.
         mtime_ns: time of the last change in nanoseconds since 1970; 0 where it is not known.
+        version: what a remote file system tells versions apart by (an ETag, a checksum); empty where it does not.
     """
 
     uri: str
     relative: str
     size: int | None
     mtime_ns: int
+    version: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +87,13 @@ def list_files(source: SourceLike, left_out: Iterable[Path] = ()) -> Listing:
     source's path names them itself. So are the files and folders `left_out`: the corpus is no source of itself.
     A symbolic link to a file is followed where it stays inside the root; one to a folder never is.
 
+    A query is listed as one file, whose rows nobody has counted.
+
     Raises:
         StemmaError: the source's path does not exist or cannot be listed.
     """
+    if source.query is not None:
+        return iter([FileEntry(f"query:{source.name}", source.name, None, 0)])
     path = local_path(source.path)
     if path is None:
         return _list_remote(source)
@@ -348,7 +356,8 @@ def _remote_entries(
         hidden = any(part.startswith(".") or part in _SKIPPED_FOLDERS for part in parts)
         if not hidden and not relative.endswith(_SKIPPED_ENDINGS) and selected.wanted(relative):
             info = infos[path]
-            yield FileEntry(system.unstrip_protocol(path), relative, info.get("size"), _mtime_ns(info))
+            uri = system.unstrip_protocol(path)
+            yield FileEntry(uri, relative, info.get("size"), _mtime_ns(info), _version(info))
 
 
 def _is_file(info: dict[str, Any]) -> bool:
@@ -363,6 +372,15 @@ def _mtime_ns(info: dict[str, Any]) -> int:
         if isinstance(value, int | float):
             return int(value * 10**9)
     return 0
+
+
+def _version(info: dict[str, Any]) -> str:
+    """Return what the file system tells versions of a file apart by; empty where it does not."""
+    for name in ("ETag", "etag", "generation", "md5Hash", "content_md5", "checksum"):
+        value = info.get(name)
+        if isinstance(value, str | int) and value:
+            return str(value)
+    return ""
 
 
 def open_file(entry: FileEntry) -> BinaryIO:
@@ -503,10 +521,11 @@ def _read_remote(entry: FileEntry) -> tuple[BinaryIO, bytes, FileEntry] | None:
             copy.write(chunk)
     size = copy.tell()
     after = system.info(path)
-    same = _mtime_ns(before) == _mtime_ns(after) and after.get("size") in (None, size)
+    same = (_mtime_ns(before), _version(before)) == (_mtime_ns(after), _version(after))
+    same = same and after.get("size") in (None, size)
     if not same:
         copy.close()
         return None
     copy.seek(0)
-    found = replace(entry, size=size, mtime_ns=_mtime_ns(after))
+    found = replace(entry, size=size, mtime_ns=_mtime_ns(after), version=_version(after))
     return copy, state.digest()[:16], found  # type: ignore[return-value]

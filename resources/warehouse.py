@@ -52,11 +52,13 @@ CREATE TABLE IF NOT EXISTS state.datasets (
     name VARCHAR, recipe VARCHAR, stage_recipe VARCHAR, version BIGINT, upstream_version BIGINT,
     state_hash VARCHAR, rows BIGINT, run_id VARCHAR, detail JSON);
 CREATE TABLE IF NOT EXISTS state.files (
-    source VARCHAR, path VARCHAR, uri VARCHAR, file_hash UUID, reader VARCHAR, size BIGINT, mtime_ns BIGINT);
+    source VARCHAR, path VARCHAR, uri VARCHAR, file_hash UUID, reader VARCHAR, size BIGINT, mtime_ns BIGINT,
+    version VARCHAR);
 CREATE TABLE IF NOT EXISTS state.raw (
     document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, byte_start BIGINT, byte_end BIGINT,
-    media_type VARCHAR, encoding VARCHAR, document_date DATE, content_hash UUID, size_bytes BIGINT,
-    ingested_at TIMESTAMP, partition_date DATE, title VARCHAR, metadata JSON, input_hash UUID, row_hash UBIGINT);
+    media_type VARCHAR, encoding VARCHAR, document_date DATE, date_from VARCHAR, content_hash UUID, size_bytes BIGINT,
+    ingested_at TIMESTAMP, partition_date DATE, title VARCHAR, metadata JSON, fields JSON, labels JSON,
+    input_hash UUID, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.cleaned (
     document_id UUID, title VARCHAR, author VARCHAR, text_hash UUID, declared_language VARCHAR, language VARCHAR,
     language_score DOUBLE, words INTEGER, scores {sql_type(SCORES)}, characters BIGINT, document_date DATE,

@@ -6,6 +6,7 @@ dataclass: checking, error messages, and the table in docs/configuration.md are 
 
 import dataclasses
 import difflib
+import math
 import os
 import re
 import tomllib
@@ -32,6 +33,14 @@ _TYPE_NAMES = {
     int: "a whole number",
     float: "a number",
 }
+
+# Tables of names of the reader's own: label to field, label to constant, rule to threshold.
+Fields = tuple[tuple[str, str], ...]
+Labels = tuple[tuple[str, str | int | float | bool], ...]
+Numbers = tuple[tuple[str, float], ...]
+_PAIRS = {Fields: "text", Labels: "text, a number, or true or false", Numbers: "a number"}
+# Keys that speak of files and have no meaning for a query.
+_FILE_KEYS = ("include", "exclude", "format", "trust_mtime")
 
 _URL = re.compile(r"([A-Za-z0-9]+::)*[A-Za-z][A-Za-z0-9+.-]*://")
 _MAGIC = re.compile(r"[*?\[]")
@@ -88,11 +97,6 @@ def _key(default: Any, meaning: str, **rule: Any) -> Any:
     return field(default=default, metadata={"rule": Rule(meaning, **rule)})
 
 
-def _table(meaning: str, **rule: Any) -> Any:
-    """Return a field for a table of names and values of the reader's own."""
-    return field(default_factory=dict, metadata={"rule": Rule(meaning, **rule)})
-
-
 @dataclass(frozen=True)
 class WarehouseConfig:
     path: Path = field(
@@ -111,9 +115,19 @@ class SourceConfig:
         default_meaning="from the path",
     )
     path: str = _key(
-        MISSING,
+        "",
         "A file, folder, glob or fsspec URL; `${NAME}` is taken from the environment, `$${` stands for `${`.",
-        default_meaning=_REQUIRED,
+        default_meaning="required, or `query`",
+    )
+    query: str | None = _key(
+        None,
+        "A SELECT whose rows are documents, instead of `path`; needs a `name`.",
+        default_meaning="none",
+    )
+    database: str | None = _key(
+        None,
+        "What the query is asked of: a DuckDB or SQLite file, or an SQLAlchemy URL; variables as in `path`.",
+        default_meaning="an empty DuckDB that may read files",
     )
     include: tuple[str, ...] = _key((), "Globs below the folder of files to read; none: all files.")
     exclude: tuple[str, ...] = _key((), "Globs below the folder of files to leave out.")
@@ -121,8 +135,8 @@ class SourceConfig:
         "auto",
         "The files' format.",
         choices=(
-            *("auto", "text", "markdown", "rst", "html", "texinfo", "pdf"),
-            *("jsonl", "json", "csv", "tsv", "parquet"),
+            *("auto", "text", "markdown", "rst", "html", "texinfo", "pdf", "docx", "pptx", "xlsx", "epub"),
+            *("jsonl", "json", "csv", "tsv", "parquet", "arrow", "warc", "mbox", "eml"),
         ),
     )
     text_field: str | None = _key(
@@ -134,8 +148,21 @@ class SourceConfig:
     date_field: str | None = _key(
         None, "The field that holds a record's date.", default_meaning="guessed by name"
     )
+    title_field: str | None = _key(
+        None, "The field that holds a record's title.", default_meaning="guessed by name"
+    )
+    fields: tuple[tuple[str, str], ...] = _key(
+        (),
+        "Labels taken from the documents: the label's name, and the field of the metadata that holds it.",
+    )
+    labels: tuple[tuple[str, str | int | float | bool], ...] = _key(
+        (), "Labels of all the source's documents, where no field holds another value."
+    )
     complete: bool = _key(
         True, "Whether a listing is everything there is: a document that is not listed any more is deleted."
+    )
+    trust_mtime: bool = _key(
+        False, "Whether a file of the size and time that it had is taken as unchanged, without reading it."
     )
 
 
@@ -214,7 +241,7 @@ class CleanConfig:
         (), "Recipes (`gopher`, `c4`, `fineweb`, `fineweb2:<language>`) or single rules that drop as well."
     )
     flag: tuple[str, ...] = _key((), "Recipes or single rules that flag as well.")
-    thresholds: Mapping[str, float] = _table("Other thresholds of rules, by the rule's name.")
+    thresholds: Numbers = _key((), "Other thresholds of rules, by the rule's name.")  # noqa: RUF009
     rules: tuple[RuleConfig, ...] = _key((), "Rules of your own.")
     repair: bool = _key(True, "Whether text that was decoded wrongly is repaired (mojibake).")
     html: str = _key(
@@ -383,8 +410,12 @@ def to_toml(config: Config) -> str:
     defaults = _resolved(Config(directory=config.directory))
     lines: list[str] = []
     for source in config.sources:
-        relative = _relative(source.path, config.directory).replace("${", "$${")
-        lines += _toml_section("[[sources]]", dataclasses.replace(source, path=relative), None)
+        path, database = (
+            _relative(place, config.directory).replace("${", "$${") if place else place
+            for place in (source.path, source.database)
+        )
+        written = dataclasses.replace(source, path=path or "", database=database)
+        lines += _toml_section("[[sources]]", written, None)
     for name in _SECTIONS:
         section = getattr(config, name)
         if name != "sources" and section != getattr(defaults, name):
@@ -500,8 +531,8 @@ class _Check:
             return nested(**self.table(nested, path, value))
         if nested is not None:
             return self._tables(nested, path, value)
-        if typing.get_origin(key.type) is Mapping:
-            return self._mapping(typing.get_args(key.type)[1], rule, path, value)
+        if key.type in _PAIRS:
+            return self._pairs(key.type, rule, path, value)
         if key.type == tuple[str, ...]:
             if not isinstance(value, list):
                 self.fail(path, f"must be a list of text, not {_shown(value)}")
@@ -519,12 +550,23 @@ class _Check:
                 self.fail((*path, position, "name"), f"two have the name {name!r}")
         return sections
 
-    def _mapping(
-        self, kind: type[Any], rule: Rule, path: tuple[str | int, ...], value: Any
-    ) -> dict[str, Any]:
+    def _pairs(self, kind: Any, rule: Rule, path: tuple[str | int, ...], value: Any) -> Any:
+        """Return a table's names and values in the order of the names."""
         if not isinstance(value, dict):
             self.fail(path, f"must be a table of names and values, not {_shown(value)}")
-        return {name: self._scalar(kind, rule, (*path, name), item) for name, item in value.items()}
+        for name, item in value.items():
+            number = isinstance(item, int) or (isinstance(item, float) and math.isfinite(item))
+            accepted = {
+                Fields: isinstance(item, str),
+                Labels: isinstance(item, str) or number,
+                Numbers: number and not isinstance(item, bool),
+            }
+            if not accepted[kind]:
+                self.fail((*path, name), f"must be {_PAIRS[kind]}, not {_shown(item)}")
+            complaint = rule.complaint(item) or rule.complaint(name)
+            if complaint:
+                self.fail((*path, name), f"must be {complaint}, not {_shown(item)}")
+        return tuple(sorted(value.items()))
 
     def _scalar(self, kind: type[Any], rule: Rule, path: tuple[str | int, ...], value: Any) -> Any:
         accepted = (int, float) if kind is float else str if kind is Path else kind
@@ -544,8 +586,11 @@ class _Check:
         ]
         taken: set[str] = set()
         for position, values in enumerate(read):
-            path = self._substituted(("sources", position, "path"), values["path"], environ)
-            values["path"] = _absolute(path, directory)
+            self._place(("sources", position), values)
+            for key in ("path", "database"):
+                if key in values:
+                    path = self._substituted(("sources", position, key), values[key], environ)
+                    values[key] = _absolute(path, directory)
             if values.get("name") in taken:
                 self.fail(("sources", position, "name"), f"two sources have the name {values['name']!r}")
             taken |= {values["name"]} if "name" in values else set()
@@ -554,6 +599,22 @@ class _Check:
         for values, name in zip(unnamed, names, strict=True):
             values["name"] = name
         return tuple(SourceConfig(**values) for values in read)
+
+    def _place(self, source: tuple[str | int, ...], values: Mapping[str, Any]) -> None:
+        """Check that a source has either a path or a query with what belongs to it."""
+        if "query" not in values:
+            if "path" not in values:
+                self.fail(source, "path is missing")
+            if "database" in values:
+                self.fail((*source, "database"), "belongs to a query, which is missing")
+            return
+        if "path" in values:
+            self.fail((*source, "query"), "a source has a path or a query, not both")
+        if "name" not in values:
+            self.fail(source, "a query needs a name")
+        for key in _FILE_KEYS:
+            if key in values:
+                self.fail((*source, key), "is for files, not for a query")
 
     def warehouse(self, path: str, directory: Path) -> None:
         """Check that the warehouse can be a database in a file of its own."""
@@ -727,7 +788,8 @@ def _toml_section(heading: str, section: Any, default: Any) -> list[str]:
     for key in dataclasses.fields(section):
         value = getattr(section, key.name)
         if value != (_default_of(key) if default is None else getattr(default, key.name)):
-            lines.append(f"{key.name} = {_toml_value(value)}")
+            written = _toml_table(value) if key.type in _PAIRS else _toml_value(value)
+            lines.append(f"{key.name} = {written}")
     return [*lines, ""]
 
 
@@ -738,12 +800,14 @@ def _toml_value(value: Any) -> str:
         return repr(value)
     if isinstance(value, tuple):
         return f"[{', '.join(map(_toml_value, value))}]"
-    if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{_toml_text(name)} = {_toml_value(item)}' for name, item in value.items())}}}"
     if dataclasses.is_dataclass(value):
         keys = [key for key in dataclasses.fields(value) if getattr(value, key.name) != _default_of(key)]
         return f"{{{', '.join(f'{key.name} = {_toml_value(getattr(value, key.name))}' for key in keys)}}}"
     return _toml_text(str(value))
+
+
+def _toml_table(pairs: Labels) -> str:
+    return f"{{{', '.join(f'{_toml_text(name)} = {_toml_value(value)}' for name, value in pairs)}}}"
 
 
 def _toml_text(text: str) -> str:
@@ -758,8 +822,9 @@ def _toml_text(text: str) -> str:
 
 def _allowed(key: dataclasses.Field[Any]) -> str:
     rule: Rule = key.metadata["rule"]
-    if typing.get_origin(key.type) is Mapping:
-        return f"table of {_TYPE_NAMES[typing.get_args(key.type)[1]].removeprefix('a ')}s"
+    if key.type in _PAIRS:
+        kinds = {Fields: "text", Labels: "text, numbers, true or false", Numbers: "numbers"}
+        return f"table of {kinds[key.type]}"
     kind = _TYPE_NAMES[_scalar_type(key)].removeprefix("a ")
     if key.type == tuple[str, ...]:
         choices = ", ".join(f"`{_quoted(choice)}`" for choice in rule.choices)
@@ -771,4 +836,5 @@ def _allowed(key: dataclasses.Field[Any]) -> str:
 
 def _default(key: dataclasses.Field[Any]) -> str:
     rule: Rule = key.metadata["rule"]
-    return rule.default_meaning or f"`{_toml_value(_default_of(key))}`"
+    default = "{}" if key.type in _PAIRS else _toml_value(_default_of(key))
+    return rule.default_meaning or f"`{default}`"

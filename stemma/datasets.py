@@ -74,16 +74,17 @@ RAW = Dataset(
     (
         Column("document_id", "UUID", "derived from source, path in the source and record; never random"),
         Column("source", "VARCHAR", "name of the source in stemma.toml"),
-        Column("uri", "VARCHAR", "absolute path or URL of the file"),
+        Column("uri", "VARCHAR", "absolute path or URL of the file; query:NAME for the rows of a query"),
         Column(
             "record",
             "VARCHAR",
-            "key or position of the record in the file; null when the file is one document",
+            "key or position of the record in the file, its path in an archive before it; null when the file is one"
+            " document",
         ),
         Column(
             "byte_start",
             "BIGINT",
-            "first byte of the record in the (decompressed) file; null where a format has none",
+            "first byte of the record in the (decompressed) file or archive member; null where a format has none",
         ),
         Column("byte_end", "BIGINT", "byte after the record's last"),
         Column(
@@ -93,7 +94,13 @@ RAW = Dataset(
         Column(
             "document_date",
             "DATE",
-            "date of the document from its fields, front matter or path; null when unknown",
+            "date of the document from its fields, headers, front matter or path; null when unknown",
+        ),
+        Column(
+            "date_from",
+            "VARCHAR",
+            "where that was found: field, front_matter, header (of a mail), last_modified or warc_date (of a web"
+            " archive), path",
         ),
         Column("content_hash", "UUID", "first 128 bits of the SHA-256 of the content"),
         Column("size_bytes", "BIGINT", "length of the content in bytes (text counted as UTF-8)"),
@@ -103,8 +110,15 @@ RAW = Dataset(
             "when this content was read, UTC; the one column that a rebuild changes",
         ),
         Column("partition_date", "DATE", "document_date, else the day (UTC) of the file's modification time"),
-        Column("title", "VARCHAR", "title field of the record or front matter, if any"),
-        Column("metadata", "JSON", "the record's other fields, and where the date came from"),
+        Column("title", "VARCHAR", "title field of the record, subject or front matter, if any"),
+        Column("metadata", "JSON", "the record's other fields"),
+        Column(
+            "fields",
+            "JSON",
+            "which field of the record was taken as text, id, date and title, chosen or guessed; null for a document"
+            " without fields",
+        ),
+        Column("labels", "JSON", "the source's labels, by name; null without any"),
         Column("content", "VARCHAR", "the decoded text as it came; null for binary formats", body=True),
         Column("content_bytes", "BLOB", "the bytes of binary formats such as PDF; null for text", body=True),
     ),

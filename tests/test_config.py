@@ -77,7 +77,11 @@ def test_one_source_in_an_empty_file_is_enough(tmp_path):
             text_field=None,
             id_field=None,
             date_field=None,
+            title_field=None,
+            fields=(),
+            labels=(),
             complete=True,
+            trust_mtime=False,
         ),
     )
     assert config.file == tmp_path / "stemma.toml"
@@ -98,7 +102,15 @@ def test_every_key_can_be_set(tmp_path):
         text_field = "body"
         id_field = "id"
         date_field = "sent"
+        title_field = "subject"
+        fields = {licence = "license_name"}
+        labels = {variety = "en-GB", weight = 2, spoken = false}
         complete = false
+        trust_mtime = true
+        [[sources]]
+        name = "tickets"
+        query = "SELECT * FROM tickets"
+        database = "tickets.sqlite"
         [clean]
         profile = "retrieval"
         languages = ["en", "zh-Hant"]
@@ -125,13 +137,22 @@ def test_every_key_can_be_set(tmp_path):
     assert dataclasses.astuple(config.sources[0]) == (
         "mail_2.x-y",
         str(tmp_path / "mails/*.jsonl"),
+        None,
+        None,
         ("*.jsonl",),
         ("old/**", "x"),
         "jsonl",
         "body",
         "id",
         "sent",
+        "subject",
+        (("licence", "license_name"),),
+        (("spoken", False), ("variety", "en-GB"), ("weight", 2)),
         False,
+        True,
+    )
+    assert config.sources[1] == SourceConfig(
+        "tickets", query="SELECT * FROM tickets", database=str(tmp_path / "tickets.sqlite")
     )
     assert config.clean == CleanConfig("retrieval", ("en", "zh-Hant"), repair=False)
     assert config.deduplicate == DeduplicateConfig(1.0, "source", "longest", 3, 64)
@@ -252,8 +273,40 @@ MISTAKES = {
     "section that is no table": ("chunk = 3", "line 1: [chunk]: must be a section with keys, not 3"),
     "section twice in brackets": ("[[chunk]]\noverlap = 1", "line 1: [chunk]: must be a section with keys"),
     "nested table": (
-        '[[sources]]\npath = "a"\n[sources.fields]\ntext = "t"',
-        "line 3: [[sources]] 1 fields: there is",
+        '[[sources]]\npath = "a"\n[sources.field]\ntext = "t"',
+        "line 3: [[sources]] 1 field: there is",
+    ),
+    "field that is no name": (
+        '[[sources]]\npath = "a"\n[sources.fields]\nlicence = 3',
+        "line 4: [[sources]] 1 fields licence: must be text, not 3",
+    ),
+    "label that is no scalar": (
+        '[[sources]]\npath = "a"\n[sources.labels]\nday = 2024-01-01',
+        "line 4: [[sources]] 1 labels day: must be text, a number, or true or false",
+    ),
+    "label that is no number": (
+        '[[sources]]\npath = "a"\nlabels = {x = nan}',
+        "line 3: [[sources]] 1 labels x: must be text, a number",
+    ),
+    "labels that are no table": (
+        '[[sources]]\npath = "a"\nlabels = "x"',
+        "line 3: [[sources]] 1 labels: must be a table of names and values, not 'x'",
+    ),
+    "path and query": (
+        '[[sources]]\nname = "a"\npath = "a"\nquery = "SELECT 1"',
+        "line 4: [[sources]] 1 query: a source has a path or a query, not both",
+    ),
+    "query without a name": (
+        '[[sources]]\nquery = "SELECT 1"',
+        "line 1: [[sources]] 1: a query needs a name",
+    ),
+    "database without a query": (
+        '[[sources]]\npath = "a"\ndatabase = "x.duckdb"',
+        "line 3: [[sources]] 1 database: belongs to a query, which is missing",
+    ),
+    "format of a query": (
+        '[[sources]]\nname = "a"\nquery = "SELECT 1"\nformat = "csv"',
+        "line 4: [[sources]] 1 format: is for files, not for a query",
     ),
     "inline table": (
         'sources = [{path = "a"},\n {path = "b", foo = 1}]',
@@ -315,6 +368,14 @@ def test_secrets_come_from_the_environment(tmp_path):
     (source,) = load(tmp_path, text, USER_="me", TOKEN="${USER_}").sources
     assert source.path == "https://me:${USER_}@host/data.jsonl?key=${USER_}#${TOKEN}"
     assert source.name == "data.jsonl"
+
+
+def test_secrets_of_a_database_come_from_the_environment(tmp_path):
+    text = (
+        '[[sources]]\nname = "a"\nquery = "SELECT \'${X}\'"\ndatabase = "postgresql://me:${TOKEN}@host/db"\n'
+    )
+    (source,) = load(tmp_path, text, TOKEN="secret").sources
+    assert (source.database, source.query) == ("postgresql://me:secret@host/db", "SELECT '${X}'")
 
 
 def test_variables_stand_in_paths_of_sources_only(tmp_path):
@@ -400,6 +461,7 @@ TEXT = st.text(
 ).filter(str.strip)
 LIST = st.lists(TEXT, max_size=3).map(tuple)
 OPTIONAL = st.none() | TEXT
+LABEL = TEXT | st.integers(-(2**40), 2**40) | st.floats(allow_nan=False, allow_infinity=False) | st.booleans()
 MODEL = TEXT.filter(lambda name: not re.match(r"\.{0,2}/|~|hash:", name))  # a folder must exist
 RULE = st.builds(
     RuleConfig,
@@ -425,7 +487,17 @@ CONFIGS = st.builds(
             text_field=OPTIONAL,
             id_field=OPTIONAL,
             date_field=OPTIONAL,
+            title_field=OPTIONAL,
+            fields=st.dictionaries(TEXT, TEXT, max_size=2).map(lambda pairs: tuple(sorted(pairs.items()))),
+            labels=st.dictionaries(TEXT, LABEL, max_size=3).map(lambda pairs: tuple(sorted(pairs.items()))),
             complete=st.booleans(),
+            trust_mtime=st.booleans(),
+        )
+        | st.builds(
+            SourceConfig,
+            name=st.from_regex(r"[a-z0-9_.-]+", fullmatch=True),
+            query=TEXT,
+            database=st.none() | TEXT.map(lambda text: module._absolute(text, Path("/work"))),
         ),
         max_size=3,
         unique_by=lambda source: source.name,
@@ -434,7 +506,9 @@ CONFIGS = st.builds(
         CleanConfig,
         languages=st.just(("en", "de")),
         repair=st.booleans(),
-        thresholds=st.dictionaries(TEXT, st.floats(0, 1), max_size=2),
+        thresholds=st.dictionaries(TEXT, st.floats(0, 1), max_size=2).map(
+            lambda table: tuple(sorted(table.items()))
+        ),
         rules=st.lists(RULE, max_size=2, unique_by=lambda rule: rule.name).map(tuple),
         decontaminate=st.builds(DecontaminateConfig, sets=LIST, words=st.integers(3, 20)),
     ),
@@ -606,7 +680,7 @@ def test_the_dataclasses_are_the_sections():
 def test_defaults_keep_their_own_rules():
     for section in module.all_sections().values():
         for key in dataclasses.fields(section):
-            if key.default not in (dataclasses.MISSING, None):
+            if key.default not in (dataclasses.MISSING, None, ""):
                 value = str(key.default) if isinstance(key.default, Path) else key.default
                 assert key.metadata["rule"].complaint(value) is None
 

@@ -82,7 +82,7 @@ def test_a_threshold_moves_only_what_it_decides(corpus):
     corpus.set(clean={"drop": ("gopher_non_symbol_words_min",)})
     corpus.run()
     assert decided(corpus) == {"short.txt": ["gopher_non_symbol_words_min"]}
-    corpus.set(clean={"thresholds": {"gopher_non_symbol_words_min": 5.0}})
+    corpus.set(clean={"thresholds": (("gopher_non_symbol_words_min", 5.0),)})
     result = corpus.run()
     assert result.computed["cleaned"] == 0
     assert (result.counts["cleaned"].rows_added, result.counts["cleaned"].rows_removed) == (1, 0)
@@ -93,7 +93,7 @@ def test_a_threshold_moves_only_what_it_decides(corpus):
 def test_a_new_threshold_updates_the_ledger_of_what_stays_dropped(corpus):
     corpus.set(clean={"drop": ("gopher_non_symbol_words_min",)})
     corpus.run()
-    corpus.set(clean={"thresholds": {"gopher_non_symbol_words_min": 40.0}})
+    corpus.set(clean={"thresholds": (("gopher_non_symbol_words_min", 40.0),)})
     result = corpus.run()
     assert result.counts["cleaned"].decisions_changed == 1
     assert corpus.query("SELECT score, threshold FROM lineage.decisions") == [(8.0, 40.0)]
@@ -118,7 +118,7 @@ def test_rules_of_ones_own(corpus):
     ("clean", "words"),
     [
         ({"drop": ("gofer",)}, "gopher"),
-        ({"thresholds": {"gopher_mean_word_length_mim": 1.0}}, "gopher_mean_word_length_min"),
+        ({"thresholds": (("gopher_mean_word_length_mim", 1.0),)}, "gopher_mean_word_length_min"),
         ({"languages": ("xx",)}, "xx"),
     ],
 )

@@ -13,12 +13,12 @@ import pytest
 from pptx import Presentation
 from pptx.util import Inches
 
-from stemma.cleaning.placed_text import Blocks, table
 from stemma.cleaning.extract import OFFICE, extract
 from stemma.cleaning.extraction import Extraction, Origin
 from stemma.cleaning.limits import MIB, Limits
 from stemma.cleaning.metadata import day, language_tag
 from stemma.cleaning.office import KINDS, extract_office
+from stemma.cleaning.placed_text import Blocks, table
 
 # ---- writing documents
 

@@ -22,6 +22,7 @@ class Source:
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
     name: str = "notes"
+    query: str | None = None
 
 
 def tree(root: Path, *paths: str) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import duckdb
 import pyarrow as pa
@@ -19,6 +19,7 @@ from stemma.reading import ReadError, ReadOptions, Record, read
 from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe
 from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import Segments
+from stemma.resources.queries import QUERY_FORMAT, run_query
 from stemma.resources.sources import FileEntry, ListingError, list_files, read_stable
 from stemma.resources.warehouse import first_line, utc_now
 
@@ -44,12 +45,15 @@ ROWS = pa.schema(
         pa.field("media_type", pa.string()),
         pa.field("encoding", pa.string()),
         pa.field("document_date", pa.date32()),
+        pa.field("date_from", pa.string()),
         pa.field("content_hash", UUID),
         pa.field("size_bytes", pa.int64()),
         pa.field("ingested_at", pa.timestamp("us")),
         pa.field("partition_date", pa.date32()),
         pa.field("title", pa.string()),
         pa.field("metadata", pa.string()),
+        pa.field("fields", pa.string()),
+        pa.field("labels", pa.string()),
         pa.field("input_hash", UUID),
     ]
 )
@@ -62,6 +66,7 @@ FILES = pa.schema(
         pa.field("reader", pa.string()),
         pa.field("size", pa.int64()),
         pa.field("mtime_ns", pa.int64()),
+        pa.field("version", pa.string()),
     ]
 )
 ERRORS = pa.schema([(name, pa.string()) for name in ("source", "path", "uri", "record", "error", "detail")])
@@ -69,7 +74,7 @@ ERRORS = pa.schema([(name, pa.string()) for name in ("source", "path", "uri", "r
 # What of a row a rebuild reproduces: all but ingested_at.
 ROW_HASH = (
     "hash(document_id, source, path, uri, record, byte_start, byte_end, media_type, encoding, document_date,"
-    " content_hash, size_bytes, partition_date, title, metadata, input_hash)"
+    " date_from, content_hash, size_bytes, partition_date, title, metadata, fields, labels, input_hash)"
 )
 
 FLUSH_ROWS = 512
@@ -88,10 +93,13 @@ def bodies_of(run: Run) -> Segments:
 def read_options(source: SourceConfig) -> ReadOptions:
     """Return how the files of a source are read."""
     return ReadOptions(
-        format=source.format,
+        format=source.format if source.query is None else QUERY_FORMAT,
         text_field=source.text_field,
         id_field=source.id_field,
         date_field=source.date_field,
+        title_field=source.title_field,
+        fields=source.fields,
+        labels=source.labels,
     )
 
 
@@ -140,8 +148,8 @@ class _Scan:
 def update_raw(run: Run) -> Counts:
     """Bring raw up to date with the sources.
 
-    Raises StemmaError when a source cannot be listed, or when more of its documents would vanish than
-    max(5, 10 %) and deletes were not allowed; then nothing has been deleted.
+    Raises StemmaError when a source cannot be listed, a query fails, or more of a source's documents would vanish
+    than max(5, 10 %) and deletes were not allowed; then nothing has been deleted.
     """
     sources = run.config.sources
     if not sources:
@@ -192,21 +200,32 @@ def _listing_error(source: SourceConfig, problem: ListingError) -> dict[str, Any
     }
 
 
-def _known_files(run: Run) -> dict[tuple[str, str], tuple[bytes, str, int, str]]:
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What the state remembers of a file."""
+
+    file_hash: bytes
+    reader: str
+    uri: str
+    size: int | None
+    mtime_ns: int
+    version: str
+
+    def seems_unchanged(self, entry: FileEntry) -> bool:
+        """Are size, time and version those of the listing? Nothing is known without a time or a version."""
+        found = (entry.size, entry.mtime_ns, entry.version)
+        return bool(entry.mtime_ns or entry.version) and found == (self.size, self.mtime_ns, self.version)
+
+
+def _known_files(run: Run) -> dict[tuple[str, str], _Known]:
     with run.warehouse.session() as connection:
         table = connection.execute(
-            "SELECT source, path, file_hash, reader, mtime_ns, uri FROM state.files"
+            "SELECT source, path, file_hash, reader, uri, size, mtime_ns, version FROM state.files"
         ).to_arrow_table()
     hashes = table["file_hash"].combine_chunks()
-    columns = [
-        table["source"].to_pylist(),
-        table["path"].to_pylist(),
-        (hashes.storage if table.num_rows else hashes).to_pylist(),
-        table["reader"].to_pylist(),
-        table["mtime_ns"].to_pylist(),
-        table["uri"].to_pylist(),
-    ]
-    return {(row[0], row[1]): row[2:] for row in zip(*columns, strict=True)}
+    columns = [column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)]
+    columns[2] = (hashes.storage if table.num_rows else hashes).to_pylist()
+    return {(row[0], row[1]): _Known(*row[2:]) for row in zip(*columns, strict=True)}
 
 
 def _take(
@@ -215,13 +234,17 @@ def _take(
     source: SourceConfig,
     reader: str,
     entry: FileEntry,
-    known: tuple[bytes, str, int, str] | None,
+    known: _Known | None,
     scan: _Scan,
     delta: _Delta,
 ) -> None:
     place = (source.name, entry.relative)
+    if source.trust_mtime and known is not None and known.reader == reader and known.seems_unchanged(entry):
+        if known.uri != entry.uri:
+            scan.moved.append(_file_row(source, entry, known.file_hash, reader))
+        return
     try:
-        file, file_hash, entry = read_stable(entry)
+        file, file_hash, entry = _open(run, source, entry)
     except RETRYABLE as error:
         _put_off(source, entry, error, scan)
         return
@@ -233,8 +256,8 @@ def _take(
         return
     with file:
         facts = _file_row(source, entry, file_hash, reader)
-        if known is not None and known[:2] == (file_hash, reader):
-            if known[2:] != (entry.mtime_ns, entry.uri):
+        if known is not None and (known.file_hash, known.reader) == (file_hash, reader):
+            if known.uri != entry.uri or not known.seems_unchanged(entry):
                 scan.moved.append(facts)
             return
         try:
@@ -252,6 +275,15 @@ def _take(
         delta.files.append(facts)
 
 
+def _open(run: Run, source: SourceConfig, entry: FileEntry) -> tuple[BinaryIO, bytes, FileEntry]:
+    """Return a file or a query's result at its beginning, with its hash. Raises as `read_stable`, `run_query`."""
+    if source.query is None:
+        return read_stable(entry)
+    run.warehouse.folder.mkdir(parents=True, exist_ok=True)
+    file, file_hash = run_query(source, run.config.directory, run.warehouse.folder)
+    return file, file_hash, entry
+
+
 def _put_off(source: SourceConfig, entry: FileEntry, error: BaseException, scan: _Scan) -> None:
     """Leave a file's documents as they are: it could not be read for a reason that may pass by the next run."""
     kind = "changing" if isinstance(error, RetryableError) else type(error).__name__
@@ -261,7 +293,11 @@ def _put_off(source: SourceConfig, entry: FileEntry, error: BaseException, scan:
 
 def _items(file: Any, entry: FileEntry, source: SourceConfig) -> Iterator[Record | ReadError]:
     try:
-        yield from read(file, entry.relative, read_options(source))
+        for item in read(file, entry.relative, read_options(source)):
+            if source.query is not None:
+                # Of the file that the result was written to, which nobody will see.
+                item.byte_start = item.byte_end = None
+            yield item
     except RETRYABLE:
         raise
     except Exception as error:
@@ -303,13 +339,20 @@ def _row(source: str, path: str, uri: str, mtime_ns: int, record: Record) -> dic
         "media_type": record.media_type,
         "encoding": record.encoding,
         "document_date": record.document_date,
+        "date_from": record.date_from,
         "content_hash": content_hash,
         "size_bytes": len(data),
         "partition_date": record.document_date or _day(mtime_ns),
         "title": record.title,
-        "metadata": json.dumps(record.metadata, sort_keys=True, ensure_ascii=False, default=str),
+        "metadata": _json(record.metadata),
+        "fields": _json(record.fields) if record.fields else None,
+        "labels": _json(record.labels) if record.labels else None,
         "input_hash": key(content_hash, record.media_type),
     }
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
 
 
 def _day(mtime_ns: int) -> date:
@@ -325,6 +368,7 @@ def _file_row(source: SourceConfig, entry: FileEntry, file_hash: bytes, reader: 
         "reader": reader,
         "size": entry.size,
         "mtime_ns": entry.mtime_ns,
+        "version": entry.version,
     }
 
 
@@ -413,6 +457,7 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
             {
                 "source": pa.array([source.name for source in run.config.sources], pa.string()),
                 "complete": pa.array([source.complete for source in run.config.sources], pa.bool_()),
+                "is_query": pa.array([source.query is not None for source in run.config.sources], pa.bool_()),
             }
         ),
     )
@@ -462,7 +507,8 @@ def _find_vanished(connection: duckdb.DuckDBPyConnection) -> None:
         SELECT document_id, source, input_hash FROM state.raw SEMI JOIN gone_files USING (source, path)
         UNION ALL
         SELECT document_id, source, input_hash FROM state.raw SEMI JOIN was_read USING (source, path)
-        ANTI JOIN incoming_rows USING (document_id)"""
+        ANTI JOIN incoming_rows USING (document_id)
+        WHERE source NOT IN (SELECT source FROM complete_sources WHERE is_query AND NOT complete)"""
     )
 
 

@@ -105,7 +105,7 @@ class Setup:
                 settings.languages,
                 drop=settings.drop,
                 flag=settings.flag,
-                thresholds=settings.thresholds,
+                thresholds=dict(settings.thresholds),
                 user_drop=own["drop"],
                 user_flag=own["flag"],
             )

@@ -6,10 +6,10 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from stemma.cleaning.placed_text import Blocks
 from stemma.cleaning.limits import Limits
 from stemma.cleaning.metadata import Metadata, dublin_core
 from stemma.cleaning.package import Package
+from stemma.cleaning.placed_text import Blocks
 from stemma.cleaning.render import Element, to_markdown
 
 _CONTAINER = "META-INF/container.xml"

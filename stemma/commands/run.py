@@ -105,8 +105,9 @@ def _materialize(options: argparse.Namespace, config: Config, file: Path | None,
     prepare_dagster_home(config)
     show = not options.quiet and not options.json
     if show:
+        sources = ", ".join(source.path or f"query:{source.name}" for source in config.sources)
         print(
-            f"Reading {', '.join(source.path for source in config.sources)} → {config.warehouse.path}",
+            f"Reading {sources} → {config.warehouse.path}",
             flush=True,
         )
     import dagster as dg

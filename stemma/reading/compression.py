@@ -1,24 +1,26 @@
-"""Compressed files as streams: gzip, bzip2 and xz by their magic bytes, with limits on what comes out."""
+"""Compressed files as streams: gzip, bzip2, xz and Zstandard by their magic bytes, with limits on what comes out."""
 
 import bz2
 import io
 import lzma
 import zlib
 from collections.abc import Callable
-from typing import BinaryIO, Protocol
+from typing import Any, BinaryIO, Protocol
 
 from stemma.reading.records import MIB, ReadOptions, Unreadable
+from stemma.reading.streams import BUFFER, Counted
 
-MAGIC = {b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz"}
+MAGIC = {b"\x1f\x8b\x08": "gzip", b"BZh": "bzip2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zstd"}
 _MAGICS = tuple(MAGIC)
 _LONGEST_MAGIC = max(map(len, MAGIC))
-EXTENSIONS = (".gz", ".gzip", ".bz2", ".xz")
+EXTENSIONS = (".gz", ".gzip", ".bz2", ".xz", ".zst", ".zstd")
+# Archives that say in one ending that they are compressed as well.
+_TAR_ENDINGS = {".tgz": ".tar", ".tbz2": ".tar", ".txz": ".tar", ".tzst": ".tar"}
 
 # Below this an expansion ratio says nothing: a page of blanks is no bomb.
 FREE_BYTES = 16 * MIB
-# `xz -9` needs 65 MiB to decompress; a header may claim gigabytes.
+# `xz -9` needs 65 MiB to decompress; a header may claim gigabytes. (zstd refuses windows over 128 MiB itself.)
 XZ_MEMORY = 128 * MIB
-CHUNK = 256 * 1024
 
 
 class Decompressor(Protocol):
@@ -79,39 +81,22 @@ def compression(head: bytes) -> str | None:
 def stem(name: str) -> str:
     """Return the file name without the extension of a compressed file."""
     lowered = name.lower()
-    return next((name[: -len(end)] for end in EXTENSIONS if lowered.endswith(end)), name)
+    for end, instead in (_TAR_ENDINGS | dict.fromkeys(EXTENSIONS, "")).items():
+        if lowered.endswith(end):
+            return name[: -len(end)] + instead
+    return name
 
 
-class Decompressed(io.RawIOBase):
-    """The decompressed bytes of a stream, member after member.
+class _Members:
+    """The bytes of a compressed file, member after member."""
 
-    Raises `Unreadable` while it is read: "truncated gzip" where the stream ends too early, "damaged gzip"
-    where it is wrong, "too large" where it expands beyond the limits of the options.
-    """
-
-    def __init__(self, file: BinaryIO, kind: str, options: ReadOptions) -> None:
+    def __init__(self, file: Counted, kind: str) -> None:
         self._file = file
         self._kind = kind
-        self._options = options
         self._decompressor: Decompressor | None = None
         self._input = b""
-        self._bytes_in = 0
-        self._bytes_out = 0
 
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        try:
-            output = self._next(len(buffer))
-        except (zlib.error, OSError, lzma.LZMAError, EOFError) as error:
-            raise Unreadable(f"damaged {self._kind}", _one_line(error)) from error
-        self._bytes_out += len(output)
-        self._check_limits()
-        buffer[: len(output)] = output
-        return len(output)
-
-    def _next(self, limit: int) -> bytes:
+    def read(self, limit: int) -> bytes:
         """Return the next 1 to `limit` bytes, or none at the end of the last member."""
         while True:
             if self._decompressor is None and not self._open_member():
@@ -119,7 +104,7 @@ class Decompressed(io.RawIOBase):
             decompressor = self._decompressor
             assert decompressor is not None
             if decompressor.needs_input and not self._input:
-                self._input = self._read()
+                self._input = self._file.read(BUFFER)
                 if not self._input:
                     raise Unreadable(f"truncated {self._kind}", "the compressed data ends too early")
             data, self._input = self._input, b""
@@ -132,7 +117,7 @@ class Decompressed(io.RawIOBase):
     def _open_member(self) -> bool:
         """Begin the next member; False where the file ends (zero padding, as tapes have it, is skipped)."""
         self._input = self._input.lstrip(b"\0")
-        while len(self._input) < _LONGEST_MAGIC and (more := self._read()):
+        while len(self._input) < _LONGEST_MAGIC and (more := self._file.read(BUFFER)):
             self._input = (self._input + more).lstrip(b"\0")
         if not self._input:
             return False
@@ -141,18 +126,67 @@ class Decompressed(io.RawIOBase):
         self._decompressor = _DECOMPRESSORS[self._kind]()
         return True
 
-    def _read(self) -> bytes:
-        data = self._file.read(CHUNK)
-        self._bytes_in += len(data)
-        return data
+
+class _Zstandard:
+    """The bytes of a zstd file, frame after frame, by Arrow's codec."""
+
+    def __init__(self, file: Counted) -> None:
+        import pyarrow as pa
+
+        self._file = file
+        self._stream = pa.CompressedInputStream(pa.PythonFile(file, mode="r"), "zstd")
+
+    def read(self, limit: int) -> bytes:
+        """Return the next 1 to `limit` bytes, or none at the end of the last frame."""
+        try:
+            return self._stream.read(limit)
+        except (OSError, SystemError) as error:
+            # Arrow has its own words for what the file itself raised.
+            if self._file.error is not None:
+                raise self._file.error from None
+            if "Truncated" in str(error):
+                raise Unreadable("truncated zstd", "the compressed data ends too early") from error
+            raise Unreadable("damaged zstd", _one_line(error)) from error
+
+
+class Decompressed(io.RawIOBase):
+    """The decompressed bytes of a stream, member after member.
+
+    Raises `Unreadable` while it is read: "truncated gzip" where the stream ends too early, "damaged gzip"
+    where it is wrong, "too large" where it expands beyond the limits of the options.
+    """
+
+    def __init__(self, file: BinaryIO, kind: str, options: ReadOptions) -> None:
+        self._file = Counted(file)
+        self._kind = kind
+        self._options = options
+        self._source = _Zstandard(self._file) if kind == "zstd" else _Members(self._file, kind)
+        self._bytes_out = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        try:
+            output = self._source.read(len(buffer))
+        except (zlib.error, OSError, lzma.LZMAError, EOFError) as error:
+            if error is self._file.error:
+                raise
+            raise Unreadable(f"damaged {self._kind}", _one_line(error)) from error
+        self._bytes_out += len(output)
+        self._check_limits()
+        buffer[: len(output)] = output
+        return len(output)
 
     def _check_limits(self) -> None:
-        limit = min(
-            self._options.max_expanded_bytes,
-            max(FREE_BYTES, self._bytes_in * self._options.max_expansion),
-        )
+        limit = expansion_limit(self._file.count, self._options)
         if self._bytes_out > limit:
-            raise Unreadable("too large", f"{self._bytes_in} compressed bytes expand to more than {limit}")
+            raise Unreadable("too large", f"{self._file.count} compressed bytes expand to more than {limit}")
+
+
+def expansion_limit(size: int, options: ReadOptions) -> int:
+    """Return how many bytes may come of `size` compressed ones."""
+    return min(options.max_expanded_bytes, max(FREE_BYTES, size * options.max_expansion))
 
 
 def _one_line(error: Exception) -> str:
@@ -161,4 +195,4 @@ def _one_line(error: Exception) -> str:
 
 def decompress(file: BinaryIO, kind: str, options: ReadOptions) -> BinaryIO:
     """Return a buffered stream of the decompressed bytes of `file`; see `Decompressed`."""
-    return io.BufferedReader(Decompressed(file, kind, options), CHUNK)
+    return io.BufferedReader(Decompressed(file, kind, options), BUFFER)

@@ -73,13 +73,13 @@ def _is_text(sample: bytes, encoding: str) -> bool:
     return odd <= 0.02 * len(text)
 
 
-def decode(data: bytes, declared: bool = False) -> tuple[str, str]:
+def decode(data: bytes, declared: bool = False, charset: str | None = None) -> tuple[str, str]:
     """Return the text of `data` and the encoding that it was decoded from. Never fails.
 
     In this order: a byte order mark; UTF-16 and UTF-32 by their NULs; ISO 2022 by its escapes; strict UTF-8;
     UTF-8 with damage (at least as many good multi-byte characters as bad bytes: the bad bytes are read as
-    Windows-1252); with `declared`, the encoding that an HTML or XML head names; charset-normalizer's guess;
-    Windows-1252 with replacement.
+    Windows-1252); `charset`, which a mail or HTTP header names; with `declared`, the encoding that an HTML or
+    XML head names; charset-normalizer's guess; Windows-1252 with replacement.
     """
     skip, mark = byte_order_mark(data)
     wide = wide_encoding(data)
@@ -95,11 +95,13 @@ def decode(data: bytes, declared: bool = False) -> tuple[str, str]:
     repaired = _damaged_utf8(data[skip:], sure=mark == "utf_8")
     if repaired is not None:
         return repaired, "utf_8"
-    return _decode_legacy(data, declared)
+    named = _codec(charset) if charset else None
+    if named is None and declared:
+        named = _declared_encoding(data)
+    return _decode_legacy(data, named)
 
 
-def _decode_legacy(data: bytes, declared: bool) -> tuple[str, str]:
-    named = _declared_encoding(data) if declared else None
+def _decode_legacy(data: bytes, named: str | None) -> tuple[str, str]:
     if named is not None and _fits(data, named):
         return replace_surrogates(data.decode(named)), named
     name = detect(data) or named or "cp1252"
@@ -163,12 +165,15 @@ def _damaged_utf8(data: bytes, sure: bool) -> str | None:
 
 def _declared_encoding(data: bytes) -> str | None:
     match = _DECLARED.search(data[:_DECLARATION])
-    if match is None:
-        return None
+    return None if match is None else _codec(match[1].decode("ascii"))
+
+
+def _codec(label: str) -> str | None:
+    """Return Python's name of the encoding that a label stands for, or None where it is no text in bytes."""
     try:
-        name = codecs.lookup(match[1].decode("ascii")).name
+        name = codecs.lookup(label).name
         # Not every codec is a text encoding ("hex"), and a page that names UTF-16 in ASCII is wrong.
         b"a".decode(name)
-    except (LookupError, UnicodeError):
+    except (LookupError, UnicodeError, ValueError):
         return None
     return _BROWSER_CODECS.get(name, name)

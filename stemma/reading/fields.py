@@ -102,10 +102,8 @@ class Rows:
         if name is None or not isinstance(value, str):
             return ReadError(key, place.byte_start, place.byte_end, *_text_error(fields, name, self._options))
         title = None if roles.title is None else fields[roles.title]
-        day, date_from = self._date(fields, roles)
-        metadata = json_able({k: v for k, v in fields.items() if k != name})
-        if date_from is not None:
-            metadata["date_from"] = date_from
+        day, date_name = self._date(fields, roles)
+        found = {"text": name, "id": roles.id, "date": date_name, "title": roles.title}
         return Record(
             record=None if key is None else self._keys.unique(key),
             byte_start=place.byte_start,
@@ -113,17 +111,20 @@ class Rows:
             media_type=_media_type(name, value),
             encoding=self._encoding,
             content=replace_surrogates(value),
-            document_date=day,
+            document_date=day or self._path_date,
+            date_from="field" if day else "path" if self._path_date else None,
             title=replace_surrogates(title) if isinstance(title, str) and title else None,
-            metadata=metadata,
+            metadata=json_able({k: v for k, v in fields.items() if k != name}),
+            fields={role: replace_surrogates(field) for role, field in found.items() if field is not None},
         )
 
     def _date(self, fields: Mapping[str, Any], roles: "Roles") -> tuple[date | None, str | None]:
+        """Return the first date in the fields, and the name of its field."""
         for name in roles.dates:
             day = parse_date(fields[name])
             if day is not None:
-                return day, "field"
-        return (self._path_date, "path") if self._path_date else (None, None)
+                return day, name
+        return None, None
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def find_roles(names: tuple[str, ...], options: ReadOptions) -> Roles:
     return Roles(
         text,
         next(_found(names, ID_FIELDS, options.id_field), None),
-        next((name for name in _found(names, TITLE_FIELDS, None) if name != text), None),
+        next((name for name in _found(names, TITLE_FIELDS, options.title_field) if name != text), None),
         tuple(_found(names, DATE_FIELDS, options.date_field)),
     )
 

@@ -17,6 +17,15 @@ MEDIA_TYPES = {
     "html": "text/html",
     "texinfo": "text/x-texinfo",
 }
+_OPEN_XML = "application/vnd.openxmlformats-officedocument."
+# What cleaning parses by itself.
+BINARY_MEDIA_TYPES = {
+    "pdf": "application/pdf",
+    "docx": f"{_OPEN_XML}wordprocessingml.document",
+    "pptx": f"{_OPEN_XML}presentationml.presentation",
+    "xlsx": f"{_OPEN_XML}spreadsheetml.sheet",
+    "epub": "application/epub+zip",
+}
 _EXTENSIONS = {
     "txt": "text",
     "text": "text",
@@ -40,13 +49,28 @@ _EXTENSIONS = {
     "tsv": "tsv",
     "tab": "tsv",
     "parquet": "parquet",
+    "docx": "docx",
+    "docm": "docx",
+    "pptx": "pptx",
+    "pptm": "pptx",
+    "xlsx": "xlsx",
+    "xlsm": "xlsx",
+    "epub": "epub",
+    "arrow": "arrow",
+    "arrows": "arrow",
+    "feather": "arrow",
+    "ipc": "arrow",
+    "warc": "warc",
+    "wet": "warc",
+    "mbox": "mbox",
+    "mbx": "mbox",
+    "eml": "eml",
 }
+# Formats with a sign of their own at the beginning: what is named so and lacks it, is something else.
+_SIGNED = frozenset({*BINARY_MEDIA_TYPES, "parquet", "arrow", "warc", "mbox"})
 
 # No magic here could begin a text that people write.
 _UNSUPPORTED = (
-    (b"PK\x03\x04", "a ZIP archive or an Office document"),
-    (b"PK\x05\x06", "an empty ZIP archive"),
-    (b"\x28\xb5\x2f\xfd", "zstd-compressed"),
     (b"\x04\x22\x4d\x18", "lz4-compressed"),
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
     (b"Rar!\x1a\x07", "a RAR archive"),
@@ -63,8 +87,10 @@ _UNSUPPORTED = (
     (b"{\\rtf1", "rich text"),
     (b"%!PS-Adobe", "PostScript"),
     (b"SQLite format 3\x00", "an SQLite database"),
-    (b"ARROW1\x00\x00", "an Arrow file"),
-    (b"WARC/1.", "a WARC web archive"),
+    (b"FEA1", "a Feather file of the first version"),
+    (b"filedesc://", "an ARC web archive"),
+    (b"PARE", "an encrypted Parquet file"),
+    (b"PAR2\x00PKT", "a recovery file"),
     (b"\x80\x02", "a pickle"),
     (b"\x80\x03", "a pickle"),
     (b"\x80\x04", "a pickle"),
@@ -88,6 +114,10 @@ _TAG_START = re.compile(
     re.I,
 )
 _JSON_START = re.compile(rb"\s*[{\[]")
+# RFC 4155, and what mailing list archives make of it; a header must follow.
+_MBOX_START = re.compile(rb"From [^\n]{1,200}\d\d:\d\d[^\n]{0,60}\n>?[A-Za-z][A-Za-z0-9-]{0,60}:")
+_HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]{0,60}):[^\n]*\n(?:[ \t][^\n]*\n)*")
+_MAIL_HEADERS = frozenset({b"date", b"subject", b"to", b"message-id", b"received", b"mime-version"})
 _RST_MARKUP = re.compile(rb"^[ \t]*\.\. (?:[a-z][\w-]*::|_[^\n:]+:)|:[a-z]{1,30}:`[^`\n]+`", re.M)
 
 
@@ -114,19 +144,53 @@ def detect_format(head: bytes, name: str) -> str:
         Unreadable: "unsupported format" where it is none of ours, or where the content is not what the
             name promises.
     """
-    if head.startswith(b"PAR1"):
-        return "parquet"
+    signed = _signed_format(head)
+    if signed is not None:
+        return signed
     named = extension_format(name)
-    if head.startswith(b"%PDF-") or (named == "pdf" and b"%PDF-" in head[:1024]):
+    if named == "pdf" and b"%PDF-" in head[:1024]:
         return "pdf"
+    if named in (None, "text", "mbox") and _MBOX_START.match(head):
+        return "mbox"
     _reject_other_formats(head)
     if not (named in ("json", "jsonl") and _JSON_START.match(head)):
         _reject_binary(head)
-    if named in ("pdf", "parquet"):
+    if named in _SIGNED:
         raise Unreadable("unsupported format", f"named .{named}, but the content is text")
-    if named in ("jsonl", "csv", "tsv", "texinfo", "rst"):
+    if named in ("jsonl", "csv", "tsv", "texinfo", "rst", "eml"):
         return named
     return _text_format(head, named)
+
+
+def _signed_format(head: bytes) -> str | None:
+    """Return the format that the first bytes alone show, or None."""
+    if head.startswith(b"PAR1"):
+        return "parquet"
+    if head.startswith(b"%PDF-"):
+        return "pdf"
+    if head.startswith(b"ARROW1\0\0") or is_arrow_stream(head):
+        return "arrow"
+    if re.match(rb"WARC/\d\.\d+\r?\n", head):
+        return "warc"
+    return None
+
+
+def is_arrow_stream(head: bytes) -> bool:
+    """Does it begin with an Arrow message: continuation, a plausible length, a flatbuffer's root in it?"""
+    if len(head) < 16 or not head.startswith(b"\xff\xff\xff\xff"):
+        return False
+    length, root = int.from_bytes(head[4:8], "little"), int.from_bytes(head[8:12], "little")
+    return 8 <= root < length < 2**31 and length % 8 == 0
+
+
+def is_zip(head: bytes) -> bool:
+    """Is it a ZIP archive, an empty one too? (One behind another program is none to us.)"""
+    return head.startswith((b"PK\x03\x04", b"PK\x05\x06"))
+
+
+def is_tar(head: bytes) -> bool:
+    """Is it a tar archive, as POSIX or GNU write it?"""
+    return head[257:262] == b"ustar"
 
 
 def _reject_other_formats(head: bytes) -> None:
@@ -136,8 +200,6 @@ def _reject_other_formats(head: bytes) -> None:
                 raise Unreadable("unsupported format", f"it is {description}")
     if compression(head) is not None:
         raise Unreadable("unsupported format", "it is compressed more than once")
-    if head[257:262] == b"ustar":
-        raise Unreadable("unsupported format", "it is a tar archive")
 
 
 def _reject_binary(head: bytes) -> None:
@@ -171,9 +233,22 @@ def _text_format(head: bytes, named: str | None) -> str:
         return "html"
     if named is None and start.startswith("\\input texinfo"):
         return "texinfo"
+    if named is None and _is_mail(head):
+        return "eml"
     if named in (None, "text") and _has_rst_markup(head):
         return "rst"
     return named or "text"
+
+
+def _is_mail(head: bytes) -> bool:
+    """Does a file without an extension begin with the headers of a mail, and nothing but headers?"""
+    names: set[bytes] = set()
+    at = 0
+    while match := _HEADER.match(head, at):
+        names.add(match[1].lower())
+        at = match.end()
+    ends = head.startswith((b"\n", b"\r\n"), at)
+    return ends and b"from" in names and len(names & _MAIL_HEADERS) >= 2
 
 
 def _has_rst_markup(head: bytes) -> bool:

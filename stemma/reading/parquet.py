@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from stemma.reading.compression import FREE_BYTES
+from stemma.reading.compression import expansion_limit
 from stemma.reading.fields import Place, Rows, find_roles, missing_text_field
 from stemma.reading.records import ReadError, ReadOptions, Record, Unreadable
 
@@ -27,10 +27,10 @@ def read_parquet(file: BinaryIO, rows: Rows, options: ReadOptions) -> Iterator[R
     try:
         parquet = pq.ParquetFile(file, page_checksum_verification=True)
         _check_expansion(parquet, file, options)
-        columns = _columns(parquet.schema_arrow, options)
+        columns = text_columns(parquet.schema_arrow, options)
         position = 0
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
-            yield from _records(batch, position, rows, options)
+            yield from batch_records(batch, position, rows, options)
             position += batch.num_rows
     except (pa.ArrowException, OSError, NotImplementedError) as error:
         raise Unreadable("damaged Parquet", " ".join(str(error).split())) from error
@@ -40,18 +40,22 @@ def _check_expansion(parquet: "pq.ParquetFile", file: BinaryIO, options: ReadOpt
     metadata = parquet.metadata
     expanded = sum(metadata.row_group(group).total_byte_size for group in range(metadata.num_row_groups))
     size = file.seek(0, 2)
-    if expanded > min(options.max_expanded_bytes, max(FREE_BYTES, size * options.max_expansion)):
+    if expanded > expansion_limit(size, options):
         raise Unreadable("too large", f"{size} bytes expand to {expanded}")
 
 
-def _columns(schema: "pa.Schema", options: ReadOptions) -> list[str]:
-    """Return the columns to read; raises where there is no text among them."""
+def text_columns(schema: "pa.Schema", options: ReadOptions) -> list[str]:
+    """Return the names of the columns to read.
+
+    Raises:
+        Unreadable: "missing text field", or "text field is not text".
+    """
     import pyarrow.types as types
 
     name = find_roles(tuple(schema.names), options).text
     if name is None:
         raise Unreadable(*missing_text_field(schema.names, options))
-    kind = schema.field(name).type
+    kind = schema.field(schema.get_all_field_indices(name)[0]).type
     value = kind.value_type if types.is_dictionary(kind) else kind
     if not (types.is_string(value) or types.is_large_string(value) or types.is_string_view(value)):
         raise Unreadable("text field is not text", f"the column {name!r} is of type {kind}")
@@ -67,9 +71,10 @@ def _is_bytes(kind: "pa.DataType") -> bool:
     )
 
 
-def _records(
+def batch_records(
     batch: "pa.RecordBatch", position: int, rows: Rows, options: ReadOptions
 ) -> Iterator[Record | ReadError]:
+    """Yield a record for each row of a batch whose first row is the file's row `position`."""
     names = batch.schema.names
     columns = [_values(batch.column(index)) for index in range(batch.num_columns)]
     for offset, values in enumerate(zip(*columns, strict=True)):

@@ -10,19 +10,10 @@ MIB = 2**20
 
 # The names that `ReadOptions.format` takes.
 FORMATS = (
-    "auto",
-    "text",
-    "markdown",
-    "rst",
-    "html",
-    "texinfo",
-    "pdf",
-    "jsonl",
-    "json",
-    "csv",
-    "tsv",
-    "parquet",
+    *("auto", "text", "markdown", "rst", "html", "texinfo", "pdf", "docx", "pptx", "xlsx", "epub"),
+    *("jsonl", "json", "csv", "tsv", "parquet", "arrow", "warc", "mbox", "eml"),
 )
+Label = str | int | float | bool
 
 
 @dataclass(slots=True)
@@ -30,18 +21,24 @@ class Record:
     """One document as it stands in its file.
 
     Attributes:
-        record: key or 0-based position in the file; None where the file is one document.
-        byte_start: first byte in the decompressed file; None where bytes cannot be named (Parquet, UTF-16).
+        record: key or 0-based position in the file; None where the file is one document. In an archive it
+            begins with the member's path: "docs/a.md", "docs/a.jsonl#key".
+        byte_start: first byte in the decompressed file, or in the archive's member; None where bytes cannot
+            be named (Parquet, Arrow, UTF-16).
         byte_end: byte after the last one.
         media_type: for example text/plain, text/markdown, text/x-rst, text/html, text/x-texinfo,
             application/pdf.
         encoding: Python's name of the encoding that the content was decoded from; None for binary formats.
         content: the decoded text, valid UTF-8 (no lone surrogates); control characters are kept.
         content_bytes: the bytes of a binary format, which cleaning parses.
-        document_date: the day that the document bears; `metadata["date_from"]` says where it was found:
-            field, front_matter or path.
-        title: the document's own title, where a field or front matter holds one.
+        document_date: the day that the document bears.
+        date_from: where that was found: "field", "front_matter", "header" (of a mail), "last_modified" or
+            "warc_date" (of a web archive), "path"; None without a date.
+        title: the document's own title, where a field, header or front matter holds one.
         metadata: the other fields, JSON-able (no NaN, no infinity, no lone surrogates).
+        fields: which field of a row or object was taken for what, chosen or guessed: for example
+            {"text": "body", "id": "url"}; empty where the document has no fields.
+        labels: the labels of `ReadOptions`, by their unified names.
     """
 
     record: str | None
@@ -52,8 +49,11 @@ class Record:
     content: str | None = None
     content_bytes: bytes | None = None
     document_date: date | None = None
+    date_from: str | None = None
     title: str | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
+    fields: dict[str, str] = field(default_factory=dict)
+    labels: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -84,11 +84,15 @@ class ReadOptions:
         text_field: the field that holds a record's text; None guesses by name (see `stemma.reading.fields`).
         id_field: the field that holds a record's key; None guesses by name.
         date_field: the field that holds a record's date; None guesses by name.
-        max_record_bytes: limit for one record of a JSONL, JSON, CSV or Parquet file.
-        max_file_bytes: limit for a file that must be held in memory as a whole: a text, a PDF.
+        title_field: the field that holds a record's title; None guesses by name.
+        fields: (label, field) pairs: what the field of the metadata holds becomes that label.
+        labels: (label, value) pairs for documents without such a field.
+        max_record_bytes: limit for one record of a JSONL, JSON, CSV, Parquet, Arrow, WARC or mbox file.
+        max_file_bytes: limit for what must be held in memory as a whole: a text, a PDF, a batch of Arrow rows.
         max_expansion: limit of decompressed to compressed bytes, beyond the first 16 MiB.
         max_expanded_bytes: limit of decompressed bytes.
-        max_depth: limit for the nesting of JSON values.
+        max_depth: limit for the nesting of JSON values and of the parts of a mail.
+        max_members: limit for the members of an archive, and for the parts of a mail.
 
     Raises:
         UsageError: the format is unknown or a limit is not positive.
@@ -98,11 +102,15 @@ class ReadOptions:
     text_field: str | None = None
     id_field: str | None = None
     date_field: str | None = None
+    title_field: str | None = None
+    fields: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, Label], ...] = ()
     max_record_bytes: int = 64 * MIB
     max_file_bytes: int = 256 * MIB
     max_expansion: int = 200
     max_expanded_bytes: int = 64 * 1024 * MIB
     max_depth: int = 100
+    max_members: int = 10_000
 
     def __post_init__(self) -> None:
         if self.format not in FORMATS:

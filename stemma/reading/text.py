@@ -1,11 +1,11 @@
-"""Files that are one document: plain text, Markdown, reStructuredText, HTML, Texinfo, PDF."""
+"""Files that are one document: plain text, Markdown, reStructuredText, HTML, Texinfo; PDF, Office, e-books."""
 
 import re
 from datetime import date
 
 from stemma.reading.dates import parse_date, path_date
 from stemma.reading.encoding import decode
-from stemma.reading.formats import MEDIA_TYPES
+from stemma.reading.formats import BINARY_MEDIA_TYPES, MEDIA_TYPES
 from stemma.reading.records import Record
 
 _FRONT_MATTER = re.compile(r"(?:---|\+\+\+)[ \t]*\r?\n")
@@ -26,21 +26,20 @@ def read_text(data: bytes, kind: str, path: str) -> Record:
         record.title = title
         if day is not None:
             record.document_date = day
-            record.metadata["date_from"] = "front_matter"
+            record.date_from = "front_matter"
     return record
 
 
-def read_pdf(data: bytes, path: str) -> Record:
-    """Return a PDF as one document; cleaning parses its bytes."""
-    record = _whole_file(data, "application/pdf", path)
+def read_binary(data: bytes, kind: str, path: str) -> Record:
+    """Return a PDF, Office file or e-book as one document; cleaning parses its bytes."""
+    record = _whole_file(data, BINARY_MEDIA_TYPES[kind], path)
     record.content_bytes = data
     return record
 
 
 def _whole_file(data: bytes, media_type: str, path: str) -> Record:
     day = path_date(path)
-    metadata = {} if day is None else {"date_from": "path"}
-    return Record(None, 0, len(data), media_type, document_date=day, metadata=metadata)
+    return Record(None, 0, len(data), media_type, document_date=day, date_from="path" if day else None)
 
 
 def front_matter(content: str) -> tuple[str | None, date | None]:

@@ -1,0 +1,230 @@
+"""Mail: one message (eml) or many in a row (mbox) as documents.
+
+The parts are split here and not by the standard library's parser, whose time grows with the square of hostile
+headers and with lines times nesting; it still reads the headers, cut to a length at which that does not matter.
+"""
+
+import binascii
+import quopri
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import date
+from email.errors import MessageError
+from email.header import decode_header
+from email.message import Message
+from email.parser import BytesHeaderParser
+from email.utils import parsedate_to_datetime
+from typing import Any, BinaryIO
+
+from stemma.reading.dates import parse_date
+from stemma.reading.encoding import decode, replace_surrogates
+from stemma.reading.fields import Keys
+from stemma.reading.records import MIB, ReadError, ReadOptions, Record, Unreadable
+
+# The line that begins a message in an mbox file: RFC 4155, and what mailing list archives make of it.
+_FROM_LINE = re.compile(rb"From [^\n]{1,200}\d\d:\d\d[^\n]{0,60}\n")
+_QUOTED_FROM = re.compile(rb"^>(?=>*From )", re.M)
+_HEADERS_END = re.compile(rb"\r?\n\r?\n|\A\r?\n")
+_CONTINUATION = re.compile(rb"\r?\n(?=[ \t])")
+_MAX_HEADERS = 64 * 1024
+_MAX_PART_HEADERS = 8 * 1024
+_MAX_VALUE = 2000
+# Who wrote to whom, and which list it went to; all else is transport.
+_KEPT = {"from": "from", "to": "to", "cc": "cc", "list-id": "list_id", "in-reply-to": "in_reply_to"}
+
+
+def read_mail(data: bytes, options: ReadOptions) -> Record:
+    """Return a message as one document.
+
+    Its text is that of the text/plain parts, else of the text/html parts, without attachments: those are
+    listed in the metadata, with forwarded messages among them. The title is the subject, the date the header's.
+
+    Raises:
+        Unreadable: "too deep" or "too large": parts are nested or repeated beyond the limits.
+    """
+    headers = _headers(data[:_MAX_HEADERS], _MAX_HEADERS)
+    parts = _Parts(options)
+    parts.add(data, headers, 0)
+    media_type = "text/plain" if parts.plain or not parts.html else "text/html"
+    texts = parts.plain or parts.html
+    record = Record(None, 0, len(data), media_type, encoding=_encoding(texts))
+    record.content = "\n\n".join(text for text, _encoding in texts)
+    record.title = _value(headers, "subject") or None
+    record.document_date = _date(headers)
+    record.date_from = "header" if record.document_date else None
+    record.metadata = _metadata(headers, parts.attachments)
+    return record
+
+
+def read_mbox(file: BinaryIO, options: ReadOptions) -> Iterator[Record | ReadError]:
+    """Yield each message as a document: its key is its Message-ID, else its position; its bytes are those
+    behind the line that begins with "From "."""
+    keys = Keys()
+    for position, (start, end, data) in enumerate(_messages(file, options.max_record_bytes)):
+        if data is None:
+            detail = f"the message has {end - start} bytes, more than {options.max_record_bytes}"
+            yield ReadError(str(position), start, end, "too large", detail)
+            continue
+        try:
+            record = read_mail(_QUOTED_FROM.sub(b"", data), options)
+        except Unreadable as error:
+            yield ReadError(str(position), start, end, error.error, error.detail)
+            continue
+        record.record = keys.unique(record.metadata.get("message_id") or str(position))
+        record.byte_start, record.byte_end = start, end
+        yield record
+
+
+def _messages(file: BinaryIO, limit: int) -> Iterator[tuple[int, int, bytes | None]]:
+    """Yield (start, end, bytes) of each message; without the bytes where there are more than `limit`."""
+    lines: list[bytes] = []
+    start = at = size = 0
+    begun, after_blank = False, True
+    while line := file.readline(MIB):
+        if after_blank and line.startswith(b"From ") and _FROM_LINE.match(line):
+            if begun:
+                yield start, start + size, b"".join(lines) if size <= limit else None
+            begun, lines, size, start = True, [], 0, at + len(line)
+        elif begun:
+            size += len(line)
+            if size <= limit:
+                lines.append(line)
+            else:
+                lines = []
+        at += len(line)
+        after_blank = not line.strip(b"\r\n")
+    if begun:
+        yield start, start + size, b"".join(lines) if size <= limit else None
+
+
+# ---- parts
+
+
+@dataclass
+class _Parts:
+    """Gathers the texts and the attachments of a message, part by part."""
+
+    options: ReadOptions
+    plain: list[tuple[str, str]] = field(default_factory=list)
+    html: list[tuple[str, str]] = field(default_factory=list)
+    attachments: list[dict[str, Any]] = field(default_factory=list)
+    count: int = 0
+
+    def add(self, data: bytes, headers: Message, depth: int) -> None:
+        """Add a part: `data` are its headers and its body."""
+        self.count += 1
+        if depth > self.options.max_depth:
+            raise Unreadable("too deep", f"parts are nested more than {self.options.max_depth} deep")
+        if self.count > self.options.max_members:
+            raise Unreadable("too large", f"the message has more than {self.options.max_members} parts")
+        body = _body(data)
+        kind = headers.get_content_type()
+        boundary = headers.get_boundary() if headers.get_content_maintype() == "multipart" else None
+        if boundary:
+            for part in _split(body, boundary.encode("utf-8", "surrogateescape")):
+                self.add(part, _headers(part[:_MAX_PART_HEADERS], _MAX_PART_HEADERS), depth + 1)
+            return
+        name = _text(headers.get_filename() or "")
+        is_text = kind in ("text/plain", "text/html") or headers.get_content_maintype() == "multipart"
+        if is_text and not name and headers.get_content_disposition() != "attachment":
+            text = _decoded(body, headers)
+            if text[0].strip():
+                (self.html if kind == "text/html" else self.plain).append(text)
+        elif body.strip():
+            self.attachments.append(
+                {"name": name or None, "media_type": kind, "bytes": len(_content(body, headers))}
+            )
+
+
+def _split(body: bytes, boundary: bytes) -> list[bytes]:
+    """Return what stands between the lines that begin with two hyphens and the boundary."""
+    mark = re.compile(rb"(?:\A|\r?\n)--" + re.escape(boundary) + rb"(--)?[ \t]*(?=\r?\n|\Z)")
+    parts: list[bytes] = []
+    begin: int | None = None
+    for match in mark.finditer(body):
+        if begin is not None:
+            parts.append(body[begin : match.start()])
+        begin = match.end() + (2 if body.startswith(b"\r\n", match.end()) else 1)
+        if match[1]:
+            return parts
+    # A message that was cut off has no last boundary.
+    return parts if begin is None else [*parts, body[begin:]]
+
+
+def _body(data: bytes) -> bytes:
+    """Return what follows the first blank line."""
+    end = _HEADERS_END.search(data)
+    return b"" if end is None else data[end.end() :]
+
+
+def _content(body: bytes, headers: Message) -> bytes:
+    """Undo the transfer encoding; what cannot be undone stays as it is."""
+    encoding = str(headers.get("content-transfer-encoding", "")).strip().lower()
+    try:
+        if encoding == "base64":
+            return binascii.a2b_base64(body)
+        if encoding == "quoted-printable":
+            return quopri.decodestring(body)
+    except ValueError:
+        # Padding is missing, most often because the message was cut off.
+        usable = re.sub(rb"[^A-Za-z0-9+/]", b"", body)
+        return binascii.a2b_base64(usable[: len(usable) // 4 * 4])
+    return body
+
+
+def _decoded(body: bytes, headers: Message) -> tuple[str, str]:
+    charset = headers.get_content_charset()
+    data = _content(body, headers).replace(b"\r\n", b"\n")
+    return decode(data, declared=headers.get_content_type() == "text/html", charset=charset)
+
+
+def _encoding(texts: list[tuple[str, str]]) -> str:
+    return texts[0][1] if texts else "utf_8"
+
+
+# ---- headers
+
+
+def _headers(head: bytes, limit: int) -> Message:
+    """Parse the headers at the beginning of a part, each value cut to a length that nothing legitimate has."""
+    end = _HEADERS_END.search(head)
+    block = head[: min(limit, end.start() if end else 0 if head[:1] in b"\r\n" else len(head))]
+    lines = [line[:_MAX_VALUE] for line in _CONTINUATION.sub(b"", block).split(b"\n")]
+    return BytesHeaderParser().parsebytes(b"\n".join(lines) + b"\n\n")
+
+
+def _value(headers: Message, name: str) -> str:
+    """Return a header's text on one line, its encoded words decoded; empty where there is none."""
+    value = headers.get(name)
+    return "" if value is None else " ".join(_text(str(value)).split())
+
+
+def _text(value: str) -> str:
+    """Decode the encoded words of RFC 2047 in a value, and bytes that no charset is named for."""
+    try:
+        pieces = decode_header(value)
+    except (MessageError, ValueError, binascii.Error):
+        pieces = [(value, None)]
+    return replace_surrogates("".join(_piece(piece, charset) for piece, charset in pieces))
+
+
+def _piece(piece: bytes | str, charset: str | None) -> str:
+    data = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
+    return decode(data, charset=charset)[0]
+
+
+def _date(headers: Message) -> date | None:
+    value = _value(headers, "date")
+    try:
+        return parsedate_to_datetime(value).date()
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return parse_date(value)
+
+
+def _metadata(headers: Message, attachments: list[dict[str, Any]]) -> dict[str, Any]:
+    metadata: dict[str, Any] = {name: _value(headers, header) for header, name in _KEPT.items()}
+    metadata["date"] = _value(headers, "date")
+    metadata["message_id"] = _value(headers, "message-id").strip("<> ")
+    metadata["attachments"] = attachments
+    return {name: value for name, value in metadata.items() if value}
