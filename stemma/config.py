@@ -38,7 +38,7 @@ _TYPE_NAMES = {
 Fields = tuple[tuple[str, str], ...]
 Labels = tuple[tuple[str, str | int | float | bool], ...]
 Numbers = tuple[tuple[str, float], ...]
-_PAIRS = {Fields: "text", Labels: "text, a number, or true or false", Numbers: "a number"}
+_PAIRS: dict[Any, str] = {Fields: "text", Labels: "text, a number, or true or false", Numbers: "a number"}
 # Keys that speak of files and have no meaning for a query.
 _FILE_KEYS = ("include", "exclude", "format", "trust_mtime")
 
@@ -241,7 +241,7 @@ class CleanConfig:
         (), "Recipes (`gopher`, `c4`, `fineweb`, `fineweb2:<language>`) or single rules that drop as well."
     )
     flag: tuple[str, ...] = _key((), "Recipes or single rules that flag as well.")
-    thresholds: Numbers = _key((), "Other thresholds of rules, by the rule's name.")  # noqa: RUF009
+    thresholds: tuple[tuple[str, float], ...] = _key((), "Other thresholds of rules, by the rule's name.")
     rules: tuple[RuleConfig, ...] = _key((), "Rules of your own.")
     repair: bool = _key(True, "Whether text that was decoded wrongly is repaired (mojibake).")
     html: str = _key(
@@ -823,8 +823,7 @@ def _toml_text(text: str) -> str:
 def _allowed(key: dataclasses.Field[Any]) -> str:
     rule: Rule = key.metadata["rule"]
     if key.type in _PAIRS:
-        kinds = {Fields: "text", Labels: "text, numbers, true or false", Numbers: "numbers"}
-        return f"table of {kinds[key.type]}"
+        return f"table of {_PAIRS[key.type].removeprefix('a ').replace('number', 'numbers')}"
     kind = _TYPE_NAMES[_scalar_type(key)].removeprefix("a ")
     if key.type == tuple[str, ...]:
         choices = ", ".join(f"`{_quoted(choice)}`" for choice in rule.choices)

@@ -36,7 +36,7 @@ def cleaned(setup: Setup) -> RowDataset:
     """Return how cleaned is made of raw."""
     # A raw title wins over one that cleaning finds; both and the date are taken over without being cleaned anew.
     desired = """(SELECT document_id, document_id AS part, input_hash,
-        hash(input_hash, title, document_date, metadata->>'date_from', source) AS origin FROM state.raw)"""
+        hash(input_hash, title, document_date, date_from, source) AS origin FROM state.raw)"""
     rules = setup.rules
     annotations = tuple(Annotation(stage, _texts, cleaned_bodies) for stage in setup.annotations)
     recipes = [setup.recipe(stage) for stage in (setup.clean, *setup.annotations)]
@@ -85,11 +85,11 @@ def _fresh(run: Run, located: str, rules: Rules) -> str:
     )
     _load_annotations(run)
     # The document's own fields say its date best; what its page says is better than what its path does.
-    by_path = "(r.document_date IS NULL OR coalesce(r.metadata->>'date_from' = 'path', false))"
+    by_path = "(r.document_date IS NULL OR coalesce(r.date_from = 'path', false))"
     rows = f"""SELECT s.document_id, coalesce(r.title, m.title) AS title, m.author, m.text_hash, m.declared_language,
             m.language, m.language_score, m.words, m.scores, m.scores.characters AS characters,
             coalesce(CASE WHEN {by_path} THEN m.published END, r.document_date) AS document_date,
-            CASE WHEN {by_path} AND m.published IS NOT NULL THEN 'content' ELSE r.metadata->>'date_from' END
+            CASE WHEN {by_path} AND m.published IS NOT NULL THEN 'content' ELSE r.date_from END
                 AS date_from,
             r.source, n.matches, n.model_scores, m.body_hash, s.input_hash, s.origin
         FROM {facts} AS m JOIN scope AS s USING (input_hash) JOIN state.raw AS r USING (document_id)
