@@ -69,7 +69,7 @@ class Setup:
         return Stage(
             name="clean",
             function=clean,
-            parameters={"repair": self.config.clean.repair},
+            parameters={"repair": self.config.clean.repair, "html": self.config.clean.html},
             inputs=INPUTS,
             outputs=OUTPUTS,
             libraries=LIBRARIES,

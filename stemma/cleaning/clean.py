@@ -9,7 +9,9 @@ import pyarrow.compute as pc
 from stemma.cleaning.extract import extract
 from stemma.cleaning.extraction import Extraction
 from stemma.cleaning.language import identify
+from stemma.cleaning.limits import DEFAULT_LIMITS, Limits
 from stemma.cleaning.metrics import METRICS, measure
+from stemma.cleaning.origins import line_origins, map_origins
 from stemma.cleaning.repair import repair as repair_text
 from stemma.cleaning.repair import without_surrogates
 from stemma.hashing import UUID, hash_texts
@@ -58,7 +60,9 @@ def needs_isolation(table: pa.Table) -> pa.BooleanArray:
     return pc.or_(binary, pc.is_in(table["media_type"], _MARKUP)).combine_chunks()
 
 
-def clean(table: pa.Table, *, repair: bool = True, max_pages: int = 5000) -> pa.Table:
+def clean(
+    table: pa.Table, *, repair: bool = True, html: str = "default", limits: Limits = DEFAULT_LIMITS
+) -> pa.Table:
     """Extract, repair and measure each document; drops nothing (see `stemma.cleaning.verdict`).
 
     Args:
@@ -66,7 +70,8 @@ def clean(table: pa.Table, *, repair: bool = True, max_pages: int = 5000) -> pa.
             of a binary format, otherwise null) and `media_type`.
         repair: repair mojibake, Unicode form, invisible characters and white space. Without it the text stays
             as extracted, but for lone surrogates, which no UTF-8 column can hold.
-        max_pages: a PDF with more pages is refused.
+        html: how the main text of web pages is found: "default" or "fast" (see `stemma.cleaning.html`).
+        limits: what a document of a binary format may cost.
 
     Returns:
         A table of schema `OUTPUTS`, one row for each input row in the same order:
@@ -82,7 +87,7 @@ def clean(table: pa.Table, *, repair: bool = True, max_pages: int = 5000) -> pa.
         ValueError: a document is encrypted, broken or too long, or a binary format is none that can be read.
     """
     extractions = [
-        extract(content, content_bytes, media_type, max_pages=max_pages)
+        extract(content, content_bytes, media_type, limits=limits, html_profile=html)
         for content, content_bytes, media_type in zip(
             table["content"].to_pylist(),
             table["content_bytes"].to_pylist(),
@@ -104,7 +109,7 @@ def clean(table: pa.Table, *, repair: bool = True, max_pages: int = 5000) -> pa.
         pa.array([score for _, score in languages], pa.float64()),
         pc.cast(pc.struct_field(metrics, "words"), pa.int32()),
         _scores(metrics, repaired, [_fraction(text, e) for text, e in zip(texts, extractions, strict=True)]),
-        pa.array([_origins(extraction) for extraction in extractions], ORIGINS),
+        pa.array([_origins(e, text) for e, text in zip(extractions, texts, strict=True)], ORIGINS),
         pa.array([[] for _ in texts], PII),
     ]
     return pa.Table.from_arrays(columns, schema=OUTPUTS)
@@ -131,10 +136,14 @@ def _fraction(text: str, extraction: Extraction) -> float:
     return round(len(text) / extraction.visible_characters, 6) if extraction.visible_characters else 0.0
 
 
-def _origins(extraction: Extraction) -> list[Mapping[str, Any]]:
+def _origins(extraction: Extraction, text: str) -> list[Mapping[str, Any]]:
+    """Return where the text comes from; nothing for a text that is empty."""
+    if not text:
+        return []
+    found = map_origins(extraction.origins, line_origins(extraction.text, text), len(text))
     return [
         {"char_start": origin.char_start, "source_char": origin.source_char, "place": origin.place}
-        for origin in extraction.origins
+        for origin in found
     ]
 
 
