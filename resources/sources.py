@@ -1,5 +1,6 @@
 """Sources: what the outside world holds, listed in a fixed order and read without tearing."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path, PurePath
-from tempfile import SpooledTemporaryFile
+from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -496,15 +497,42 @@ class _Watched(io.RawIOBase):
     def tell(self) -> int:
         return self._file.tell()
 
-    def readinto(self, buffer: Any) -> int:
-        count = self._file.readinto(buffer)  # type: ignore[attr-defined]
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def check(self) -> None:
+        """Raise RetryableError if the file is not the one that was hashed."""
         if not _unchanged(self._file, self._before):
             raise RetryableError(f"{self._uri}: changed while being read")
+
+    def readinto(self, buffer: Any) -> int:
+        count = self._file.readinto(buffer)  # type: ignore[attr-defined]
+        self.check()
         return count
 
     def close(self) -> None:
         self._file.close()
         super().close()
+
+
+@contextlib.contextmanager
+def path_of(file: BinaryIO) -> Iterator[str]:
+    """Give a path by which another process opens the file that `read_stable` returned, while this one has it open.
+
+    Raises RetryableError at the end if the file changed meanwhile.
+    """
+    with contextlib.ExitStack() as stack:
+        if isinstance(file, io.BytesIO):
+            copy = stack.enter_context(NamedTemporaryFile())
+            copy.write(file.getbuffer())
+            copy.flush()
+            yield copy.name
+        else:
+            # By this path Linux opens the very file, also one that has no name any more.
+            yield f"/proc/{os.getpid()}/fd/{file.fileno()}"
+        watched = getattr(file, "raw", None)
+        if isinstance(watched, _Watched):
+            watched.check()
 
 
 def _read_remote(entry: FileEntry) -> tuple[BinaryIO, bytes, FileEntry] | None:

@@ -9,7 +9,9 @@ from pathlib import Path
 
 import dangerous
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from harness import Corpus
 
 from stemma.errors import StemmaError
 from stemma.hashing import digest, uuid_array
@@ -176,3 +178,47 @@ def test_a_reading_that_is_given_up_leaves_nothing_behind(pool, tmp_path):
     workers = pool()
     assert next(workers.read(str(path), "rows.jsonl", ReadOptions())).content == "text 0"
     assert len(list(workers.read(str(path), "rows.jsonl", ReadOptions()))) == 5000
+
+
+def test_parquet_is_read_by_another_process(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Workers, "read", _noting(seen, Workers.read))
+    corpus = Corpus(tmp_path)
+    rows = pa.table({"id": ["a", "b"], "text": ["one text to keep", "and another of its kind"]})
+    pq.write_table(rows, corpus.docs / "rows.parquet")
+    corpus.write("plain.txt", "no process for this one")
+    corpus.run()
+    assert seen == ["rows.parquet"]
+    assert corpus.query("SELECT record FROM corpus.raw ORDER BY record") == [("a",), ("b",), (None,)]
+    assert corpus.query("SELECT * FROM lineage.errors") == []
+
+
+def test_a_large_file_that_changes_while_another_process_reads_it_is_put_off(tmp_path, monkeypatch):
+    corpus = Corpus(tmp_path)
+    rows = pa.table({"text": [f"{number} {os.urandom(9000).hex()}" for number in range(600)]})
+    path = corpus.docs / "rows.parquet"
+    pq.write_table(rows, path, compression="none")
+    read = Workers.read
+
+    def touched(self, *arguments):
+        for number, item in enumerate(read(self, *arguments)):
+            if number == 10:
+                os.utime(path, ns=(1, 1))
+            yield item
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Workers, "read", touched)
+        corpus.write("a.txt", "something that works, so that the run does")
+        corpus.run()
+    assert corpus.query("SELECT error FROM lineage.errors") == [("changing",)]
+    assert corpus.value("SELECT count(*) FROM corpus.raw") == 1
+    corpus.run()
+    assert corpus.value("SELECT count(*) FROM corpus.raw") == 601
+
+
+def _noting(seen, read):
+    def noting(self, path, name, options):
+        seen.append(name)
+        return read(self, path, name, options)
+
+    return noting

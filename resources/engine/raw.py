@@ -20,7 +20,7 @@ from stemma.resources.engine.run import Run, fetch_value, finish, remember_recip
 from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import Segments
 from stemma.resources.queries import QUERY_FORMAT, run_query
-from stemma.resources.sources import FileEntry, ListingError, list_files, read_stable
+from stemma.resources.sources import FileEntry, ListingError, list_files, path_of, read_stable
 from stemma.resources.warehouse import first_line, utc_now
 
 BODIES = pa.schema(
@@ -79,6 +79,9 @@ ROW_HASH = (
 
 FLUSH_ROWS = 512
 FLUSH_BYTES = 8 * 1024 * 1024
+
+# Parquet, Arrow files and streams, and archives, which may hold any of them.
+READ_APART = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff", b"PK\x03\x04")
 
 # A source may lose this many documents, or this share of them, before a person must confirm.
 GUARD_DOCUMENTS = 5
@@ -261,7 +264,7 @@ def _take(
                 scan.moved.append(facts)
             return
         try:
-            for item in _items(file, entry, source):
+            for item in _items(run, file, entry, source):
                 if isinstance(item, ReadError):
                     scan.errors.append(_file_error(source, entry, item.error, item.detail, item.record))
                     continue
@@ -291,9 +294,9 @@ def _put_off(source: SourceConfig, entry: FileEntry, error: BaseException, scan:
     scan.errors.append(_file_error(source, entry, kind, first_line(error)))
 
 
-def _items(file: Any, entry: FileEntry, source: SourceConfig) -> Iterator[Record | ReadError]:
+def _items(run: Run, file: BinaryIO, entry: FileEntry, source: SourceConfig) -> Iterator[Record | ReadError]:
     try:
-        for item in read(file, entry.relative, read_options(source)):
+        for item in _read(run, file, entry.relative, read_options(source)):
             if source.query is not None:
                 # Of the file that the result was written to, which nobody will see.
                 item.byte_start = item.byte_end = None
@@ -303,6 +306,17 @@ def _items(file: Any, entry: FileEntry, source: SourceConfig) -> Iterator[Record
     except Exception as error:
         # The reader promises not to raise; if it does, that costs this file and not the run.
         yield ReadError(None, None, None, type(error).__name__, first_line(error))
+
+
+def _read(run: Run, file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Record | ReadError]:
+    """Read a file, in a worker process where a large parser of C++ does it."""
+    magic = file.read(len(max(READ_APART, key=len)))
+    file.seek(0)
+    if run.workers.processes == 0 or not magic.startswith(READ_APART):
+        yield from read(file, name, options)
+        return
+    with path_of(file) as path:
+        yield from run.workers.read(path, name, options)
 
 
 def _add(
