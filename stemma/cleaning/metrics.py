@@ -27,7 +27,6 @@ from stemma.cleaning.characters import CONTENT, LETTER, TERMINAL
 from stemma.cleaning.repetition import (
     DUPLICATE_N_GRAMS,
     TOP_N_GRAMS,
-    distinct_words,
     duplicate_n_grams,
     duplicates,
     paragraphs_of,
@@ -160,6 +159,10 @@ def _ratios(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
     return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
 
 
+def _line_feeds(block: Block) -> np.ndarray:
+    return np.diff(block.lines.bounds) - 1
+
+
 def _counts(block: Block, *needles: str) -> np.ndarray:
     return np.array([sum(map(text.count, needles)) for text in block.texts], np.int64)
 
@@ -179,7 +182,7 @@ def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | Non
         "mean_word_length": _ratios(totals(words.lengths * has_content, bounds), non_symbol_words),
         "hash_to_word_ratio": _ratios(_counts(block, "#"), counts),
         "ellipsis_to_word_ratio": _ratios(_counts(block, "...", _ELLIPSIS), counts),
-        "newline_to_word_ratio": _ratios(_counts(block, "\n"), counts),
+        "newline_to_word_ratio": _ratios(_line_feeds(block), counts),
         "alpha_word_fraction": _ratios(totals(np.bitwise_and(classes, LETTER) > 0, bounds), counts),
     }
 
@@ -213,7 +216,7 @@ def _fineweb_lines(block: Block, hashes: np.ndarray) -> dict[str, np.ndarray]:
         "lines": counts,
         "terminal_punctuation_line_fraction": _ratios(totals(is_ended, bounds), counts),
         "short_line_fraction": _ratios(totals(is_filled & (lines.lengths <= SHORT_LINE), bounds), counts),
-        "repeated_character_fraction": _ratios(repeated, _characters(block) - _counts(block, "\n")),
+        "repeated_character_fraction": _ratios(repeated, _characters(block) - _line_feeds(block)),
     }
 
 
@@ -239,8 +242,8 @@ def _repeated_pieces(
 
 def _n_grams(block: Block, word_hashes: np.ndarray) -> dict[str, np.ndarray]:
     words, bounds, characters = words_of(block, word_hashes), block.words.bounds, _characters(block)
-    top, repeated = top_n_grams(words, bounds), duplicate_n_grams(block, words)
-    metrics = {"unique_word_fraction": _ratios(distinct_words(words, bounds), np.diff(bounds))}
+    (distinct, top), repeated = top_n_grams(words, bounds), duplicate_n_grams(block, words)
+    metrics = {"unique_word_fraction": _ratios(distinct, np.diff(bounds))}
     for size, found in zip(TOP_N_GRAMS, top, strict=True):
         metrics[f"top_{size}_gram_character_fraction"] = _ratios(found, characters)
     for size, found in zip(DUPLICATE_N_GRAMS, repeated, strict=True):
@@ -260,8 +263,8 @@ def _stop_words(
     number = np.searchsorted(known, keys[found])
     number[number == len(known)] = 0
     is_known = known[number] == keys[found]
-    pairs = np.unique(words.texts[found[is_known]] * len(known) + number[is_known])
-    text, number = np.divmod(pairs, len(known))
+    pairs = np.sort(words.texts[found[is_known]] * len(known) + number[is_known])
+    text, number = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(known))
     counts = [
         np.bincount(text[chosen], minlength=texts)
         for chosen in (members[_ROWS["en"], number], members[rows[text], number])
