@@ -148,15 +148,17 @@ def _prefix_sums(codes: np.ndarray, places: list[np.ndarray]) -> list[np.ndarray
     """Sum the polynomial up to each of the places (each array ascending), in chunks of bounded size."""
     results = [np.zeros(len(each), np.uint64) for each in places]
     low, chunk = _small_powers(_MULTIPLIER), 1 << _CHUNK_BITS
-    before, scales = np.zeros(1, np.uint64), powers(np.arange(0, len(codes), chunk))
-    for first, scale in zip(range(0, len(codes), chunk), scales, strict=True):
+    firsts = np.arange(0, len(codes), chunk)
+    cuts = [np.searchsorted(each, np.append(firsts, len(codes)) + 1).tolist() for each in places]
+    before = np.zeros(1, np.uint64)
+    for number, (first, scale) in enumerate(zip(firsts.tolist(), powers(firsts), strict=True)):
         terms = codes[first : first + chunk].astype(np.uint64)
         terms += np.uint64(1)
         terms *= low[: len(terms)]
         np.cumsum(terms, out=terms)
-        for each, result in zip(places, results, strict=True):
-            begin, end = np.searchsorted(each, (first + 1, first + chunk + 1))
-            result[begin:end] = terms[each[begin:end] - (first + 1)] * scale + before
+        for each, cut, result in zip(places, cuts, results, strict=True):
+            part = slice(cut[number], cut[number + 1])
+            result[part] = terms[each[part] - (first + 1)] * scale + before
         before = before + terms[-1:] * scale
     return results
 

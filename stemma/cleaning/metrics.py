@@ -163,8 +163,18 @@ def _line_feeds(block: Block) -> np.ndarray:
     return np.diff(block.lines.bounds) - 1
 
 
-def _counts(block: Block, *needles: str) -> np.ndarray:
-    return np.array([sum(map(text.count, needles)) for text in block.texts], np.int64)
+def _sign_counts(block: Block, sign: str) -> np.ndarray:
+    places = np.flatnonzero(block.codes == ord(sign))
+    return np.diff(np.searchsorted(places, block.bounds))
+
+
+def _ellipses(block: Block) -> np.ndarray:
+    """Count … and, in each run of full stops, how often three of them fit."""
+    stops = np.flatnonzero(block.codes == ord("."))
+    is_first = np.diff(stops, prepend=-2) > 1
+    runs = np.diff(np.flatnonzero(np.append(is_first, True)))
+    bounds = np.searchsorted(stops[is_first], block.bounds)
+    return totals(runs // 3, bounds) + _sign_counts(block, _ELLIPSIS)
 
 
 def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
@@ -180,8 +190,8 @@ def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | Non
         "stop_words": stop_words,
         "language_stop_words": language_stop_words,
         "mean_word_length": _ratios(totals(words.lengths * has_content, bounds), non_symbol_words),
-        "hash_to_word_ratio": _ratios(_counts(block, "#"), counts),
-        "ellipsis_to_word_ratio": _ratios(_counts(block, "...", _ELLIPSIS), counts),
+        "hash_to_word_ratio": _ratios(_sign_counts(block, "#"), counts),
+        "ellipsis_to_word_ratio": _ratios(_ellipses(block), counts),
         "newline_to_word_ratio": _ratios(_line_feeds(block), counts),
         "alpha_word_fraction": _ratios(totals(np.bitwise_and(classes, LETTER) > 0, bounds), counts),
     }

@@ -187,7 +187,8 @@ def duplicate_n_grams(block: Block, words: Words) -> list[np.ndarray]:
 
 def _octets(block: Block) -> np.ndarray:
     """Return the lowest byte of the characters of all words, from each eight of them as one number."""
-    kept = block.codes[np.bitwise_and(block.classes, SPACE) == 0].astype(np.uint8)
+    # np.compress takes a third of the time of a boolean index.
+    kept = np.compress(np.bitwise_and(block.classes, SPACE) == 0, block.codes).astype(np.uint8)
     padded = np.concatenate((kept, np.zeros(max(_PREFIXES.values()) + 8, np.uint8)))
     return np.ndarray(len(padded) - 7, "<u8", buffer=padded, strides=(1,))
 
