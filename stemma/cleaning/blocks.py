@@ -70,15 +70,16 @@ def text_blocks(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Block]]:
 def block_of(texts: Sequence[str]) -> Block:
     """Lay texts out as one block; lone surrogates are characters like others."""
     joined = "\n".join(texts) + "\n"
+    codes: np.ndarray
     if joined.isascii():
         data = joined.encode("ascii")
         codes, lower = np.frombuffer(data, np.uint8), data.lower()
         classes = np.frombuffer(data.translate(ascii_classes()), np.uint8)
     else:
-        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4")
+        wide = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
         tables = alphabet()
-        tables.need(codes)
-        classes, lower = tables.classes[codes], tables.lower[codes].tobytes()
+        tables.need(wide)
+        classes, lower, codes = tables.classes[wide], tables.lower[wide].tobytes(), wide
     lengths = np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts))
     bounds = np.concatenate(([0], np.cumsum(lengths)))
     words, lines = _words(classes, bounds), _lines(np.flatnonzero(codes == LINE_FEED), bounds)

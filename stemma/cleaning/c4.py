@@ -147,7 +147,7 @@ def _take_out_citations(block: Block, lines: Spans, facts: _Lines) -> None:
         return
     places = np.array([found.start() for found in _CITATION_IN_BYTES.finditer(block.lower)], np.int64)
     for number in np.flatnonzero(_flags(lines, places)).tolist():
-        text = np.searchsorted(lines.bounds, number, side="right") - 1
+        text = int(np.searchsorted(lines.bounds, number, side="right")) - 1
         origin = block.bounds[text]
         line = block.texts[text][lines.starts[number] - origin : lines.ends[number] - origin].strip()
         kept = CITATION.sub("", line)

@@ -293,7 +293,8 @@ def _known_stop_words() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     The last row, without any, is for the languages that are not known.
     """
     block = block_of(list(STOP_WORDS.values()))
-    keys = mixed(*span_hashes(block.codes, block.words), block.words.lengths)
+    (hashes,) = span_hashes(block.codes, block.words)
+    keys = mixed(hashes, block.words.lengths)
     known, number = np.unique(keys, return_inverse=True)
     slots = np.zeros(1 << _SLOT_BITS, bool)
     slots[(known >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)] = True
