@@ -134,6 +134,9 @@ def main() -> None:
         except StemmaError as error:
             answer = b"retry" if isinstance(error, RetryableError) else b"broken"
             write_message(answers, answer, str(error).encode("utf-8", "replace"), b"")
+        except Exception as error:  # a fault of this program, and no document's
+            reason = f"{type(error).__name__}: {error}"[:2000]
+            write_message(answers, b"broken", reason.encode("utf-8", "replace"), b"")
 
 
 def _read(answers: BinaryIO, trusted: bytes, path: bytes) -> None:

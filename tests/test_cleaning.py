@@ -11,7 +11,6 @@ import time
 import unicodedata
 from collections import Counter
 
-import duckdb
 import pyarrow as pa
 import pypdfium2
 import pytest
@@ -20,11 +19,9 @@ from stemma.cleaning.clean import INPUTS, OUTPUTS, clean
 from stemma.cleaning.extract import extract
 from stemma.cleaning.html import extract_html
 from stemma.cleaning.markup import markdown_title, split_front_matter, underlined_title
-from stemma.cleaning.metrics import measure
 from stemma.cleaning.pdf import extract_pdf, join_divided_words
 from stemma.cleaning.repair import repair
 from stemma.cleaning.texinfo import extract_texinfo
-from stemma.cleaning.verdict import above, below, decide_sql
 from stemma.hashing import hash_texts
 
 SENTENCE = "The river rose in the night and by morning the lower fields had become a lake. "
@@ -453,96 +450,3 @@ def test_hostile_pages(hostile):
         text = extract_html(hostile[f"html/{name}"].decode()).text
         assert text
         assert unwanted not in text
-
-
-# Metrics ------------------------------------------------------------------------------------------
-
-
-def test_metrics_by_hand():
-    text = "- the river ...\n- the river ...\n\n1234 and more words, that end here.\n# 99"
-    assert measure([text])[0] == {
-        "characters": 73,
-        "words": 17,
-        "lines": 4,
-        "symbol_to_word_ratio": 3 / 17,
-        "mean_word_length": 56 / 17,
-        "alpha_word_fraction": 10 / 17,
-        "stop_words": 3,
-        "unique_word_fraction": 13 / 17,
-        "bullet_line_fraction": 0.5,
-        "ellipsis_line_fraction": 0.5,
-        "terminal_punctuation_line_fraction": 0.75,
-        "duplicate_line_fraction": 0.25,
-        "duplicate_line_character_fraction": 15 / (15 + 15 + 35 + 4),
-    }
-
-
-def test_metrics_of_nothing_are_zero():
-    assert set(measure([""])[0].values()) == {0}
-
-
-# Verdict ------------------------------------------------------------------------------------------
-
-
-def dropped_by(rules, table: pa.Table) -> list[tuple | None]:
-    """Decide as the pipeline does: the first rule that holds, with its score and threshold."""
-    con = duckdb.connect()
-    con.register("documents", table.select(["text", "language", "language_score", "words", "quality"]))
-    cases = "".join(
-        f" WHEN {rule.condition} THEN ('{rule.name}', {rule.score}, {rule.threshold}::DOUBLE)"
-        for rule in rules
-    )
-    query = f"SELECT CASE{cases} END FROM (SELECT *, length(text) AS text_length FROM documents)"
-    return [row[0] for row in con.execute(query).fetchall()]
-
-
-def test_retrieval_drops_what_is_empty_or_in_an_excluded_language():
-    table = clean(
-        documents(
-            (PARAGRAPH, "text/plain"),
-            (" \n ", "text/plain"),
-            ("Ceci est une phrase tout à fait ordinaire, écrite en langue française.", "text/plain"),
-            ("Das ist ein ganz gewöhnlicher Satz in deutscher Sprache.", "text/plain"),
-            ("xk7", "text/plain"),
-        )
-    )
-    kept, empty, french, german, unknown = dropped_by(decide_sql("retrieval", ["en", "de-AT"]), table)
-    assert kept is german is unknown is None
-    assert empty == ("empty", 0.0, 1.0)
-    assert french[0] == "language"
-    assert french[1] >= french[2] == 0.5
-
-
-def test_without_languages_only_the_empty_are_dropped():
-    assert [rule.name for rule in decide_sql()] == ["empty"]
-
-
-def test_chinese_allows_both_scripts_and_norwegian_its_names():
-    chinese, norwegian = (decide_sql(languages=[code])[1].condition for code in ("zh", "nb"))
-    row = "SELECT 'zh-hant' AS language, 0.9 AS language_score"
-    assert duckdb.sql(f"SELECT {chinese} FROM ({row})").fetchone() == (False,)
-    assert duckdb.sql(f"SELECT {norwegian} FROM ({row})").fetchone() == (True,)
-    assert duckdb.sql(
-        f"SELECT {norwegian} FROM (SELECT 'no' AS language, 0.9 AS language_score)"
-    ).fetchone() == (False,)
-
-
-@pytest.mark.parametrize("code", ["", "EN", "english", "e", "en'; DROP TABLE x; --", "en_US", "deu", "xx"])
-def test_bad_language_codes_are_errors(code):
-    with pytest.raises(ValueError, match="language"):
-        decide_sql("retrieval", ["en", code])
-
-
-def test_unknown_profile_is_an_error():
-    with pytest.raises(ValueError, match="retrieval"):
-        decide_sql("gopherr")
-
-
-def test_rules_over_metrics():
-    table = clean(documents((PARAGRAPH, "text/plain"), ("#" * 50 + " # # #", "text/plain")))
-    rules = [above("symbol_to_word_ratio", 0.1), below("alpha_word_fraction", 0.8)]
-    kept, symbols = dropped_by(rules, table)
-    assert kept is None
-    assert symbols == ("symbol_to_word_ratio", 53 / 4, 0.1)
-    with pytest.raises(ValueError, match="metric"):
-        above("x') OR 1=1 --", 0)

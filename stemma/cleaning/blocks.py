@@ -70,15 +70,16 @@ def text_blocks(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Block]]:
 def block_of(texts: Sequence[str]) -> Block:
     """Lay texts out as one block; lone surrogates are characters like others."""
     joined = "\n".join(texts) + "\n"
+    codes: np.ndarray
     if joined.isascii():
         data = joined.encode("ascii")
         codes, lower = np.frombuffer(data, np.uint8), data.lower()
         classes = np.frombuffer(data.translate(ascii_classes()), np.uint8)
     else:
-        codes = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4")
+        wide = np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), np.dtype("<u4"))
         tables = alphabet()
-        tables.need(codes)
-        classes, lower = tables.classes[codes], tables.lower[codes].tobytes()
+        tables.need(wide)
+        classes, lower, codes = tables.classes[wide], tables.lower[wide].tobytes(), wide
     lengths = np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts))
     bounds = np.concatenate(([0], np.cumsum(lengths)))
     words, lines = _words(classes, bounds), _lines(np.flatnonzero(codes == LINE_FEED), bounds)
@@ -148,15 +149,17 @@ def _prefix_sums(codes: np.ndarray, places: list[np.ndarray]) -> list[np.ndarray
     """Sum the polynomial up to each of the places (each array ascending), in chunks of bounded size."""
     results = [np.zeros(len(each), np.uint64) for each in places]
     low, chunk = _small_powers(_MULTIPLIER), 1 << _CHUNK_BITS
-    before, scales = np.zeros(1, np.uint64), powers(np.arange(0, len(codes), chunk))
-    for first, scale in zip(range(0, len(codes), chunk), scales, strict=True):
+    firsts = np.arange(0, len(codes), chunk)
+    cuts = [np.searchsorted(each, np.append(firsts, len(codes)) + 1).tolist() for each in places]
+    before = np.zeros(1, np.uint64)
+    for number, (first, scale) in enumerate(zip(firsts.tolist(), powers(firsts), strict=True)):
         terms = codes[first : first + chunk].astype(np.uint64)
         terms += np.uint64(1)
         terms *= low[: len(terms)]
         np.cumsum(terms, out=terms)
-        for each, result in zip(places, results, strict=True):
-            begin, end = np.searchsorted(each, (first + 1, first + chunk + 1))
-            result[begin:end] = terms[each[begin:end] - (first + 1)] * scale + before
+        for each, cut, result in zip(places, cuts, results, strict=True):
+            part = slice(cut[number], cut[number + 1])
+            result[part] = terms[each[part] - (first + 1)] * scale + before
         before = before + terms[-1:] * scale
     return results
 

@@ -13,19 +13,16 @@ from typing import NamedTuple
 import numpy as np
 
 from stemma.cleaning.blocks import Block, Spans, running, totals, words_within
-from stemma.cleaning.characters import TERMINAL, terminals
+from stemma.cleaning.characters import CLOSING, CLOSINGS, ENDING, ENDINGS, TERMINAL, terminals
 
 SHORTEST_LINE = 3
 LONGEST_WORD = 1000
-ENDINGS = (".", "?", "!", '"', "'")
 ELLIPSIS = "..."
 LOREM_IPSUM, JAVASCRIPT = "lorem ipsum", "javascript"
 POLICY = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 # The same and more in lower case, where digits that are not ASCII have become 0.
 _CITATION_IN_BYTES = re.compile(rb"\[[\d\0]*\]|\[edit\]|\[citation needed\]")
-# What may stand between the sign that ends a sentence and the white space behind it.
-CLOSING = "\"'”’»)]"
 
 
 class _Lines(NamedTuple):
@@ -51,7 +48,7 @@ def count_sentences(line: str) -> int:
 
 
 def _ends_sentence(word: str) -> bool:
-    return (word[-2] if len(word) > 1 and word[-1] in CLOSING else word[-1]) in terminals()
+    return (word[-2] if len(word) > 1 and word[-1] in CLOSINGS else word[-1]) in terminals()
 
 
 def c4_metrics(block: Block, lines: Spans) -> dict[str, np.ndarray]:
@@ -100,7 +97,7 @@ def _line_endings(block: Block, first: np.ndarray, last: np.ndarray) -> np.ndarr
     words = last[filled] - 1
     ends = block.words.ends[words]
     is_ending = np.zeros(len(first), bool)
-    is_ending[filled] = np.isin(block.codes[ends - 1], [ord(sign) for sign in ENDINGS])
+    is_ending[filled] = np.bitwise_and(block.classes[ends - 1], ENDING) > 0
     is_ending[filled] &= ~ending_in_dots(block, words)
     return is_ending
 
@@ -117,8 +114,8 @@ def ending_in_dots(block: Block, words: np.ndarray) -> np.ndarray:
 def _sentences(block: Block, first: np.ndarray, last: np.ndarray) -> np.ndarray:
     words = block.words
     signs = words.ends - 1
-    is_closed = np.isin(block.codes[signs], [ord(sign) for sign in CLOSING]) & (words.lengths > 1)
-    ended = running((block.classes[signs - is_closed] & TERMINAL) > 0)
+    is_closed = (np.bitwise_and(block.classes[signs], CLOSING) > 0) & (words.lengths > 1)
+    ended = running(np.bitwise_and(block.classes[signs - is_closed], TERMINAL) > 0)
     return 1 + ended[np.maximum(last - 1, first)] - ended[first]
 
 
@@ -150,13 +147,13 @@ def _take_out_citations(block: Block, lines: Spans, facts: _Lines) -> None:
         return
     places = np.array([found.start() for found in _CITATION_IN_BYTES.finditer(block.lower)], np.int64)
     for number in np.flatnonzero(_flags(lines, places)).tolist():
-        text = np.searchsorted(lines.bounds, number, side="right") - 1
+        text = int(np.searchsorted(lines.bounds, number, side="right")) - 1
         origin = block.bounds[text]
         line = block.texts[text][lines.starts[number] - origin : lines.ends[number] - origin].strip()
         kept = CITATION.sub("", line)
         lowered = kept.lower()
         facts.has_citation[number] = kept != line
-        facts.ends_sentence[number] = kept.endswith(ENDINGS) and not kept.endswith(ELLIPSIS)
+        facts.ends_sentence[number] = kept.endswith(tuple(ENDINGS)) and not kept.endswith(ELLIPSIS)
         facts.has_lorem_ipsum[number] = LOREM_IPSUM in lowered
         facts.has_javascript[number] = JAVASCRIPT in lowered
         facts.has_policy[number] = any(phrase in lowered for phrase in POLICY)

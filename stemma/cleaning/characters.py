@@ -12,6 +12,11 @@ LETTER = 2  # str.isalpha
 CONTENT = 4  # neither white space nor punctuation
 TERMINAL = 8  # ends a sentence
 BREAK = 16  # ends a line for str.splitlines, besides the line feed
+ENDING = 32  # ends a line that C4 keeps
+CLOSING = 64  # may stand between the sign that ends a sentence and the white space behind it
+
+ENDINGS = ".?!\"'"
+CLOSINGS = "\"'”’»)]"
 
 # Unicode's Sentence_Terminal (as of version 14) and three Khmer signs: what datatrove's filters take for the end
 # of a sentence in any script.
@@ -49,7 +54,8 @@ class Alphabet:
     def _bits(self, character: str) -> int:
         bits = SPACE * character.isspace() | LETTER * character.isalpha()
         bits |= CONTENT * (not character.isspace() and character not in self._punctuation)
-        return bits | TERMINAL * (character in self._terminals) | BREAK * (character in _BREAKS)
+        bits |= TERMINAL * (character in self._terminals) | BREAK * (character in _BREAKS)
+        return bits | ENDING * (character in ENDINGS) | CLOSING * (character in CLOSINGS)
 
 
 @cache

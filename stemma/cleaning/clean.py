@@ -25,7 +25,13 @@ INPUTS = pa.schema(
 )
 
 # Metrics of the text, and two of what cleaning did to it.
-SCORES = pa.struct([*METRICS, ("repaired", pa.int64()), ("extracted_fraction", pa.float64())])
+SCORES = pa.struct(
+    [
+        *((item.name, item.type) for item in METRICS),
+        ("repaired", pa.int64()),
+        ("extracted_fraction", pa.float64()),
+    ]
+)
 ORIGINS = pa.list_(
     pa.struct([("char_start", pa.int32()), ("source_char", pa.int32()), ("place", pa.string())])
 )

@@ -27,7 +27,6 @@ from stemma.cleaning.characters import CONTENT, LETTER, TERMINAL
 from stemma.cleaning.repetition import (
     DUPLICATE_N_GRAMS,
     TOP_N_GRAMS,
-    distinct_words,
     duplicate_n_grams,
     duplicates,
     paragraphs_of,
@@ -160,8 +159,22 @@ def _ratios(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
     return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
 
 
-def _counts(block: Block, *needles: str) -> np.ndarray:
-    return np.array([sum(map(text.count, needles)) for text in block.texts], np.int64)
+def _line_feeds(block: Block) -> np.ndarray:
+    return np.diff(block.lines.bounds) - 1
+
+
+def _sign_counts(block: Block, sign: str) -> np.ndarray:
+    places = np.flatnonzero(block.codes == ord(sign))
+    return np.diff(np.searchsorted(places, block.bounds))
+
+
+def _ellipses(block: Block) -> np.ndarray:
+    """Count … and, in each run of full stops, how often three of them fit."""
+    stops = np.flatnonzero(block.codes == ord("."))
+    is_first = np.diff(stops, prepend=-2) > 1
+    runs = np.diff(np.flatnonzero(np.append(is_first, True)))
+    bounds = np.searchsorted(stops[is_first], block.bounds)
+    return totals(runs // 3, bounds) + _sign_counts(block, _ELLIPSIS)
 
 
 def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
@@ -177,9 +190,9 @@ def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | Non
         "stop_words": stop_words,
         "language_stop_words": language_stop_words,
         "mean_word_length": _ratios(totals(words.lengths * has_content, bounds), non_symbol_words),
-        "hash_to_word_ratio": _ratios(_counts(block, "#"), counts),
-        "ellipsis_to_word_ratio": _ratios(_counts(block, "...", _ELLIPSIS), counts),
-        "newline_to_word_ratio": _ratios(_counts(block, "\n"), counts),
+        "hash_to_word_ratio": _ratios(_sign_counts(block, "#"), counts),
+        "ellipsis_to_word_ratio": _ratios(_ellipses(block), counts),
+        "newline_to_word_ratio": _ratios(_line_feeds(block), counts),
         "alpha_word_fraction": _ratios(totals(np.bitwise_and(classes, LETTER) > 0, bounds), counts),
     }
 
@@ -213,7 +226,7 @@ def _fineweb_lines(block: Block, hashes: np.ndarray) -> dict[str, np.ndarray]:
         "lines": counts,
         "terminal_punctuation_line_fraction": _ratios(totals(is_ended, bounds), counts),
         "short_line_fraction": _ratios(totals(is_filled & (lines.lengths <= SHORT_LINE), bounds), counts),
-        "repeated_character_fraction": _ratios(repeated, _characters(block) - _counts(block, "\n")),
+        "repeated_character_fraction": _ratios(repeated, _characters(block) - _line_feeds(block)),
     }
 
 
@@ -239,8 +252,8 @@ def _repeated_pieces(
 
 def _n_grams(block: Block, word_hashes: np.ndarray) -> dict[str, np.ndarray]:
     words, bounds, characters = words_of(block, word_hashes), block.words.bounds, _characters(block)
-    top, repeated = top_n_grams(words, bounds), duplicate_n_grams(block, words)
-    metrics = {"unique_word_fraction": _ratios(distinct_words(words, bounds), np.diff(bounds))}
+    (distinct, top), repeated = top_n_grams(words, bounds), duplicate_n_grams(block, words)
+    metrics = {"unique_word_fraction": _ratios(distinct, np.diff(bounds))}
     for size, found in zip(TOP_N_GRAMS, top, strict=True):
         metrics[f"top_{size}_gram_character_fraction"] = _ratios(found, characters)
     for size, found in zip(DUPLICATE_N_GRAMS, repeated, strict=True):
@@ -260,8 +273,8 @@ def _stop_words(
     number = np.searchsorted(known, keys[found])
     number[number == len(known)] = 0
     is_known = known[number] == keys[found]
-    pairs = np.unique(words.texts[found[is_known]] * len(known) + number[is_known])
-    text, number = np.divmod(pairs, len(known))
+    pairs = np.sort(words.texts[found[is_known]] * len(known) + number[is_known])
+    text, number = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(known))
     counts = [
         np.bincount(text[chosen], minlength=texts)
         for chosen in (members[_ROWS["en"], number], members[rows[text], number])
@@ -280,7 +293,8 @@ def _known_stop_words() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     The last row, without any, is for the languages that are not known.
     """
     block = block_of(list(STOP_WORDS.values()))
-    keys = mixed(*span_hashes(block.codes, block.words), block.words.lengths)
+    (hashes,) = span_hashes(block.codes, block.words)
+    keys = mixed(hashes, block.words.lengths)
     known, number = np.unique(keys, return_inverse=True)
     slots = np.zeros(1 << _SLOT_BITS, bool)
     slots[(known >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)] = True

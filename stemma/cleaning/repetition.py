@@ -43,10 +43,10 @@ def repeats(hashes: np.ndarray, texts: np.ndarray, places: np.ndarray) -> Repeat
         texts: the number of the text of each piece.
         places: the position by which each piece goes in the result, ascending.
     """
-    keys = mix64(hashes + texts.astype(np.uint64) * _TEXT_MULTIPLIER)
-    bits = len(keys).bit_length()
-    order, is_new = _sorted(keys, np.uint64((1 << bits) - 1))
-    if (keys[order[1:]] != keys[order[:-1]])[~is_new[1:-1]].any():
+    keys = _keys(hashes, texts)
+    order, is_new = _sorted(keys)
+    alike = np.flatnonzero(~is_new[1:-1])
+    if (keys[order[alike]] != keys[order[alike + 1]]).any():
         # Keys that are alike in their upper bits only.
         order = np.argsort(keys, kind="stable")
         is_new[1:-1] = keys[order[1:]] != keys[order[:-1]]
@@ -56,11 +56,16 @@ def repeats(hashes: np.ndarray, texts: np.ndarray, places: np.ndarray) -> Repeat
     return Repeats(found, counts, found[np.cumsum(counts) - counts])
 
 
-def _sorted(keys: np.ndarray, mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _keys(hashes: np.ndarray, texts: np.ndarray) -> np.ndarray:
+    return mix64(hashes + texts.astype(np.uint64) * _TEXT_MULTIPLIER)
+
+
+def _sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Sort by the upper bits of the keys and then by position; say where the upper bits change, and at the end.
 
     Numbers that carry their position in the lower bits sort several times faster than `np.argsort` does.
     """
+    mask = np.uint64((1 << len(keys).bit_length()) - 1)
     packed = (keys & ~mask) | np.arange(len(keys), dtype=np.uint64)
     packed.sort()
     is_new = np.ones(len(keys) + 1, bool)
@@ -94,14 +99,6 @@ def words_of(block: Block, hashes: np.ndarray) -> Words:
     return Words(hashes, mixed(hashes, spans.lengths), texts, room, running(spans.lengths))
 
 
-def distinct_words(words: Words, bounds: np.ndarray) -> np.ndarray:
-    """Count the different words of each text."""
-    found = repeats(words.keys, words.texts, np.arange(len(words.texts)))
-    counts = np.diff(bounds)
-    np.subtract.at(counts, words.texts[found.first], found.counts - 1)
-    return counts
-
-
 def duplicates(spans: Spans, hashes: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count, for each text, those of the pieces at `places` that occurred before, and their characters."""
     lengths, texts = spans.lengths, spans.texts
@@ -130,26 +127,29 @@ def paragraphs_of(block: Block) -> Spans:
     )
 
 
-def top_n_grams(words: Words, bounds: np.ndarray) -> list[np.ndarray]:
-    """Return, for each n, the characters of each text's most frequent word n-gram times how often it occurs.
+def top_n_grams(words: Words, bounds: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return how many different words each text has, and the characters of its most frequent n-grams.
 
-    The words of an n-gram are joined by single spaces; of several that are as frequent the first counts.
+    These are, for each n, the characters of the word n-gram that occurs most often, times how often it does. The
+    words of an n-gram are joined by single spaces; of several that are as frequent the first counts.
     """
+    found = repeats(words.keys, words.texts, np.arange(len(words.texts)))
+    distinct = np.diff(bounds)
+    np.subtract.at(distinct, words.texts[found.first], found.counts - 1)
     results = []
-    places = np.arange(len(words.texts))
-    repeated = np.zeros(len(places) + 1, bool)
+    repeated = np.zeros(len(words.texts) + 1, bool)
     for size in TOP_N_GRAMS:
+        # An n-gram can only repeat where the two shorter ones in it do.
+        repeated[:] = False
+        repeated[found.places] = True
+        places = np.flatnonzero(repeated[:-1] & repeated[1:])
         places = places[words.room[places] >= size]
         keys = words.keys[places]
         for step in range(1, size):
             keys = keys * _WORD_MULTIPLIER + words.keys[places + step]
         found = repeats(keys, words.texts[places], places)
         results.append(_most_frequent(words, bounds, size, found))
-        # A longer n-gram can only repeat where both shorter ones in it do.
-        repeated[:] = False
-        repeated[found.places] = True
-        places = np.flatnonzero(repeated[:-1] & repeated[1:])
-    return results
+    return distinct, results
 
 
 def _most_frequent(words: Words, bounds: np.ndarray, size: int, found: Repeats) -> np.ndarray:
@@ -187,7 +187,8 @@ def duplicate_n_grams(block: Block, words: Words) -> list[np.ndarray]:
 
 def _octets(block: Block) -> np.ndarray:
     """Return the lowest byte of the characters of all words, from each eight of them as one number."""
-    kept = block.codes[np.bitwise_and(block.classes, SPACE) == 0].astype(np.uint8)
+    # np.compress takes a third of the time of a boolean index.
+    kept = np.compress(np.bitwise_and(block.classes, SPACE) == 0, block.codes).astype(np.uint8)
     padded = np.concatenate((kept, np.zeros(max(_PREFIXES.values()) + 8, np.uint8)))
     return np.ndarray(len(padded) - 7, "<u8", buffer=padded, strides=(1,))
 
@@ -198,26 +199,50 @@ def _with_repeated_prefix(octets: np.ndarray, words: Words, places: np.ndarray, 
     keys = octets[first]
     for step in range(8, characters, 8):
         keys = keys * _WORD_MULTIPLIER + octets[first + step]
-    may_repeat = np.zeros(len(words.texts), bool)
-    may_repeat[repeats(keys, words.texts[places], places).places] = True
-    ends = np.minimum(places + size, len(words.texts))
-    return places[may_repeat[places] | (words.offsets[ends] - first < characters)]
+    order, is_new = _sorted(_keys(keys, words.texts[places]))
+    may_repeat = words.offsets[np.minimum(places + size, len(words.texts))] - first < characters
+    may_repeat[order[~(is_new[:-1] & is_new[1:])]] = True
+    return places[may_repeat]
 
 
 def _read_through(found: Repeats, size: int, words: Words, texts: int) -> np.ndarray:
-    order = np.argsort(found.places)
-    places = found.places[order]
-    groups = np.repeat(np.arange(len(found.counts)), found.counts)[order].tolist()
-    seen = bytearray(len(found.counts))
-    counted, free = [], 0
-    for place, group in zip(places.tolist(), groups, strict=True):
-        if place >= free:
-            if seen[group]:
-                counted.append(place)
-                free = place + size
-            else:
-                seen[group] = 1
-    starts = np.array(counted, np.int64)
+    """Read each text from its start and sum the characters of the n-grams that are read for the second time."""
+    is_later = np.ones(len(found.places), bool)
+    is_later[np.cumsum(found.counts) - found.counts] = False
+    starts = _spaced(np.sort(found.places[is_later]), size)
+    # An n-gram is known from its first place on, unless that lies within another that is passed over.
+    before = np.searchsorted(starts, found.first) - 1
+    passed = (before >= 0) & (found.first < starts[before] + size) if len(starts) else before >= 0
+    if passed.any():
+        unsure = np.zeros(texts, bool)
+        unsure[words.texts[found.first[passed]]] = True
+        exact = _read_one_by_one(found, size, unsure[words.texts[found.places]])
+        starts = np.concatenate((starts[~unsure[words.texts[starts]]], exact))
     characters = np.zeros(texts, np.int64)
     np.add.at(characters, words.texts[starts], words.offsets[starts + size] - words.offsets[starts])
     return characters
+
+
+def _spaced(places: np.ndarray, size: int) -> np.ndarray:
+    """Take the first place, the first that is `size` or more behind it, and so on."""
+    following = np.searchsorted(places, places + size).tolist()
+    taken, number = [], 0
+    while number < len(following):
+        taken.append(number)
+        number = following[number]
+    return places[np.array(taken, np.int64)]
+
+
+def _read_one_by_one(found: Repeats, size: int, chosen: np.ndarray) -> np.ndarray:
+    """Return where n-grams that were read before begin, of the chosen places."""
+    groups = np.repeat(np.arange(len(found.counts)), found.counts)[chosen]
+    order = np.argsort(found.places[chosen])
+    known = bytearray(len(found.counts))
+    starts, free = [], 0
+    for place, group in zip(found.places[chosen][order].tolist(), groups[order].tolist(), strict=True):
+        if place >= free:
+            if known[group]:
+                starts.append(place)
+                free = place + size
+            known[group] = 1
+    return np.array(starts, np.int64)

@@ -78,7 +78,8 @@ def _checked(name: str, expression: str, kind: str, scores: pa.DataType) -> str:
             found = connection.sql(f"SELECT {written} AS value FROM documents").types[0]
             if kind == "BOOLEAN" and str(found) != kind:
                 raise ValueError(f"not true or false but {found}: {expression!r}")
-            connection.execute(f"SELECT ({written})::{kind} FROM documents")
+            if kind == "DOUBLE":
+                connection.execute(f"SELECT abs({written})::DOUBLE FROM documents")
         except duckdb.Error as error:
             raise ValueError(f"rule {name!r}: {_explained(str(error), scores)}") from None
         except ValueError as error:
