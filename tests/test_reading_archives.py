@@ -5,7 +5,6 @@ import datetime
 import gzip
 import io
 import json
-import lzma
 import stat
 import struct
 import tarfile
