@@ -1,5 +1,6 @@
 """Sources: what the outside world holds, listed in a fixed order and read without tearing."""
 
+import contextlib
 import errno
 import hashlib
 import io
@@ -10,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePath
 from tempfile import SpooledTemporaryFile
 from typing import Any, BinaryIO, Protocol
@@ -329,9 +331,12 @@ def _list_remote(source: SourceLike) -> Listing:
 
     try:
         system, path = fsspec.core.url_to_fs(source.path)
+        is_web = source.path.lower().startswith("http")
         # A question mark begins the query of an http URL.
-        glob = ("*" in path) if source.path.lower().startswith("http") else bool(_MAGIC.search(path))
-        if not glob and system.isfile(path):
+        glob = ("*" in path) if is_web else bool(_MAGIC.search(path))
+        # On the web everything is a file; an address that ends in a slash is the folder of what its page links to.
+        is_folder = is_web and path.endswith("/")
+        if not glob and not is_folder and system.isfile(path):
             infos = {path: system.info(path)}
             root = path.rpartition("/")[0]
         elif glob:
@@ -365,13 +370,23 @@ def _is_file(info: dict[str, Any]) -> bool:
 
 
 def _mtime_ns(info: dict[str, Any]) -> int:
-    for name in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+    for name in ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "modified", "created"):
         value = info.get(name)
+        if isinstance(value, str):
+            value = _parsed_time(value)
         if isinstance(value, datetime):
             return int(value.timestamp() * 10**9)
         if isinstance(value, int | float):
             return int(value * 10**9)
     return 0
+
+
+def _parsed_time(text: str) -> datetime | None:
+    """Parse a time as HTTP or ISO 8601 write it."""
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        with contextlib.suppress(ValueError, TypeError, IndexError):
+            return parse(text)
+    return None
 
 
 def _version(info: dict[str, Any]) -> str:
