@@ -26,7 +26,7 @@ _CHUNK = 2**20
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 0.05
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
+_SCHEME = re.compile(r"(?:[a-z0-9]+::)*[a-z][a-z0-9+.-]+://", re.I)
 _MAGIC = re.compile(r"[*?\[]")
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
 _SKIPPED_ENDINGS = (".duckdb", ".duckdb.wal")
@@ -361,8 +361,16 @@ def _remote_entries(
         hidden = any(part.startswith(".") or part in _SKIPPED_FOLDERS for part in parts)
         if not hidden and not relative.endswith(_SKIPPED_ENDINGS) and selected.wanted(relative):
             info = infos[path]
-            uri = system.unstrip_protocol(path)
+            uri = _address(source.path, system.unstrip_protocol(path))
             yield FileEntry(uri, relative, info.get("size"), _mtime_ns(info), _version(info))
+
+
+def _address(source: str, uri: str) -> str:
+    """Return a file's URL with what the source's chains behind or before it (`zip://a.csv::s3://…`)."""
+    first, chain, rest = source.partition("::")
+    if not chain:
+        return uri
+    return f"{uri}::{rest}" if "://" in first else f"{first}::{uri}"
 
 
 def _is_file(info: dict[str, Any]) -> bool:

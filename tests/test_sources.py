@@ -7,6 +7,7 @@ import io
 import os
 import socket
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -249,6 +250,29 @@ def test_urls_are_listed_and_read() -> None:
         assert (file.read(), file_hash, found.size) == (b"x", hashlib.sha256(b"x").digest()[:16], 1)
     finally:
         memory.rm("/corpus", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("zip://*.csv::memory://chained/a.zip", {"y.csv": b"y"}),
+        ("zip://d/x.csv::memory://chained/a.zip", {"x.csv": b"x"}),
+        ("zip://::memory://chained/a.zip", {"d/x.csv": b"x", "y.csv": b"y"}),
+        ("simplecache::memory://chained/t.txt", {"t.txt": b"t"}),
+    ],
+)
+def test_chained_urls_are_listed_and_read(path: str, expected: dict[str, bytes]) -> None:
+    memory = fsspec.filesystem("memory")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("d/x.csv", "x")
+        archive.writestr("y.csv", "y")
+    memory.pipe({"/chained/a.zip": packed.getvalue(), "/chained/t.txt": b"t"})
+    try:
+        entries = [item for item in list_files(Source(path)) if isinstance(item, FileEntry)]
+        assert {item.relative: read_stable(item)[0].read() for item in entries} == expected
+    finally:
+        memory.rm("/chained", recursive=True)
 
 
 @pytest.fixture
