@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path, PurePath
 from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import Any, BinaryIO, Protocol
@@ -25,7 +26,7 @@ _CHUNK = 2**20
 _ATTEMPTS = 3
 _PAUSE_SECONDS = 0.05
 
-_SCHEME = re.compile(r"[a-z][a-z0-9+.-]+://", re.I)
+_SCHEME = re.compile(r"(?:[a-z0-9]+::)*[a-z][a-z0-9+.-]+://", re.I)
 _MAGIC = re.compile(r"[*?\[]")
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
 _SKIPPED_ENDINGS = (".duckdb", ".duckdb.wal")
@@ -330,9 +331,12 @@ def _list_remote(source: SourceLike) -> Listing:
 
     try:
         system, path = fsspec.core.url_to_fs(source.path)
+        is_web = source.path.lower().startswith("http")
         # A question mark begins the query of an http URL.
-        glob = ("*" in path) if source.path.lower().startswith("http") else bool(_MAGIC.search(path))
-        if not glob and system.isfile(path):
+        glob = ("*" in path) if is_web else bool(_MAGIC.search(path))
+        # On the web everything is a file; an address that ends in a slash is the folder of what its page links to.
+        is_folder = is_web and path.endswith("/")
+        if not glob and not is_folder and system.isfile(path):
             infos = {path: system.info(path)}
             root = path.rpartition("/")[0]
         elif glob:
@@ -357,8 +361,16 @@ def _remote_entries(
         hidden = any(part.startswith(".") or part in _SKIPPED_FOLDERS for part in parts)
         if not hidden and not relative.endswith(_SKIPPED_ENDINGS) and selected.wanted(relative):
             info = infos[path]
-            uri = system.unstrip_protocol(path)
+            uri = _address(source.path, system.unstrip_protocol(path))
             yield FileEntry(uri, relative, info.get("size"), _mtime_ns(info), _version(info))
+
+
+def _address(source: str, uri: str) -> str:
+    """Return a file's URL with what the source's chains behind or before it (`zip://a.csv::s3://…`)."""
+    first, chain, rest = source.partition("::")
+    if not chain:
+        return uri
+    return f"{uri}::{rest}" if "://" in first else f"{first}::{uri}"
 
 
 def _is_file(info: dict[str, Any]) -> bool:
@@ -366,13 +378,23 @@ def _is_file(info: dict[str, Any]) -> bool:
 
 
 def _mtime_ns(info: dict[str, Any]) -> int:
-    for name in ("mtime", "LastModified", "last_modified", "updated", "modified", "created"):
+    for name in ("mtime", "LastModified", "Last-Modified", "last_modified", "updated", "modified", "created"):
         value = info.get(name)
+        if isinstance(value, str):
+            value = _parsed_time(value)
         if isinstance(value, datetime):
             return int(value.timestamp() * 10**9)
         if isinstance(value, int | float):
             return int(value * 10**9)
     return 0
+
+
+def _parsed_time(text: str) -> datetime | None:
+    """Parse a time as HTTP or ISO 8601 write it."""
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        with contextlib.suppress(ValueError, TypeError, IndexError):
+            return parse(text)
+    return None
 
 
 def _version(info: dict[str, Any]) -> str:

@@ -124,7 +124,8 @@ def test_rows_become_documents_and_only_changed_ones_are_computed(tmp_path: Path
     corpus = table.corpus
     assert corpus.run().computed["cleaned"] == 6
     assert corpus.query(
-        "SELECT DISTINCT uri, byte_start, document_date::VARCHAR, date_from, fields->>'text', labels->>'licence' FROM corpus.raw"
+        "SELECT DISTINCT uri, byte_start, document_date::VARCHAR, date_from, fields->>'text', labels->>'licence'"
+        " FROM corpus.raw"
     ) == [("query:notes", None, "2024-05-06", "field", "body", "CC0-1.0")]
     assert corpus.run().computed == NOTHING
     table.execute("UPDATE notes SET body = ? WHERE number = 3", sentence("new", 30))

@@ -317,7 +317,8 @@ Fr\xfcchte.
 
 def multipart(*parts: str, kind: str = "mixed") -> bytes:
     body = "".join(f"--b\r\n{part}\r\n" for part in parts)
-    head = f"From: a@b\r\nSubject: s\r\nDate: Tue, 31 Aug 2021 10:00:00 +0000\r\nContent-Type: multipart/{kind}; boundary=b\r\n"
+    head = "From: a@b\r\nSubject: s\r\nDate: Tue, 31 Aug 2021 10:00:00 +0000\r\n"
+    head += f"Content-Type: multipart/{kind}; boundary=b\r\n"
     return f"{head}\r\npreamble\r\n{body}--b--\r\nepilogue\r\n".encode()
 
 
@@ -370,7 +371,8 @@ def test_plain_parts_win_over_html_and_attachments_are_listed() -> None:
 
 
 def test_parts_inside_parts_and_transfer_encodings() -> None:
-    quoted = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\nGr=C3=B6=\r\n=C3=9Fe"
+    quoted = "Content-Type: text/plain; charset=utf-8\r\nContent-Transfer-Encoding: quoted-printable\r\n\r\n"
+    quoted += "Gr=C3=B6=\r\n=C3=9Fe"
     inner = (
         multipart(quoted, kind="alternative")
         .decode()

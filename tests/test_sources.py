@@ -1,9 +1,14 @@
 """Sources: what is listed, in which order, and that nothing is read half."""
 
+import functools
 import hashlib
+import http.server
 import io
 import os
 import socket
+import threading
+import zipfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -245,6 +250,61 @@ def test_urls_are_listed_and_read() -> None:
         assert (file.read(), file_hash, found.size) == (b"x", hashlib.sha256(b"x").digest()[:16], 1)
     finally:
         memory.rm("/corpus", recursive=True)
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("zip://*.csv::memory://chained/a.zip", {"y.csv": b"y"}),
+        ("zip://d/x.csv::memory://chained/a.zip", {"x.csv": b"x"}),
+        ("zip://::memory://chained/a.zip", {"d/x.csv": b"x", "y.csv": b"y"}),
+        ("simplecache::memory://chained/t.txt", {"t.txt": b"t"}),
+    ],
+)
+def test_chained_urls_are_listed_and_read(path: str, expected: dict[str, bytes]) -> None:
+    memory = fsspec.filesystem("memory")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("d/x.csv", "x")
+        archive.writestr("y.csv", "y")
+    memory.pipe({"/chained/a.zip": packed.getvalue(), "/chained/t.txt": b"t"})
+    try:
+        entries = [item for item in list_files(Source(path)) if isinstance(item, FileEntry)]
+        assert {item.relative: read_stable(item)[0].read() for item in entries} == expected
+    finally:
+        memory.rm("/chained", recursive=True)
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The address at which a folder is served."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    tree(tmp_path, "a.txt", "sub/b.md", ".hidden.txt")
+    handler = functools.partial(Quiet, directory=str(tmp_path))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_web_addresses_are_listed_and_read(tmp_path: Path, web: str) -> None:
+    pytest.importorskip("aiohttp")
+    (item,) = list_files(Source(f"{web}/a.txt"))
+    assert isinstance(item, FileEntry)
+    seconds = int((tmp_path / "a.txt").stat().st_mtime)
+    assert item == FileEntry(f"{web}/a.txt", "a.txt", 5, seconds * 10**9)
+    file, file_hash, found = read_stable(item)
+    assert (file.read(), file_hash, found) == (b"a.txt", hashlib.sha256(b"a.txt").digest()[:16], item)
+    assert names(Source(f"{web}/*.txt")) == ["a.txt"]
+    assert names(Source(f"{web}/")) == ["a.txt", "sub/b.md"]
+    assert names(Source(f"{web}/sub/")) == ["b.md"]
+    for missing in ("nowhere.txt", "nowhere/"):
+        with pytest.raises(StemmaError, match="'notes'"):
+            list_files(Source(f"{web}/{missing}"))
 
 
 def test_unknown_scheme_is_an_error() -> None:

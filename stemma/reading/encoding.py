@@ -170,10 +170,14 @@ def _declared_encoding(data: bytes) -> str | None:
 
 def _codec(label: str) -> str | None:
     """Return Python's name of the encoding that a label stands for, or None where it is no text in bytes."""
-    try:
-        name = codecs.lookup(label).name
-        # Not every codec is a text encoding ("hex"), and a page that names UTF-16 in ASCII is wrong.
-        b"a".decode(name)
-    except (LookupError, UnicodeError, ValueError):
-        return None
-    return _BROWSER_CODECS.get(name, name)
+    lowered = label.strip().lower()
+    # Labels of old programs: x-sjis, x-euc-jp, windows-874.
+    for name in (lowered, lowered.removeprefix("x-"), lowered.replace("windows-", "cp")):
+        try:
+            codec = codecs.lookup(name).name
+            # Not every codec is a text encoding ("hex"), and a page that names UTF-16 in ASCII is wrong.
+            b"a".decode(codec)
+        except (LookupError, UnicodeError, ValueError):
+            continue
+        return _BROWSER_CODECS.get(codec, codec)
+    return None

@@ -17,7 +17,7 @@ _MAX_FRONT_MATTER = 16 * 1024
 
 def read_text(data: bytes, kind: str, path: str) -> Record:
     """Return a text file as one document; `kind` is a key of `formats.MEDIA_TYPES`."""
-    content, encoding = decode(data, declared=kind == "html")
+    content, encoding = decode(data, declared=kind == "html" or data.startswith(b"<?xml"))
     record = _whole_file(data, MEDIA_TYPES[kind], path)
     record.content = content
     record.encoding = encoding
