@@ -351,9 +351,27 @@ def test_xlsx_cell_in_the_last_corner() -> None:
 )
 def test_xlsx_limit_of_cells(content: str) -> None:
     with pytest.raises(ValueError, match="XLSX cannot be read: it has more cells than max_cells"):
-        extract_office(
-            sheet_xml(f"<sheetData>{content}</sheetData>"), "xlsx", limits=Limits(max_cells=2_000_000)
-        )
+        extract_office(sheet_xml(f"<sheetData>{content}</sheetData>"), "xlsx")
+
+
+def test_xlsx_limit_of_characters() -> None:
+    """One long string, which 10,000 cells show, is no text of 300 MB."""
+    text = "<t>" + "x" * 30_000 + "</t>"
+    book = openpyxl.Workbook()
+    book.active["A1"] = "a string"
+    with zipfile.ZipFile(io.BytesIO(saved(book))) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    namespace = b'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    members["xl/sharedStrings.xml"] = b"<sst %s><si>%s</si></sst>" % (namespace, text.encode())
+    cells = b"".join(
+        b'<row r="%d"><c r="A%d" t="s"><v>0</v></c></row>' % (row, row) for row in range(1, 10_000)
+    )
+    members["xl/worksheets/sheet1.xml"] = b"<worksheet %s><sheetData>%s</sheetData></worksheet>" % (
+        namespace,
+        cells,
+    )
+    with pytest.raises(ValueError, match="the text has more than max_characters"):
+        extract_office(packed(members), "xlsx")
 
 
 # ---- EPUB
@@ -538,6 +556,25 @@ def test_a_size_that_lies_is_not_believed() -> None:
 def test_limit_of_xml_that_is_held_as_a_tree() -> None:
     with pytest.raises(ValueError, match="DOCX has more than 1000 bytes of XML"):
         extract_office(docx(paragraph("x" * 2000)), "docx", limits=Limits(max_tree_bytes=1000))
+
+
+def test_limit_of_open_fields() -> None:
+    """mammoth takes quadratic time for runs inside of fields: 20,000 of both, 6 KB packed, took 19 s."""
+    begin, end = (
+        '<w:r><w:fldChar w:fldCharType="begin"/></w:r>',
+        '<w:r><w:fldChar w:fldCharType="end"/></w:r>',
+    )
+    assert from_docx(f"<w:p>{begin * 100}{run('x')}{end * 100}{begin}{run('y')}{end}</w:p>").text == "xy"
+    for opened in (begin * 101, begin.replace("begin", "&#98;egin")):
+        with pytest.raises(ValueError, match="DOCX cannot be read: more than 100 fields are open at a time"):
+            from_docx(f"<w:p>{opened}{run('x')}</w:p>")
+
+
+def test_limit_of_attributes() -> None:
+    attributes = " ".join(f'a{number}="{number}"' for number in range(2000))
+    assert extract_office(epub({"two.html": f"<html><body><p {attributes}>x</p></body></html>"}), "epub").text
+    with pytest.raises(ValueError, match="more than 500 attributes"):
+        extract_office(epub({"two.html": f"<html><body><p {attributes}>x<br></body></html>"}), "epub")
 
 
 def test_limit_of_characters() -> None:

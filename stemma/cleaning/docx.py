@@ -17,8 +17,13 @@ Node = Any
 
 # Word's own limit: https://support.microsoft.com/office/word-specifications
 _MAX_COLUMNS = 63
+_MAX_LEVEL = 8
 _HEADING = re.compile(r"heading ([1-9])$", re.IGNORECASE)
 _CONTENTS = re.compile(r"(?:toc|contents) ?(?:heading|[1-9])$", re.IGNORECASE)
+# Word nests fields no deeper than 20.
+_FIELD = re.compile(rb"fldCharType\s{0,9}=\s{0,9}[\"']([^\"']{0,99})")
+_FIELD_STEPS = {b"begin": 1, b"end": -1}
+_MAX_OPEN_FIELDS = 100
 _CODE_STYLES = frozenset(
     {"code", "source code", "html preformatted", "preformatted text", "macro text", "code block"}
 )
@@ -54,12 +59,22 @@ def _read(package: Package) -> Node:
         return document.copy(children=[])
 
     mammoth.convert_to_html(
-        package.checked(formulas_as_text),
+        package.checked(_prepared),
         transform_document=keep,
         include_embedded_style_map=False,
         external_file_access=False,
     )
     return found[0]
+
+
+def _prepared(xml: bytes) -> bytes:
+    """Make a part of the document fit for mammoth, which for each run looks through all fields that are open."""
+    depth = 0
+    for match in _FIELD.finditer(xml):
+        depth = max(0, depth + _FIELD_STEPS.get(match[1], 0))
+        if depth > _MAX_OPEN_FIELDS or b"&" in match[1]:
+            raise ValueError(f"more than {_MAX_OPEN_FIELDS} fields are open at a time")
+    return formulas_as_text(xml)
 
 
 class _Writer:
@@ -72,7 +87,8 @@ class _Writer:
         self._code_place = ""
         # The number of the last item at each level of the open list.
         self._numbers: dict[int, int] = {}
-        self._references: list[Node] = []
+        # The notes that were referred to, by kind and id, each with its number.
+        self._notes: dict[tuple[str, str], int] = {}
 
     def write(self, nodes: Iterable[Node]) -> None:
         for node in nodes:
@@ -84,19 +100,19 @@ class _Writer:
 
     def write_notes(self, notes: Node) -> None:
         """Write the footnotes and endnotes that were referred to, in that order."""
-        for number, reference in enumerate(self._references, 1):
+        for (kind, note_id), number in self._notes.items():
             try:
-                body = notes.resolve(reference).body
+                body = notes.find_note(kind, note_id).body
             except KeyError:
                 continue
-            text = " ".join(one_line(_text(node, [])) for node in _paragraphs(body))
+            text = " ".join(one_line(_text(node, {})) for node in _paragraphs(body))
             self.blocks.add(f"[^{number}]: {text}" if text.strip() else "", f"note {number}")
 
     def _write_paragraph(self, node: Node) -> None:
         self._paragraph += 1
         place = f"paragraph {self._paragraph}"
         style = node.style_name or ""
-        text = _text(node, self._references)
+        text = _text(node, self._notes)
         if _is_code(node, style):
             self._code_place = self._code_place or place
             self._code.append(text)
@@ -117,7 +133,8 @@ class _Writer:
             self.blocks.add(text.strip(), place)
 
     def _write_item(self, node: Node, text: str, place: str) -> None:
-        level = min(int(node.numbering.level_index), 8)
+        index = node.numbering.level_index
+        level = min(int(index), _MAX_LEVEL) if index.isdecimal() else 0
         number = self._numbers.get(level, 0) + 1
         begins = not self._numbers
         self._numbers = {deep: last for deep, last in self._numbers.items() if deep < level}
@@ -150,7 +167,7 @@ class _Writer:
         return [
             ""
             if cell is None
-            else " ".join(one_line(_text(inner, self._references)) for inner in _paragraphs([cell]))
+            else " ".join(one_line(_text(inner, self._notes)) for inner in _paragraphs([cell]))
             for cell in row
         ]
 
@@ -195,8 +212,8 @@ def _paragraphs(nodes: Iterable[Node]) -> Iterator[Node]:
             yield from _paragraphs(getattr(node, "children", ()))
 
 
-def _text(node: Node, references: list[Node]) -> str:
-    """Return the text of a paragraph; references to notes are numbered and remembered."""
+def _text(node: Node, notes: dict[tuple[str, str], int]) -> str:
+    """Return the text of a paragraph; the notes that it refers to are numbered in `notes`."""
     kind = _kind(node)
     if kind == "Text":
         return node.value
@@ -207,9 +224,9 @@ def _text(node: Node, references: list[Node]) -> str:
     if kind == "Checkbox":
         return "[x]" if node.checked else "[ ]"
     if kind == "NoteReference":
-        references.append(node)
-        return f"[^{len(references)}]"
-    return "".join(_text(child, references) for child in getattr(node, "children", ()))
+        number = notes.setdefault((node.note_type, node.note_id), len(notes) + 1)
+        return f"[^{number}]"
+    return "".join(_text(child, notes) for child in getattr(node, "children", ()))
 
 
 def _is_code(node: Node, style: str) -> bool:
@@ -218,5 +235,5 @@ def _is_code(node: Node, style: str) -> bool:
         return True
     if node.numbering is not None or style:
         return False
-    runs = [run for run in node.children if _kind(run) == "Run" and _text(run, []).strip()]
+    runs = [run for run in node.children if _kind(run) == "Run" and _text(run, {}).strip()]
     return bool(runs) and all((run.font or "").lower() in _CODE_FONTS for run in runs)

@@ -26,6 +26,11 @@ _NEVER_SHOWN = frozenset(
 _ENTITY = re.compile(r"&(?!(?:lt|gt|amp|quot|apos);)[a-zA-Z][a-zA-Z0-9]{1,31};")
 
 
+# libxml2's HTML parser takes quadratic time for the attributes of one tag; real tags have fewer than 100.
+_LONG_TAG = re.compile(r"<[a-zA-Z][^<>]{5000,}+>")
+_MAX_ATTRIBUTES = 500
+
+
 def write_epub(package: Package, limits: Limits) -> tuple[Blocks, Metadata]:
     """Return an e-book's text and metadata; places are the chapters' paths in the archive.
 
@@ -118,6 +123,8 @@ def _parse(data: bytes) -> Element | None:
     try:
         return etree.fromstring(source, etree.XMLParser(resolve_entities=False, load_dtd=False, **options))
     except etree.XMLSyntaxError:
+        if any(len(tag[0].split()) > _MAX_ATTRIBUTES for tag in _LONG_TAG.finditer(text)):
+            raise ValueError(f"a tag has more than {_MAX_ATTRIBUTES} attributes") from None
         parser = etree.HTMLParser(huge_tree=True, **options)
         return etree.fromstring(source, parser) if source.strip() else None
 

@@ -36,6 +36,11 @@ class Blocks:
             raise ValueError(f"the text has more than max_characters={self._max_characters}")
 
     @property
+    def characters_left(self) -> int:
+        """How many more characters there may be."""
+        return self._max_characters - self._characters
+
+    @property
     def text(self) -> str:
         """The blocks so far as one text."""
         return "".join(self._parts)

@@ -105,9 +105,11 @@ def _is_item(paragraph: Any, by_default: bool) -> bool:
 
 
 def _table(found: Any, limits: Limits) -> str:
-    if len(found.rows) * len(found.columns) > limits.max_cells:
+    # The rows and cells that python-pptx offers take quadratic time: each looks through all before it.
+    rows = [list(row.tc_lst) for row in found._tbl.tr_lst]
+    if sum(map(len, rows)) > limits.max_cells:
         raise ValueError("a table has more cells than max_cells")
-    return table([[cell.text for cell in row.cells] for row in found.rows])
+    return table([[_plain(cell.text) for cell in row] for row in rows])
 
 
 def _plain(text: str) -> str:

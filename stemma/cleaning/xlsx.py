@@ -47,7 +47,7 @@ def _write_sheet(blocks: Blocks, sheet: Any, cells_left: int) -> int:
     heading = f"## {sheet.title}"
     # What a sheet declares as its size may be wrong, or a trap.
     sheet.reset_dimensions()
-    rows = _Rows(sheet.iter_rows(values_only=True), cells_left)
+    rows = _Rows(sheet.iter_rows(values_only=True), cells_left, blocks.characters_left)
     for block in rows.blocks():
         blocks.add(heading, place)
         blocks.add(table(block), place)
@@ -56,9 +56,12 @@ def _write_sheet(blocks: Blocks, sheet: Any, cells_left: int) -> int:
 
 
 class _Rows:
-    def __init__(self, rows: Iterator[tuple[Any, ...]], cells_left: int) -> None:
+    """The rows of a sheet, counted before they are written: many cells may refer to one long string."""
+
+    def __init__(self, rows: Iterator[tuple[Any, ...]], cells_left: int, characters_left: int) -> None:
         self._rows = rows
         self.cells_left = cells_left
+        self._characters_left = characters_left
 
     def blocks(self) -> Iterator[list[list[str]]]:
         """Yield the rows between empty ones."""
@@ -68,6 +71,9 @@ class _Rows:
             if self.cells_left < 0:
                 raise ValueError("it has more cells than max_cells, with the empty ones between them")
             cells = [_written(value) for value in row]
+            self._characters_left -= sum(map(len, cells))
+            if self._characters_left < 0:
+                raise ValueError("the text has more than max_characters")
             if any(cells):
                 block.append(cells)
             elif block:
