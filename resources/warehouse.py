@@ -23,8 +23,7 @@ from pathlib import Path
 import duckdb
 
 from stemma.cleaning.clean import SCORES
-from stemma.cleaning.decontamination import MATCHES
-from stemma.datasets import sql_type
+from stemma.datasets import MATCHES, sql_type
 from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.resources.copying import EarlyCopy, copy_file, sync

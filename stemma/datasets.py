@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import pyarrow as pa
 
 from stemma.cleaning.clean import ORIGINS, PII, SCORES
-from stemma.cleaning.decontamination import MATCHES
+from stemma.cleaning.decontamination import MATCHES as MATCHES_SCHEMA
+
+MATCHES = MATCHES_SCHEMA.field("matches").type
 
 _SQL_TYPES = {
     pa.string(): "VARCHAR",
@@ -318,7 +320,7 @@ CONTAMINATION = Dataset(
         Column("document_id", "UUID", "the document"),
         Column("uri", "VARCHAR", "its file"),
         *(
-            Column(field.name, sql_type(field.type), meaning)
+            Column("evaluation_set" if field.name == "set" else field.name, sql_type(field.type), meaning)
             for field, meaning in zip(
                 MATCHES.value_type,
                 (

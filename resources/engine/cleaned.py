@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import duckdb
 import pyarrow as pa
 
-from stemma.cleaning.decontamination import MATCHES
 from stemma.cleaning.verdict import Rule, decisions_sql
+from stemma.datasets import MATCHES
 from stemma.hashing import UUID, key
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.chunked import cleaned_bodies

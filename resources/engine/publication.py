@@ -199,8 +199,10 @@ TABLES = (
 REJECTIONS = """SELECT document_id, 'cleaned' AS stage, verdict.rule AS rule, verdict.score AS score,
         verdict.threshold AS threshold, NULL::UUID AS kept_document_id, run_id
     FROM (SELECT document_id, unnest(verdicts) AS verdict, run_id FROM state.cleaned WHERE verdicts IS NOT NULL)"""
-CONTAMINATIONS = """SELECT document_id, uri, unnest(matches, max_depth := 2)
-    FROM state.cleaned JOIN state.raw USING (document_id) WHERE len(matches) > 0"""
+CONTAMINATIONS = """SELECT document_id, uri, match.set AS evaluation_set, match.item AS item, match.ngram AS ngram,
+        match.char_start AS char_start, match.char_end AS char_end, match.matched AS matched, match.total AS total
+    FROM (SELECT document_id, uri, unnest(matches) AS match
+        FROM state.cleaned JOIN state.raw USING (document_id) WHERE len(matches) > 0)"""
 MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept_document_id, similarity, method, threshold, run_id
     FROM state.deduplicated"""
 LEDGERS = {

@@ -1,6 +1,8 @@
 """What a configuration makes of the row-wise stages, with their recipes worked out once."""
 
 import functools
+import hashlib
+import os
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -12,10 +14,12 @@ import pyarrow as pa
 from stemma.chunking.chunker import CHUNKS_TYPE, chunk
 from stemma.chunking.tokens import TokenCounter, load_tokenizer
 from stemma.cleaning.clean import INPUTS, LIBRARIES, OUTPUTS, SCORES, clean, needs_isolation
+from stemma.cleaning.decontamination import MINIMUM_WORDS, EvaluationIndex, build_index, contamination
 from stemma.cleaning.recipes import profile_rules
 from stemma.cleaning.user_rules import user_rule
-from stemma.cleaning.verdict import Rule
+from stemma.cleaning.verdict import Rule, contamination_rule
 from stemma.config import Config
+from stemma.datasets import MATCHES
 from stemma.deduplication import sign
 from stemma.errors import UsageError
 from stemma.hashing import UUID
@@ -23,7 +27,11 @@ from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
 from stemma.resources.classifier import classifier_stage
 from stemma.resources.embedder import Embedder, resolve_embedder
+from stemma.resources.evaluation_sets import EvaluationSet, evaluation_sets
 
+# Where the key for personal data is taken from, and how long it must be.
+PII_KEY = "STEMMA_PII_KEY"
+PII_KEY_BYTES = 16
 TEXT = pa.schema([("text", pa.string())])
 
 
@@ -65,15 +73,18 @@ class Setup:
 
     @functools.cached_property
     def clean(self) -> Stage:
-        """Content to cleaned text."""
+        """Content to cleaned text. Raises UsageError where personal data are to be replaced and there is no key."""
+        settings = self.config.clean
         return Stage(
             name="clean",
             function=clean,
-            parameters={"repair": self.config.clean.repair, "html": self.config.clean.html},
+            parameters={"repair": settings.repair, "html": settings.html, "pii": list(settings.pii)},
             inputs=INPUTS,
             outputs=OUTPUTS,
             libraries=LIBRARIES,
-            digests={"unicode": unicodedata.unidata_version},
+            digests={"unicode": unicodedata.unidata_version}
+            | ({"pii_key": hashlib.blake2b(_load_pii_key()).hexdigest()} if settings.pii else {}),
+            load=_load_pii_key if settings.pii else None,
             parallel=True,
             alone=needs_isolation,
         )
@@ -82,9 +93,31 @@ class Setup:
     def annotations(self) -> tuple[Stage, ...]:
         """Further stages over cleaned texts, each with one output: `matches` or `model_scores`."""
         settings = self.config.clean
-        return tuple(
+        decontamination = (self._contamination,) if settings.decontaminate.sets else ()
+        return decontamination + tuple(
             classifier_stage(model.name, model.path, model.label, model.version, self.config.directory)
             for model in settings.models
+        )
+
+    @property
+    def _contamination(self) -> Stage:
+        settings = self.config.clean.decontaminate
+        words = {"ngram_words": settings.words, "minimum_words": min(MINIMUM_WORDS, settings.words)}
+        sets = evaluation_sets(settings.sets, settings.fields, self.config.directory)
+        return Stage(
+            name="contamination",
+            function=contamination,
+            parameters=words,
+            inputs=TEXT,
+            outputs=pa.schema([("matches", MATCHES)]),
+            libraries=("numpy",),
+            digests={
+                "unicode": unicodedata.unidata_version,
+                "fields": repr(settings.fields),
+                **{each.name: each.digest() for each in sets},
+            },
+            load=functools.partial(_load_index, sets),
+            parallel=True,
         )
 
     @functools.cached_property
@@ -100,6 +133,11 @@ class Setup:
                 ]
                 for action in ("drop", "flag")
             }
+            found = (
+                contamination_rule(settings.decontaminate.min_share) if settings.decontaminate.sets else None
+            )
+            if found is not None:
+                own[settings.decontaminate.action].append(found)
             drop, flag = profile_rules(
                 settings.profile,
                 settings.languages,
@@ -174,6 +212,21 @@ class Setup:
             digests={**embedder.digests, "unicode": unicodedata.unidata_version},
             load=embedder.load,
         )
+
+
+def _load_pii_key(**_parameters: Any) -> bytes:
+    key = os.environ.get(PII_KEY, "").encode()
+    if len(key) < PII_KEY_BYTES:
+        raise UsageError(
+            f"[clean] pii needs a key in the environment variable {PII_KEY}: {PII_KEY_BYTES} bytes or more that"
+            " nobody can guess (openssl rand -hex 32)"
+        )
+    return key
+
+
+def _load_index(sets: list[EvaluationSet], *, ngram_words: int, minimum_words: int) -> EvaluationIndex:
+    items = {each.name: each.items() for each in sets}
+    return build_index(items, ngram_words=ngram_words, minimum_words=minimum_words)
 
 
 def _load_counter(tokenizer_file: Path | None, **_parameters: Any) -> TokenCounter:

@@ -1,6 +1,7 @@
 """The cleaning stage: one row of raw content in, one row of text, metadata, language and scores out."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -11,7 +12,8 @@ from stemma.cleaning.extraction import Extraction
 from stemma.cleaning.language import identify
 from stemma.cleaning.limits import DEFAULT_LIMITS, Limits
 from stemma.cleaning.metrics import METRICS, measure
-from stemma.cleaning.origins import line_origins, map_origins
+from stemma.cleaning.origins import Breakpoints, compose, line_origins, map_origins
+from stemma.cleaning.pii import replace_pii
 from stemma.cleaning.repair import repair as repair_text
 from stemma.cleaning.repair import without_surrogates
 from stemma.hashing import UUID, hash_texts
@@ -54,7 +56,10 @@ OUTPUTS = pa.schema(
 )
 
 # The distributions whose version can change the result: a stage's `libraries`.
-LIBRARIES = ("trafilatura", "justext", "lxml", "lxml_html_clean", "pypdfium2", "ftfy", "pycld2")
+LIBRARIES = (
+    *("trafilatura", "justext", "lxml", "lxml_html_clean", "pypdfium2", "mammoth", "python-pptx", "openpyxl"),
+    *("defusedxml", "ftfy", "pycld2", "py3langid", "numpy"),
+)
 
 # Formats whose parsers are too large to be trusted with whatever the web holds.
 _MARKUP = pa.array(["text/html", "application/xhtml+xml"])
@@ -67,7 +72,13 @@ def needs_isolation(table: pa.Table) -> pa.BooleanArray:
 
 
 def clean(
-    table: pa.Table, *, repair: bool = True, html: str = "default", limits: Limits = DEFAULT_LIMITS
+    table: pa.Table,
+    *,
+    repair: bool = True,
+    html: str = "default",
+    pii: Sequence[str] = (),
+    limits: Limits = DEFAULT_LIMITS,
+    model: bytes = b"",
 ) -> pa.Table:
     """Extract, repair and measure each document; drops nothing (see `stemma.cleaning.verdict`).
 
@@ -77,7 +88,9 @@ def clean(
         repair: repair mojibake, Unicode form, invisible characters and white space. Without it the text stays
             as extracted, but for lone surrogates, which no UTF-8 column can hold.
         html: how the main text of web pages is found: "default" or "fast" (see `stemma.cleaning.html`).
+        pii: kinds of personal data to replace (see `stemma.cleaning.pii`), in text and title.
         limits: what a document of a binary format may cost.
+        model: the key under which personal data are hashed; needed where `pii` names any kind.
 
     Returns:
         A table of schema `OUTPUTS`, one row for each input row in the same order:
@@ -102,12 +115,19 @@ def clean(
         )
     ]
     texts, repaired = _repair_all([extraction.text for extraction in extractions], repair)
+    titles = [_one_line(extraction.title) for extraction in extractions]
+    replaced = [_Replaced(text) for text in texts]
+    if pii:
+        replaced = [_without_pii(text, pii, model) for text in texts]
+        titles = [title and _without_pii(title, pii, model).text for title in titles]
+    origins = [_origins(e, text, new) for e, text, new in zip(extractions, texts, replaced, strict=True)]
+    texts = [each.text for each in replaced]
     languages = [identify(text) for text in texts]
     metrics = measure(texts, [code for code, _ in languages])
     columns = [
         pa.array(texts, pa.string()),
         hash_texts(texts),
-        pa.array([_one_line(extraction.title) for extraction in extractions], pa.string()),
+        pa.array(titles, pa.string()),
         pa.array([_one_line(extraction.author) for extraction in extractions], pa.string()),
         pa.array([extraction.published for extraction in extractions], pa.date32()),
         pa.array([extraction.language for extraction in extractions], pa.string()),
@@ -115,8 +135,8 @@ def clean(
         pa.array([score for _, score in languages], pa.float64()),
         pc.cast(pc.struct_field(metrics, "words"), pa.int32()),
         _scores(metrics, repaired, [_fraction(text, e) for text, e in zip(texts, extractions, strict=True)]),
-        pa.array([_origins(e, text) for e, text in zip(extractions, texts, strict=True)], ORIGINS),
-        pa.array([[] for _ in texts], PII),
+        pa.array(origins, ORIGINS),
+        pa.array([each.spans for each in replaced], PII),
     ]
     return pa.Table.from_arrays(columns, schema=OUTPUTS)
 
@@ -142,14 +162,35 @@ def _fraction(text: str, extraction: Extraction) -> float:
     return round(len(text) / extraction.visible_characters, 6) if extraction.visible_characters else 0.0
 
 
-def _origins(extraction: Extraction, text: str) -> list[Mapping[str, Any]]:
+@dataclass(frozen=True)
+class _Replaced:
+    """A text in which personal data are replaced: where the placeholders stand, and the map to the text before."""
+
+    text: str
+    spans: tuple[Mapping[str, Any], ...] = ()
+    breakpoints: Breakpoints = ((0, 0),)
+
+
+def _without_pii(text: str, kinds: Sequence[str], key: bytes) -> _Replaced:
+    new, found, breakpoints = replace_pii(text, kinds, key)
+    spans = []
+    for span, (new_end, _old_end), before in zip(found, breakpoints[1:], breakpoints, strict=False):
+        start = before[0] + span.start - before[1]
+        spans.append({"char_start": start, "char_end": new_end, "kind": span.kind})
+    return _Replaced(new, tuple(spans), breakpoints)
+
+
+def _origins(extraction: Extraction, repaired: str, replaced: _Replaced) -> list[Mapping[str, Any]]:
     """Return where the text comes from; nothing for a text that is empty."""
-    if not text:
+    length = len(replaced.text)
+    if not length:
         return []
-    found = map_origins(extraction.origins, line_origins(extraction.text, text), len(text))
+    breakpoints = line_origins(extraction.text, repaired)
+    if replaced.spans:
+        breakpoints = compose(breakpoints, replaced.breakpoints, length)
     return [
         {"char_start": origin.char_start, "source_char": origin.source_char, "place": origin.place}
-        for origin in found
+        for origin in map_origins(extraction.origins, breakpoints, length)
     ]
 
 

@@ -104,6 +104,12 @@ def _checked(code: str) -> str:
     return "-".join([language, *subtags])
 
 
+def contamination_rule(min_share: float) -> Rule:
+    """Return the rule for documents that hold an evaluation item: any n-gram of it, or this share of them."""
+    condition = f"contamination > 0 AND contamination >= {float(min_share)!r}"
+    return Rule("contamination", condition, "contamination", float(min_share))
+
+
 def in_language(code: str) -> str:
     """Return the SQL condition that a document is in a language, in any script or region; null when unknown.
 
