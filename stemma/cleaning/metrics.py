@@ -138,16 +138,17 @@ def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None)
 
 def _measure_block(block: Block, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
     lines, paragraphs = split_lines(block), paragraphs_of(block)
+    within = words_within(block, lines)
     word_hashes, line_hashes, paragraph_hashes = span_hashes(
         block.codes, block.words, block.lines, paragraphs
     )
     return {
         **_words(block, mixed(word_hashes, block.words.lengths), languages),
-        **_gopher_lines(block, lines),
+        **_gopher_lines(block, lines, *within),
         **_fineweb_lines(block, line_hashes),
         **_repeated_pieces(block, line_hashes, paragraphs, paragraph_hashes),
         **_n_grams(block, word_hashes),
-        **c4_metrics(block, lines),
+        **c4_metrics(block, lines, *within),
     }
 
 
@@ -174,7 +175,8 @@ def _ellipses(block: Block) -> np.ndarray:
     is_first = np.diff(stops, prepend=-2) > 1
     runs = np.diff(np.flatnonzero(np.append(is_first, True)))
     bounds = np.searchsorted(stops[is_first], block.bounds)
-    return totals(runs // 3, bounds) + _sign_counts(block, _ELLIPSIS)
+    counts = totals(runs // 3, bounds)
+    return counts if block.codes.itemsize == 1 else counts + _sign_counts(block, _ELLIPSIS)
 
 
 def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
@@ -197,8 +199,7 @@ def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | Non
     }
 
 
-def _gopher_lines(block: Block, lines: Spans) -> dict[str, np.ndarray]:
-    first, last = words_within(block, lines)
+def _gopher_lines(block: Block, lines: Spans, first: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
     filled = np.flatnonzero(first < last)
     words = last[filled] - 1
     is_bullet, is_cut_off = np.zeros((2, len(first)), bool)
