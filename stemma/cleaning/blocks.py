@@ -10,7 +10,7 @@ from stemma.cleaning.characters import BREAK, SPACE, alphabet, ascii_classes
 from stemma.deduplication.mixing import mix64
 
 # The arrays of a block stay in a processor's second-level cache, and the calls it takes are few by character.
-BLOCK_CHARACTERS = 1 << 18
+BLOCK_CHARACTERS = 1 << 19
 
 LINE_FEED, CARRIAGE_RETURN = 10, 13
 _CHUNK_BITS = 14
