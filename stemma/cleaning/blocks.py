@@ -10,7 +10,7 @@ from stemma.cleaning.characters import BREAK, SPACE, alphabet, ascii_classes
 from stemma.deduplication.mixing import mix64
 
 # The arrays of a block stay in a processor's second-level cache, and the calls it takes are few by character.
-BLOCK_CHARACTERS = 1 << 18
+BLOCK_CHARACTERS = 1 << 19
 
 LINE_FEED, CARRIAGE_RETURN = 10, 13
 _CHUNK_BITS = 14
@@ -107,7 +107,7 @@ def split_lines(block: Block) -> Spans:
     breaks = np.flatnonzero(np.bitwise_and(block.classes, BREAK))
     if len(breaks):
         paired = (block.codes[breaks] == CARRIAGE_RETURN) & (block.codes[breaks + 1] == LINE_FEED)
-        lines = _lines(np.union1d(lines.ends, breaks[~paired]), block.bounds)
+        lines = _lines(np.sort(np.concatenate((lines.ends, breaks[~paired]))), block.bounds)
     keep = np.ones(len(lines.starts), bool)
     last = lines.bounds[1:] - 1
     keep[last] = lines.starts[last] < lines.ends[last]
@@ -116,9 +116,12 @@ def split_lines(block: Block) -> Spans:
 
 
 def words_within(block: Block, lines: Spans) -> tuple[np.ndarray, np.ndarray]:
-    """Return the number of the first word of each line, and of the first one behind it."""
-    starts = block.words.starts
-    return np.searchsorted(starts, lines.starts), np.searchsorted(starts, lines.ends)
+    """Return the number of the first word of each line, and of the first one behind it.
+
+    `lines` are all lines of the block, but for empty ones.
+    """
+    first = np.searchsorted(block.words.starts, lines.starts)
+    return first, np.append(first[1:], len(block.words.starts))
 
 
 def totals(values: np.ndarray, bounds: np.ndarray) -> np.ndarray:

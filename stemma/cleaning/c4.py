@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemma.cleaning.blocks import Block, Spans, running, totals, words_within
+from stemma.cleaning.blocks import Block, Spans, running, totals
 from stemma.cleaning.characters import CLOSING, CLOSINGS, ENDING, ENDINGS, TERMINAL, terminals
 
 SHORTEST_LINE = 3
@@ -51,12 +51,12 @@ def _ends_sentence(word: str) -> bool:
     return (word[-2] if len(word) > 1 and word[-1] in CLOSINGS else word[-1]) in terminals()
 
 
-def c4_metrics(block: Block, lines: Spans) -> dict[str, np.ndarray]:
-    """Return, for each text, what C4 finds in its lines (`lines`: those of `str.splitlines`).
+def c4_metrics(block: Block, lines: Spans, first: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
+    """Return, for each text, what C4 finds in its lines, given those of `str.splitlines` and their words.
 
     Lines are tested in the order of the names in `_Lines`; a line counts for the first test that stops it.
     """
-    facts = _facts(block, lines)
+    facts = _facts(block, lines, first, last)
     metrics = {
         "javascript_lines": totals(facts.has_javascript, lines.bounds),
         "policy_lines": totals(facts.has_policy, lines.bounds),
@@ -74,8 +74,7 @@ def c4_metrics(block: Block, lines: Spans) -> dict[str, np.ndarray]:
     return metrics
 
 
-def _facts(block: Block, lines: Spans) -> _Lines:
-    first, last = words_within(block, lines)
+def _facts(block: Block, lines: Spans, first: np.ndarray, last: np.ndarray) -> _Lines:
     has_long_word = _flags(lines, block.words.starts[block.words.lengths > LONGEST_WORD])
     facts = _Lines(
         is_whole=(last - first >= SHORTEST_LINE) & ~has_long_word,

@@ -81,6 +81,8 @@ METRICS = pa.struct(
 )
 
 SHORT_LINE = 30
+# Above, a word costs a call of its own, and below, eight bytes a character.
+_LONG_WORD = 100
 _BULLETS = ("•", "-")
 _ELLIPSIS = "…"
 
@@ -138,16 +140,17 @@ def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None)
 
 def _measure_block(block: Block, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
     lines, paragraphs = split_lines(block), paragraphs_of(block)
+    within = words_within(block, lines)
     word_hashes, line_hashes, paragraph_hashes = span_hashes(
         block.codes, block.words, block.lines, paragraphs
     )
     return {
         **_words(block, mixed(word_hashes, block.words.lengths), languages),
-        **_gopher_lines(block, lines),
+        **_gopher_lines(block, lines, *within),
         **_fineweb_lines(block, line_hashes),
         **_repeated_pieces(block, line_hashes, paragraphs, paragraph_hashes),
         **_n_grams(block, word_hashes),
-        **c4_metrics(block, lines),
+        **c4_metrics(block, lines, *within),
     }
 
 
@@ -174,12 +177,13 @@ def _ellipses(block: Block) -> np.ndarray:
     is_first = np.diff(stops, prepend=-2) > 1
     runs = np.diff(np.flatnonzero(np.append(is_first, True)))
     bounds = np.searchsorted(stops[is_first], block.bounds)
-    return totals(runs // 3, bounds) + _sign_counts(block, _ELLIPSIS)
+    counts = totals(runs // 3, bounds)
+    return counts if block.codes.itemsize == 1 else counts + _sign_counts(block, _ELLIPSIS)
 
 
 def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
     words, bounds = block.words, block.words.bounds
-    classes = np.bitwise_or.reduceat(block.classes, words.starts) if len(words.starts) else block.classes[:0]
+    classes = _classes_within(block)
     counts, has_content = np.diff(bounds), np.bitwise_and(classes, CONTENT) > 0
     non_symbol_words = totals(has_content, bounds)
     stop_words, language_stop_words = _stop_words(keys, words, languages)
@@ -197,8 +201,24 @@ def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | Non
     }
 
 
-def _gopher_lines(block: Block, lines: Spans) -> dict[str, np.ndarray]:
-    first, last = words_within(block, lines)
+def _classes_within(block: Block) -> np.ndarray:
+    """Return the bits of all characters of each word, as far as LETTER and CONTENT go."""
+    words = block.words
+    classes = block.classes[words.starts]
+    # A letter is content: most words are done with their first character.
+    is_unsure = np.bitwise_and(classes, LETTER | CONTENT) < (LETTER | CONTENT)
+    for word in np.flatnonzero(is_unsure & (words.lengths > _LONG_WORD)).tolist():
+        classes[word] = np.bitwise_or.reduce(block.classes[words.starts[word] : words.ends[word]])
+    unsure = np.flatnonzero(is_unsure & (words.lengths <= _LONG_WORD))
+    if len(unsure):
+        lengths = words.lengths[unsure]
+        begins = np.cumsum(lengths) - lengths
+        places = np.arange(lengths.sum()) + np.repeat(words.starts[unsure] - begins, lengths)
+        classes[unsure] = np.bitwise_or.reduceat(block.classes[places], begins)
+    return classes
+
+
+def _gopher_lines(block: Block, lines: Spans, first: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
     filled = np.flatnonzero(first < last)
     words = last[filled] - 1
     is_bullet, is_cut_off = np.zeros((2, len(first)), bool)
@@ -265,14 +285,16 @@ def _stop_words(
     keys: np.ndarray, words: Spans, languages: Sequence[str | None] | None
 ) -> tuple[np.ndarray, np.ndarray]:
     """Count the different stop words of each text: Gopher's, and those of its language."""
-    known, slots, members = _known_stop_words()
+    known, first, members = _known_stop_words()
     texts = len(words.bounds) - 1
     codes = [(language or "").split("-")[0] for language in languages or [None] * texts]
     rows = np.array([_ROWS.get(code, len(_ROWS)) for code in codes])
-    found = np.flatnonzero(slots[(keys >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)])
-    number = np.searchsorted(known, keys[found])
-    number[number == len(known)] = 0
-    is_known = known[number] == keys[found]
+    slots = (keys >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
+    found = np.flatnonzero(first[slots] < first[slots + 1])
+    number, keys = first[slots[found]], keys[found]
+    for _ in range(np.diff(first).max() - 1):
+        number += known[number] < keys
+    is_known = known[number] == keys
     pairs = np.sort(words.texts[found[is_known]] * len(known) + number[is_known])
     text, number = np.divmod(pairs[np.diff(pairs, prepend=-1) > 0], len(known))
     counts = [
@@ -288,16 +310,17 @@ _SLOT_BITS = 16
 
 @cache
 def _known_stop_words() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return all stop words as sorted keys, which slots of a table they fill, and which language has which.
+    """Return all stop words as sorted keys, and which language has which.
 
-    The last row, without any, is for the languages that are not known.
+    In between is where those that begin with the same _SLOT_BITS bits start among them. The last row of
+    languages, without any stop words, is for those that are not known.
     """
     block = block_of(list(STOP_WORDS.values()))
     (hashes,) = span_hashes(block.codes, block.words)
     keys = mixed(hashes, block.words.lengths)
     known, number = np.unique(keys, return_inverse=True)
-    slots = np.zeros(1 << _SLOT_BITS, bool)
-    slots[(known >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)] = True
-    members = np.zeros((len(_ROWS) + 1, len(known)), bool)
+    slots = (known >> np.uint64(64 - _SLOT_BITS)).astype(np.int64)
+    first = np.searchsorted(slots, np.arange((1 << _SLOT_BITS) + 1))
+    members = np.zeros((len(_ROWS) + 1, len(known) + 1), bool)
     members[block.words.texts, number] = True
-    return known, slots, members
+    return np.append(known, ~np.uint64(0)), first, members

@@ -35,15 +35,15 @@ class Repeats(NamedTuple):
     first: np.ndarray
 
 
-def repeats(hashes: np.ndarray, texts: np.ndarray, places: np.ndarray) -> Repeats:
+def repeats(hashes: np.ndarray, salts: np.ndarray, places: np.ndarray) -> Repeats:
     """Find the pieces with equal hashes in one text.
 
     Args:
         hashes: uint64, one a piece.
-        texts: the number of the text of each piece.
+        salts: uint64, what `salts_of` gives for the text of each piece.
         places: the position by which each piece goes in the result, ascending.
     """
-    keys = _keys(hashes, texts)
+    keys = _keys(hashes, salts)
     order, is_new = _sorted(keys)
     alike = np.flatnonzero(~is_new[1:-1])
     if (keys[order[alike]] != keys[order[alike + 1]]).any():
@@ -56,8 +56,13 @@ def repeats(hashes: np.ndarray, texts: np.ndarray, places: np.ndarray) -> Repeat
     return Repeats(found, counts, found[np.cumsum(counts) - counts])
 
 
-def _keys(hashes: np.ndarray, texts: np.ndarray) -> np.ndarray:
-    return mix64(hashes + texts.astype(np.uint64) * _TEXT_MULTIPLIER)
+def salts_of(texts: np.ndarray) -> np.ndarray:
+    """Return what keeps equal pieces of different texts apart, given the texts' numbers."""
+    return texts.astype(np.uint64) * _TEXT_MULTIPLIER
+
+
+def _keys(hashes: np.ndarray, salts: np.ndarray) -> np.ndarray:
+    return mix64(hashes + salts)
 
 
 def _sorted(keys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -81,6 +86,7 @@ class Words(NamedTuple):
         hashes: the polynomial of each word's characters.
         keys: the same, mixed.
         texts: the number of each word's text.
+        salts: the same as `repeats` takes it.
         room: the words from each to the end of its text.
         offsets: the characters of the words before each, and of all.
     """
@@ -88,6 +94,7 @@ class Words(NamedTuple):
     hashes: np.ndarray
     keys: np.ndarray
     texts: np.ndarray
+    salts: np.ndarray
     room: np.ndarray
     offsets: np.ndarray
 
@@ -96,13 +103,13 @@ def words_of(block: Block, hashes: np.ndarray) -> Words:
     """Prepare the words of a block, given the polynomials of their characters."""
     spans, texts = block.words, block.words.texts
     room = spans.bounds[1:][texts] - np.arange(len(texts))
-    return Words(hashes, mixed(hashes, spans.lengths), texts, room, running(spans.lengths))
+    return Words(hashes, mixed(hashes, spans.lengths), texts, salts_of(texts), room, running(spans.lengths))
 
 
 def duplicates(spans: Spans, hashes: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Count, for each text, those of the pieces at `places` that occurred before, and their characters."""
     lengths, texts = spans.lengths, spans.texts
-    found = repeats(mixed(hashes[places], lengths[places]), texts[places], places)
+    found = repeats(mixed(hashes[places], lengths[places]), salts_of(texts[places]), places)
     pieces, characters = np.zeros((2, len(spans.bounds) - 1), np.int64)
     np.add.at(pieces, texts[found.first], found.counts - 1)
     np.add.at(characters, texts[found.first], (found.counts - 1) * lengths[found.first])
@@ -133,7 +140,7 @@ def top_n_grams(words: Words, bounds: np.ndarray) -> tuple[np.ndarray, list[np.n
     These are, for each n, the characters of the word n-gram that occurs most often, times how often it does. The
     words of an n-gram are joined by single spaces; of several that are as frequent the first counts.
     """
-    found = repeats(words.keys, words.texts, np.arange(len(words.texts)))
+    found = repeats(words.keys, words.salts, np.arange(len(words.texts)))
     distinct = np.diff(bounds)
     np.subtract.at(distinct, words.texts[found.first], found.counts - 1)
     results = []
@@ -147,7 +154,7 @@ def top_n_grams(words: Words, bounds: np.ndarray) -> tuple[np.ndarray, list[np.n
         keys = words.keys[places]
         for step in range(1, size):
             keys = keys * _WORD_MULTIPLIER + words.keys[places + step]
-        found = repeats(keys, words.texts[places], places)
+        found = repeats(keys, words.salts[places], places)
         results.append(_most_frequent(words, bounds, size, found))
     return distinct, results
 
@@ -180,7 +187,7 @@ def duplicate_n_grams(block: Block, words: Words) -> list[np.ndarray]:
             scales = powers(-words.offsets[places])
         is_inside = words.room[places] >= size
         places, scales = places[is_inside], scales[is_inside]
-        found = repeats((sums[places + size] - sums[places]) * scales, words.texts[places], places)
+        found = repeats((sums[places + size] - sums[places]) * scales, words.salts[places], places)
         results.append(_read_through(found, size, words, len(block.texts)))
     return results
 
@@ -199,7 +206,7 @@ def _with_repeated_prefix(octets: np.ndarray, words: Words, places: np.ndarray, 
     keys = octets[first]
     for step in range(8, characters, 8):
         keys = keys * _WORD_MULTIPLIER + octets[first + step]
-    order, is_new = _sorted(_keys(keys, words.texts[places]))
+    order, is_new = _sorted(_keys(keys, words.salts[places]))
     may_repeat = words.offsets[np.minimum(places + size, len(words.texts))] - first < characters
     may_repeat[order[~(is_new[:-1] & is_new[1:])]] = True
     return places[may_repeat]
