@@ -125,6 +125,7 @@ def build_index(
     parts, offset = [], 0
     for positions, words in word_blocks([text for _, _, text in rows]):
         hashes, bounds = word_hashes(words)
+        sums = _sums(hashes)
         counts = np.minimum(np.diff(bounds), ngram_words)
         for size in np.unique(counts[counts >= minimum_words]).tolist():
             places = _places_of(bounds, counts == size, size)
@@ -132,7 +133,7 @@ def build_index(
             starts, stops = _word_spans(words, places, size)
             grams = np.stack(
                 [
-                    _windows(hashes, size)[places],
+                    _windows(sums, size)[places],
                     *(column.astype(np.uint64) for column in (owners, starts + offset, stops + offset)),
                 ]
             )
@@ -188,9 +189,10 @@ def find_contamination(texts: Sequence[str], index: EvaluationIndex) -> list[lis
     found: list[list[Match]] = [[] for _ in texts]
     for positions, words in word_blocks(texts):
         hashes, bounds = word_hashes(words)
+        sums = _sums(hashes)
         hits: dict[int, dict[int, _Hit]] = {}
         for size, grams in index.grams.items():
-            for text, place, entry in _candidates(hashes, bounds, size, grams):
+            for text, place, entry in _candidates(sums, bounds, size, grams):
                 _verify(hits.setdefault(text, {}), words, place, size, entry, grams, index.data)
         for text, by_item in hits.items():
             position = int(positions[text])
@@ -249,18 +251,28 @@ SLOTS = 16
 SIEVE_BITS = (12, 26)
 
 
-def _windows(hashes: np.ndarray, size: int) -> np.ndarray:
-    """Return the hash of the `size` words from each word on (uint64), as many as there are such words.
+class _Sums(NamedTuple):
+    """The prefix sums of words' hashes times the powers of an odd number, and the powers of its inverse.
 
-    The sum of the words' hashes times powers of an odd number, modulo 2^64: a difference of two prefix sums,
-    brought to the same power by that number's inverse (Karp and Rabin 1987). Three passes for any size.
+    The hash of n words from a place on is the sum of theirs, each times a power: a difference of two prefix
+    sums, brought to the same powers by the inverse, modulo 2^64 (Karp and Rabin 1987). Two passes for any n.
     """
-    if len(hashes) < size:
-        return np.empty(0, np.uint64)
-    powers = _powers(MULTIPLIER, len(hashes))
-    inverses = _powers(pow(MULTIPLIER, -1, 1 << 64), len(hashes) - size + 1)
-    sums = np.concatenate((np.zeros(1, np.uint64), np.cumsum(hashes * powers, dtype=np.uint64)))
-    return (sums[size:] - sums[:-size]) * inverses
+
+    sums: np.ndarray
+    inverses: np.ndarray
+
+
+def _sums(hashes: np.ndarray) -> _Sums:
+    sums = np.zeros(len(hashes) + 1, np.uint64)
+    np.cumsum(hashes * _powers(MULTIPLIER, len(hashes)), out=sums[1:])
+    return _Sums(sums, _powers(pow(MULTIPLIER, -1, 1 << 64), len(hashes)))
+
+
+def _windows(sums: _Sums, size: int) -> np.ndarray:
+    """Return the hash of the `size` words from each word on (uint64), as many as there are such words."""
+    windows = sums.sums[size:] - sums.sums[: max(0, len(sums.sums) - size)]
+    windows *= sums.inverses[: len(windows)]
+    return windows
 
 
 def _powers(base: int, count: int) -> np.ndarray:
@@ -294,11 +306,9 @@ def _sorted(entries: np.ndarray) -> Grams:
     return Grams(hashes, owners, starts, stops, sieve, shift)
 
 
-def _candidates(
-    hashes: np.ndarray, bounds: np.ndarray, size: int, grams: Grams
-) -> Iterator[tuple[int, int, int]]:
+def _candidates(sums: _Sums, bounds: np.ndarray, size: int, grams: Grams) -> Iterator[tuple[int, int, int]]:
     """Yield text, first word and first index entry of each text's distinct n-grams with a hash of the index."""
-    windows = _windows(hashes, size)
+    windows = _windows(sums, size)
     places = np.flatnonzero(grams.sieve[windows >> grams.shift])
     entries = np.searchsorted(grams.hashes, windows[places])
     texts = np.searchsorted(bounds, places, side="right") - 1
@@ -344,10 +354,12 @@ class _Locator:
         return self._start(first), self._end(last)
 
     def _start(self, word: int) -> int:
-        start, stop, ordinal = self._piece(word)
+        index, start, stop, ordinal = self._piece(word)
         piece = self._text[start:stop]
         if piece.isascii() and len(piece) <= LONGEST_WORD:
             return start + [found.start() for found in _WORD.finditer(piece)][ordinal]
+        if self._before[index + 1] - self._before[index] == 1:
+            return start + next((at for at, char in enumerate(piece) if _is_of_a_word(char)), 0)
         low, high = start, stop - 1  # the first character that brings the word
         while low < high:
             middle = (low + high) // 2
@@ -358,16 +370,16 @@ class _Locator:
         return low
 
     def _end(self, word: int) -> int:
-        start, stop, _ = self._piece(word)
-        following = self._piece(word + 1) if word + 1 < self._before[-1] else None
-        end = self._start(word + 1) if following and following[0] == start else stop
+        index, start, stop, _ = self._piece(word)
+        end = self._start(word + 1) if word + 1 < self._before[index + 1] else stop
         while end > start + 1 and not _is_of_a_word(self._text[end - 1]):
             end -= 1
         return end
 
-    def _piece(self, word: int) -> tuple[int, int, int]:
+    def _piece(self, word: int) -> tuple[int, int, int, int]:
+        """Return which piece a word is in, where that begins and ends, and the word's number in it."""
         index = int(np.searchsorted(self._before, word, side="right")) - 1
-        return *self._pieces[index], word - int(self._before[index])
+        return index, *self._pieces[index], word - int(self._before[index])
 
 
 def _counts(pieces: Sequence[str]) -> np.ndarray:

@@ -146,7 +146,8 @@ def _places(data: bytes, part: bytes) -> Iterator[int]:
 # E-mail -------------------------------------------------------------------------------------------
 
 _LOCAL_CHARACTERS = 64
-_LOCAL = re.compile(r"[\w+%'-]+(?:\.[\w+%'-]+)*\Z")
+# Read backwards from the @, which no other start needs to be tried for.
+_LOCAL = re.compile(r"[\w+%'-]+(?:\.[\w+%'-]+)*")
 _DOMAIN = re.compile(r"(?:[^\W_](?:[\w-]{0,61}[^\W_])?\.){1,8}[^\W\d_]{2,24}(?![\w-])")
 _RESERVED_DOMAIN = re.compile(r"(?:.*\.)?(?:example(?:\.(?:com|net|org))?|test|invalid|localhost|local)\Z")
 _FILE_ENDINGS = (
@@ -172,10 +173,10 @@ def _emails(text: str, shape: Shape) -> Iterator[Span]:
     last = 0
     while at >= 0:
         first = max(last, at - _LOCAL_CHARACTERS)
-        local = _LOCAL.search(text[first:at])
+        local = _LOCAL.match(text[first:at][::-1])
         domain = _DOMAIN.match(text, at + 1) if local else None
-        if local and domain and not _is_no_email(local[0], domain[0].lower()):
-            start = first + local.start()
+        if local and domain and not _is_no_email(local[0][::-1], domain[0].lower()):
+            start = at - local.end()
             yield Span(start, domain.end(), "email", text[start : domain.end()].lower())
             last = domain.end()
         at = text.find("@", at + 1)
@@ -242,12 +243,14 @@ def _is_public(address: str) -> bool:
     return parsed.is_global and not parsed.is_multicast
 
 
-_INTERNATIONAL = re.compile(r"(?<![\w+])\+[1-9](?:[ ().\u00a0/-]{0,3}[0-9]){7,14}(?!\w)")
+# Between two digits of a phone number; the next number must not be taken for more of it.
+_JOINT = r"(?: ?\(|\)[ .-]?|[ .\u00a0/-]?)"
+_INTERNATIONAL = re.compile(rf"(?<![\w+])\+[1-9](?:{_JOINT}[0-9]){{7,14}}(?!\w)")
 _AMERICAN = re.compile(
     r"(?<![\w.+/-])(?:1[ .-])?(?:\([2-9][0-9]{2}\) ?[2-9][0-9]{2}[.-]|[2-9][0-9]{2}-[2-9][0-9]{2}-"
     r"|[2-9][0-9]{2}\.[2-9][0-9]{2}\.)[0-9]{4}(?![\w/-])"
 )
-_CALLED = re.compile(r"(?<![\w.+-])\(?[0-9](?:[ ()./-]{0,2}[0-9]){6,13}(?!\w)")
+_CALLED = re.compile(rf"(?<![\w.+-])\(?[0-9](?:{_JOINT}[0-9]){{6,13}}(?!\w)")
 _CALL_BEFORE = re.compile(
     r"\b(?:tel|tél|phone|telephone|telefon|téléphone|teléfono|telefono|fax|mobile?|handy|cell|call|whatsapp)"
     r"(?:\W{0,2}(?:no|nr|number|nummer))?\W{0,3}\Z",
@@ -291,7 +294,7 @@ _BRAND = re.compile(
 def _cards(text: str, shape: Shape) -> Iterator[Span]:
     for match in _in_runs(text, shape, _CARD):
         digits = match[0].replace(" ", "").replace("-", "")
-        if _BRAND.fullmatch(digits) and len(set(digits[1:])) > 1 and _has_luhn_digit(digits):
+        if _BRAND.fullmatch(digits) and len(set(digits)) > 1 and _has_luhn_digit(digits):
             yield Span(match.start(), match.end(), "card", digits)
 
 
