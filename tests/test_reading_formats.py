@@ -434,6 +434,10 @@ def test_text_that_begins_with_from_is_no_mbox() -> None:
     assert only(b"From the beginning at 10:00 we knew\nthat it was so.", "a.txt").media_type == "text/plain"
 
 
+def test_mbox_without_messages_is_an_error() -> None:
+    assert outline(results(b"Dear all,\n", "a.txt", format="mbox")) == [(None, "unsupported format")]
+
+
 def test_mbox_message_beyond_the_limit_costs_that_message() -> None:
     data = mbox(MAIL, b"Subject: big\n\n" + b"line\n" * 2000, b"Subject: three\n\nlast\n")
     found = results(data, "a.mbox", max_record_bytes=2000)

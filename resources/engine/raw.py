@@ -1,5 +1,6 @@
 """raw: read and hash every file, parse those that are new or changed, guard against a vanished source."""
 
+import importlib.metadata
 import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -15,7 +16,7 @@ from stemma.errors import RetryableError, StemmaError
 from stemma.hashing import UUID, digest, key, uuid_array
 from stemma.incremental.compute import RETRYABLE
 from stemma.incremental.counts import Counts
-from stemma.reading import ReadError, ReadOptions, Record, read
+from stemma.reading import LIBRARIES, ReadError, ReadOptions, Record, read
 from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe
 from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import Segments
@@ -107,10 +108,16 @@ def read_options(source: SourceConfig) -> ReadOptions:
 
 
 def reader_of(setup: Setup, source: SourceConfig) -> str:
-    """Return the recipe of reading one file of a source: the reading code and its options."""
-    return key(
-        setup.code(read), setup.code(_row), json.dumps(asdict(read_options(source)), sort_keys=True)
-    ).hex()
+    """Return the recipe of reading one file of a source: the reading code, its libraries and its options."""
+    options = json.dumps(asdict(read_options(source)), sort_keys=True)
+    return key(setup.code(read), setup.code(_row), *map(_library, LIBRARIES), options).hex()
+
+
+def _library(name: str) -> str:
+    try:
+        return f"{name} {importlib.metadata.version(name)}"
+    except importlib.metadata.PackageNotFoundError:
+        return name
 
 
 def raw_recipe(setup: Setup) -> str:

@@ -3,4 +3,7 @@
 from stemma.reading.reader import read
 from stemma.reading.records import FORMATS, ReadError, ReadOptions, Record
 
-__all__ = ["FORMATS", "ReadError", "ReadOptions", "Record", "read"]
+LIBRARIES = ("brotli", "charset-normalizer", "pyarrow")
+"""The distributions whose version can change what is read."""
+
+__all__ = ["FORMATS", "LIBRARIES", "ReadError", "ReadOptions", "Record", "read"]

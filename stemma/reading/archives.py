@@ -69,7 +69,7 @@ def member_path(name: str) -> tuple[str, tuple[str, str] | None]:
         return path, ("path leaves the archive", f"{name!r} leads to a folder above")
     while path.startswith("./"):
         path = path[2:]
-    return path, None
+    return path, None if path else ("no name", "the member has no name")
 
 
 def _refused(error: tuple[str, str]) -> Callable[[], BinaryIO]:
@@ -146,7 +146,7 @@ class Zip:
         """Yield the members in the directory's order, without folders and what is hidden."""
         for info in self._members:
             path, error = member_path(info.filename)
-            if error is None and (info.is_dir() or is_hidden(path)):
+            if info.filename.endswith(("/", "\\")) or (error is None and is_hidden(path)):
                 continue
             error = error or _zip_error(info, self._options)
             yield Member(path, _refused(error) if error else lambda info=info: self._open(info))  # type: ignore[misc]
@@ -229,7 +229,7 @@ def tar_members(file: BinaryIO, options: ReadOptions) -> Iterator[Member]:
     count = 0
     for header, content in _tar_headers(file):
         path, error = member_path(header.name)
-        if error is None and (header.isdir() or is_hidden(path)):
+        if header.isdir() or (error is None and is_hidden(path)):
             continue
         count += 1
         if count > options.max_members:

@@ -59,8 +59,13 @@ def read_mail(data: bytes, options: ReadOptions) -> Record:
 
 def read_mbox(file: BinaryIO, options: ReadOptions) -> Iterator[Record | ReadError]:
     """Yield each message as a document: its key is its Message-ID, else its position; its bytes are those
-    behind the line that begins with "From "."""
+    behind the line that begins with "From ".
+
+    Raises:
+        Unreadable: "unsupported format": there is no such line.
+    """
     keys = Keys()
+    position = -1
     for position, (start, end, data) in enumerate(_messages(file, options.max_record_bytes)):
         if data is None:
             detail = f"the message has {end - start} bytes, more than {options.max_record_bytes}"
@@ -74,6 +79,8 @@ def read_mbox(file: BinaryIO, options: ReadOptions) -> Iterator[Record | ReadErr
         record.record = keys.unique(record.metadata.get("message_id") or str(position))
         record.byte_start, record.byte_end = start, end
         yield record
+    if position < 0:
+        raise Unreadable("unsupported format", "no line of the file begins a message")
 
 
 def _messages(file: BinaryIO, limit: int) -> Iterator[tuple[int, int, bytes | None]]:
