@@ -70,8 +70,9 @@ def _write_slide(blocks: Blocks, slide: Any, heading: str | None, place: str, li
 def _leaves(shapes: Iterable[Shape]) -> Iterator[Shape]:
     """Yield the shapes in their order of reading, those inside of groups too."""
     for shape in shapes:
-        if shape.shape_type == 6:  # MSO_SHAPE_TYPE.GROUP
-            yield from _leaves(shape.shapes)
+        # Only a group has shapes; python-pptx raises when it is asked for the type of a shape that it doesn't know.
+        if (inside := getattr(shape, "shapes", None)) is not None:
+            yield from _leaves(inside)
         else:
             yield shape
 
