@@ -11,6 +11,8 @@ from datetime import date
 import openpyxl
 import pytest
 from pptx import Presentation
+from pptx.chart.data import CategoryChartData, XyChartData
+from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Inches
 
 from stemma.cleaning.blocks import Blocks, table
@@ -287,6 +289,27 @@ def test_pptx() -> None:
     ]
     # "PowerPoint Presentation" is what a presentation without a title has for one.
     assert found.title == "Levels"
+
+
+def test_pptx_charts() -> None:
+    data = CategoryChartData()
+    data.categories = ["north", "south", "west"]
+    data.add_series("2023", (1.5, None, 3))
+    data.add_series("2024", (4, 5, 6))
+    points = XyChartData()
+    points.add_series("way").add_data_point(0.5, 7)
+    made = Presentation()
+    slide = made.slides.add_slide(made.slide_layouts[6])
+    chart = slide.shapes.add_chart(XL_CHART_TYPE.LINE, 0, 0, 9, 9, data).chart
+    chart.chart_title.text_frame.text = "Rain by region"
+    slide.shapes.add_chart(XL_CHART_TYPE.XY_SCATTER, 0, 0, 9, 9, points)
+    found = extract_office(saved(made), "pptx")
+    assert found.text == (
+        "Rain by region\n\n|  | 2023 | 2024 |\n|---|---|---|\n| north | 1.5 | 4 |\n| south |  | 5 |\n| west | 3 | 6 |"
+        "\n\n|  | way |\n|---|---|\n| 0.5 | 7 |"
+    )
+    with pytest.raises(ValueError, match="a chart has more points than max_cells"):
+        extract_office(saved(made), "pptx", limits=Limits(max_cells=5))
 
 
 def test_pptx_limit_of_slides() -> None:
