@@ -188,6 +188,14 @@ def test_docx_text_of_a_paragraph() -> None:
     assert places(found)[-1] == ("note 1", "[^1]: The note.")
 
 
+def test_docx_font_of_code() -> None:
+    """It tells code from text, but for a document that is written in it as a whole."""
+    code, prose = f"<w:p>{run('  x = 1', 'Consolas')}</w:p>", paragraph("text")
+    assert from_docx(prose + code).text == "text\n\n```\n  x = 1\n```"
+    assert from_docx(prose + code * 2).text == "text\n\nx = 1\n\nx = 1"
+    assert from_docx(prose * 2 + f"<w:p>{run('x', 'Consolas')}{run('y')}</w:p>").text == "text\n\ntext\n\nxy"
+
+
 def test_docx_formulas() -> None:
     """a/b, x_1^2, the third root, a sum, a bracket, a limit, a matrix; what is between them stays."""
 
