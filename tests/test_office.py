@@ -11,6 +11,8 @@ from datetime import date
 import openpyxl
 import pytest
 from pptx import Presentation
+from pptx.chart.data import CategoryChartData, XyChartData
+from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Inches
 
 from stemma.cleaning.extract import OFFICE, extract
@@ -186,6 +188,14 @@ def test_docx_text_of_a_paragraph() -> None:
     assert places(found)[-1] == ("note 1", "[^1]: The note.")
 
 
+def test_docx_font_of_code() -> None:
+    """It tells code from text, but for a document that is written in it as a whole."""
+    code, prose = f"<w:p>{run('  x = 1', 'Consolas')}</w:p>", paragraph("text")
+    assert from_docx(prose + code).text == "text\n\n```\n  x = 1\n```"
+    assert from_docx(prose + code * 2).text == "text\n\nx = 1\n\nx = 1"
+    assert from_docx(prose * 2 + f"<w:p>{run('x', 'Consolas')}{run('y')}</w:p>").text == "text\n\ntext\n\nxy"
+
+
 def test_docx_formulas() -> None:
     """a/b, x_1^2, the third root, a sum, a bracket, a limit, a matrix; what is between them stays."""
 
@@ -289,6 +299,27 @@ def test_pptx() -> None:
     assert found.title == "Levels"
 
 
+def test_pptx_charts() -> None:
+    data = CategoryChartData()
+    data.categories = ["north", "south", "west"]
+    data.add_series("2023", (1.5, None, 3))
+    data.add_series("2024", (4, 5, 6))
+    points = XyChartData()
+    points.add_series("way").add_data_point(0.5, 7)
+    made = Presentation()
+    slide = made.slides.add_slide(made.slide_layouts[6])
+    chart = slide.shapes.add_chart(XL_CHART_TYPE.LINE, 0, 0, 9, 9, data).chart
+    chart.chart_title.text_frame.text = "Rain by region"
+    slide.shapes.add_chart(XL_CHART_TYPE.XY_SCATTER, 0, 0, 9, 9, points)
+    found = extract_office(saved(made), "pptx")
+    assert found.text == (
+        "Rain by region\n\n|  | 2023 | 2024 |\n|---|---|---|\n| north | 1.5 | 4 |\n| south |  | 5 |\n| west | 3 | 6 |"
+        "\n\n|  | way |\n|---|---|\n| 0.5 | 7 |"
+    )
+    with pytest.raises(ValueError, match="a chart has more points than max_cells"):
+        extract_office(saved(made), "pptx", limits=Limits(max_cells=5))
+
+
 def test_pptx_limit_of_slides() -> None:
     with pytest.raises(ValueError, match="PPTX cannot be read: it has 4 slides, more than max_pages=3"):
         extract_office(saved(slides()), "pptx", limits=Limits(max_pages=3))
@@ -357,11 +388,12 @@ def test_xlsx_limit_of_cells(content: str) -> None:
 def test_xlsx_limit_of_characters() -> None:
     """One long string, which 10,000 cells show, is no text of 300 MB."""
     text = "<t>" + "x" * 30_000 + "</t>"
-    book = openpyxl.Workbook()
-    book.active["A1"] = "a string"
-    with zipfile.ZipFile(io.BytesIO(saved(book))) as archive:
+    with zipfile.ZipFile(io.BytesIO(sheet_xml(""))) as archive:
         members = {name: archive.read(name) for name in archive.namelist()}
     namespace = b'xmlns="http://schemas.openxmlformats.org/spreadsheetml/2006/main"'
+    kind = b"application/vnd.openxmlformats-officedocument.spreadsheetml.sharedStrings+xml"
+    part = b'<Override PartName="/xl/sharedStrings.xml" ContentType="%s"/></Types>' % kind
+    members["[Content_Types].xml"] = members["[Content_Types].xml"].replace(b"</Types>", part)
     members["xl/sharedStrings.xml"] = b"<sst %s><si>%s</si></sst>" % (namespace, text.encode())
     cells = b"".join(
         b'<row r="%d"><c r="A%d" t="s"><v>0</v></c></row>' % (row, row) for row in range(1, 10_000)

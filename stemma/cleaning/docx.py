@@ -42,8 +42,13 @@ def write_docx(package: Package, limits: Limits) -> tuple[Blocks, str | None]:
     Raises:
         ValueError: mammoth cannot read it, or it is beyond a limit.
     """
-    writer = _Writer(limits)
     document = _read(package)
+    paragraphs = [
+        node for node in document.children if _kind(node) == "Paragraph" and _text(node, {}).strip()
+    ]
+    # Where most of a document has the font of code, it is a script or typewritten, and says nothing.
+    has_code_fonts = 2 * sum(map(_has_code_font, paragraphs)) <= len(paragraphs)
+    writer = _Writer(limits, has_code_fonts)
     writer.write(document.children)
     writer.write_notes(document.notes)
     return writer.blocks, writer.title
@@ -78,8 +83,9 @@ def _prepared(xml: bytes) -> bytes:
 
 
 class _Writer:
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, has_code_fonts: bool) -> None:
         self.blocks = Blocks(limits.max_characters)
+        self._has_code_fonts = has_code_fonts
         self.title: str | None = None
         self._cells_left = limits.max_cells
         self._paragraph = 0
@@ -113,7 +119,7 @@ class _Writer:
         place = f"paragraph {self._paragraph}"
         style = node.style_name or ""
         text = _text(node, self._notes)
-        if _is_code(node, style):
+        if style.lower() in _CODE_STYLES or (self._has_code_fonts and _has_code_font(node)):
             self._code_place = self._code_place or place
             self._code.append(text)
             return
@@ -229,11 +235,9 @@ def _text(node: Node, notes: dict[tuple[str, str], int]) -> str:
     return "".join(_text(child, notes) for child in getattr(node, "children", ()))
 
 
-def _is_code(node: Node, style: str) -> bool:
-    """Is a paragraph of code: by its style, or because all that is written in it has the font of code?"""
-    if style.lower() in _CODE_STYLES:
-        return True
-    if node.numbering is not None or style:
+def _has_code_font(node: Node) -> bool:
+    """Has all that is written in a paragraph without a style the font of code?"""
+    if node.numbering is not None or node.style_name:
         return False
     runs = [run for run in node.children if _kind(run) == "Run" and _text(run, {}).strip()]
     return bool(runs) and all((run.font or "").lower() in _CODE_FONTS for run in runs)

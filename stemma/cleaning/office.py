@@ -26,7 +26,7 @@ def extract_office(data: bytes, kind: str, *, limits: Limits = DEFAULT_LIMITS) -
     Args:
         data: the document.
         kind: one of `KINDS`.
-        limits: all but `max_pages` hold for each kind.
+        limits: what it may cost; where it begins to cost more it is refused.
 
     Returns:
         `published` is the day of `dc:date` in an e-book, and of creation in an Office document; places are

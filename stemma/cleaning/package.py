@@ -6,7 +6,7 @@ Nothing is written to disk, so that names of members are only names; a duplicate
 import io
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from stemma.cleaning.limits import FREE_BYTES, Limits
@@ -78,10 +78,6 @@ class Package:
             raise ValueError(
                 f"{self.kind} is too large: {packed} bytes expand to {expanded}, more than {self._left}"
             )
-
-    def names(self) -> Iterable[str]:
-        """Return the members' names."""
-        return self._members
 
     def read(self, name: str) -> bytes | None:
         """Return a member's bytes, None where there is none of this name."""

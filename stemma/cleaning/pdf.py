@@ -23,6 +23,7 @@ _DIVIDED_WORD = re.compile(r"(?<=[^\W\d_])[-\u2010\u00ad]\n(?=[^\W\d_])(?=(.))")
 _HEADER = b"%PDF-"
 _STREAM = re.compile(rb"\bstream\r?\n")
 _CHUNK = 64 * 1024
+_FIRST_CHUNK = 256
 _MAX_NESTED = 4
 
 
@@ -86,9 +87,10 @@ def _check_expansion(data: bytes, max_expansion: int) -> None:
 
     for stream in _STREAM.finditer(data):
         unpacker = _Unpacker(spend, _MAX_NESTED)
-        for start in range(stream.end(), len(data), _CHUNK):
-            if not unpacker.feed(data[start : start + _CHUNK]):
-                break
+        # What only looks like a stream costs no more than a small piece of it.
+        start, size = stream.end(), _FIRST_CHUNK
+        while start < len(data) and unpacker.feed(data[start : start + size]):
+            start, size = start + size, min(2 * size, _CHUNK)
 
 
 class _Unpacker:

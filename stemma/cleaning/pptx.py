@@ -1,7 +1,7 @@
 """Text of a PowerPoint presentation, slide by slide, as python-pptx reads it.
 
-Hidden slides are left out, and of the others what each slide repeats (footer, date, number), charts,
-SmartArt, comments and the descriptions of pictures. Speakers' notes are kept: they hold what is said.
+Hidden slides are left out, and of the others what each slide repeats (footer, date, number), SmartArt, comments
+and the descriptions of pictures. Speakers' notes are kept: they hold what is said. Charts are tables.
 """
 
 from collections.abc import Iterable, Iterator
@@ -19,6 +19,7 @@ _REPEATED = frozenset({13, 14, 15, 16})  # slide number, header, footer, date
 _BULLETED = frozenset({2, 7})  # body, object
 _MAX_LEVEL = 8
 _DRAWING = "{http://schemas.openxmlformats.org/drawingml/2006/main}"
+_CHART = "{http://schemas.openxmlformats.org/drawingml/2006/chart}"
 _NO_BULLET = f"{_DRAWING}buNone"
 _BULLETS = (f"{_DRAWING}buChar", f"{_DRAWING}buAutoNum", f"{_DRAWING}buBlip")
 
@@ -62,6 +63,8 @@ def _write_slide(blocks: Blocks, slide: Any, heading: str | None, place: str, li
             _write_text(blocks, shape, place)
         elif getattr(shape, "has_table", False):
             blocks.add(_table(shape.table, limits), place)
+        elif getattr(shape, "has_chart", False):
+            blocks.add(_chart(shape.chart._chartSpace, limits), place)
     notes = slide.notes_slide.notes_text_frame if slide.has_notes_slide else None
     if notes is not None:
         blocks.add(_plain(notes.text), f"{place}, notes")
@@ -70,8 +73,9 @@ def _write_slide(blocks: Blocks, slide: Any, heading: str | None, place: str, li
 def _leaves(shapes: Iterable[Shape]) -> Iterator[Shape]:
     """Yield the shapes in their order of reading, those inside of groups too."""
     for shape in shapes:
-        if shape.shape_type == 6:  # MSO_SHAPE_TYPE.GROUP
-            yield from _leaves(shape.shapes)
+        # Only a group has shapes; python-pptx raises when it is asked for the type of a shape that it doesn't know.
+        if (inside := getattr(shape, "shapes", None)) is not None:
+            yield from _leaves(inside)
         else:
             yield shape
 
@@ -110,6 +114,32 @@ def _table(found: Any, limits: Limits) -> str:
     if sum(map(len, rows)) > limits.max_cells:
         raise ValueError("a table has more cells than max_cells")
     return table([[_plain(cell.text) for cell in row] for row in rows])
+
+
+def _chart(chart: Any, limits: Limits) -> str:
+    """Write a chart's title, and its data as a table with a column for each series.
+
+    From its XML, as python-pptx goes through as many points as a chart declares, and in quadratic time.
+    """
+    columns, labels = [], dict[str, str]()
+    for series in chart.iter(f"{_CHART}ser"):
+        points = _points(series, "val") or _points(series, "yVal")
+        labels.update(_points(series, "cat") or _points(series, "xVal") or dict.fromkeys(points, ""))
+        columns.append((" ".join(_points(series, "tx").values()), points))
+    if len(columns) * len(labels) > limits.max_cells:
+        raise ValueError("a chart has more points than max_cells")
+    rows = [[label, *(points.get(index, "") for _, points in columns)] for index, label in labels.items()]
+    title = "".join(run.text or "" for run in chart.iterfind(f"{_CHART}chart/{_CHART}title//{_DRAWING}t"))
+    data = table([["", *(name for name, _ in columns)], *rows])
+    return "\n\n".join(filter(None, (one_line(title), data)))
+
+
+def _points(series: Any, name: str) -> dict[str, str]:
+    """Return the values of a series by their index; of categories with several levels, the lowest."""
+    points: dict[str, str] = {}
+    for point in series.iterfind(f"{_CHART}{name}//{_CHART}pt"):
+        points.setdefault(point.get("idx", ""), point.findtext(f"{_CHART}v") or "")
+    return points
 
 
 def _plain(text: str) -> str:
