@@ -1,6 +1,5 @@
 """From content to text, by media type."""
 
-import dataclasses
 from collections.abc import Callable
 
 from stemma.cleaning.extraction import Extraction, Origin
@@ -21,7 +20,6 @@ def extract(
     *,
     limits: Limits = DEFAULT_LIMITS,
     html_profile: str = "default",
-    max_pages: int | None = None,
 ) -> Extraction:
     """Extract the main text, the title and the metadata of one document.
 
@@ -31,14 +29,11 @@ def extract(
         media_type: what it is; parameters such as a charset do not matter.
         limits: what a document of a binary format may cost.
         html_profile: how the main text of a web page is found.
-        max_pages: stands for that of `limits`.
 
     Raises:
         ValueError: a document of a binary format is encrypted, broken or beyond a limit, or there is no way to
             extract text from it.
     """
-    if max_pages is not None:
-        limits = dataclasses.replace(limits, max_pages=max_pages)
     essence = media_type.split(";")[0].strip().lower()
     if content_bytes is not None and essence == "application/pdf":
         return extract_pdf(
