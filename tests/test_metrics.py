@@ -53,6 +53,10 @@ def test_every_metric_by_hand():
         "terminal_punctuation_line_fraction": 3 / 4,
         "short_line_fraction": 3 / 4,
         "repeated_character_fraction": 15 / 69,
+        "kept_terminal_punctuation_line_fraction": 1,
+        "kept_short_line_fraction": 2 / 3,
+        "kept_repeated_character_fraction": 15 / 65,
+        "kept_newline_to_word_ratio": 2 / 15,
         "duplicate_line_fraction": 1 / 4,
         "duplicate_line_character_fraction": 15 / 73,
         "duplicate_paragraph_fraction": 0,
@@ -97,6 +101,9 @@ def test_what_c4_leaves_by_hand():
     assert scores["c4_sentences_any_ending"] == 2 + 1 + 1 + 1 + 2
     assert scores["javascript_lines"] == scores["policy_lines"] == 1
     assert scores["citation_lines"] == 2
+    assert scores["kept_terminal_punctuation_line_fraction"] == 4 / 5
+    assert scores["kept_short_line_fraction"] == 3 / 5
+    assert scores["kept_newline_to_word_ratio"] == 4 / (7 + 7 + 6 + 6 + 6)
     assert one("Here stands lorem[2] ipsum as filler.")["c4_lorem_ipsum_lines"] == 1
     assert one("Here stands Lorem Ipsum as filler")["c4_lorem_ipsum_lines"] == 0
     assert one("Here stands Lorem Ipsum as filler")["c4_lorem_ipsum_lines_any_ending"] == 1
@@ -129,7 +136,7 @@ def test_the_type_says_what_comes_out():
     assert measure([]).type == measure(["a", "b"]).type == METRICS
     assert len(measure([])) == 0
     assert names == [*COUNTS, *RATIOS]
-    assert len(set(names)) == len(names) == 41
+    assert len(set(names)) == len(names) == 45
     assert {str(field.type) for field in METRICS} == {"int64", "double"}
 
 

@@ -83,11 +83,11 @@ def test_recipes_hold_the_published_thresholds():
     fineweb = names(rules_of("fineweb"))
     assert set(names(rules_of("gopher"))) < set(fineweb)
     assert fineweb[-5:] == [
-        "fineweb_lines_min",
-        "fineweb_terminal_punctuation_line_fraction_min",
-        "fineweb_short_line_fraction_max",
-        "fineweb_repeated_character_fraction_max",
-        "fineweb_newline_to_word_ratio_max",
+        "fineweb_c4_kept_lines_any_ending_min",
+        "fineweb_kept_terminal_punctuation_line_fraction_min",
+        "fineweb_kept_short_line_fraction_max",
+        "fineweb_kept_repeated_character_fraction_max",
+        "fineweb_kept_newline_to_word_ratio_max",
     ]
 
 
@@ -105,7 +105,7 @@ def test_prose_passes_and_a_list_of_links_does_not():
     (failed,) = decide(rules_of("fineweb"), (links,))
     reasons = [name for name, _, _ in failed]
     assert "gopher_duplicate_line_fraction_max" in reasons
-    assert "fineweb_terminal_punctuation_line_fraction_min" in reasons
+    assert "fineweb_kept_terminal_punctuation_line_fraction_min" in reasons
 
 
 def test_fineweb2_judges_only_documents_in_its_language():

@@ -25,7 +25,7 @@ CITATION = re.compile(r"\[\d*\]|\[edit\]|\[citation needed\]")
 _CITATION_IN_BYTES = re.compile(rb"\[[\d\0]*\]|\[edit\]|\[citation needed\]")
 
 
-class _Lines(NamedTuple):
+class LineFacts(NamedTuple):
     """Booleans (but for the number of sentences) for each line, after citations are taken out."""
 
     is_whole: np.ndarray
@@ -36,6 +36,16 @@ class _Lines(NamedTuple):
     has_policy: np.ndarray
     has_citation: np.ndarray
     sentences: np.ndarray
+
+    @property
+    def is_clean(self) -> np.ndarray:
+        """What may be kept, but for a curly bracket and policies."""
+        return ~self.has_lorem_ipsum & ~self.has_javascript
+
+    @property
+    def is_kept(self) -> np.ndarray:
+        """The lines that are kept with any ending."""
+        return self.is_whole & self.is_clean & ~self.has_curly_bracket & ~self.has_policy
 
 
 def count_sentences(line: str) -> int:
@@ -51,32 +61,33 @@ def _ends_sentence(word: str) -> bool:
     return (word[-2] if len(word) > 1 and word[-1] in CLOSINGS else word[-1]) in terminals()
 
 
-def c4_metrics(block: Block, lines: Spans, first: np.ndarray, last: np.ndarray) -> dict[str, np.ndarray]:
-    """Return, for each text, what C4 finds in its lines, given those of `str.splitlines` and their words.
+def c4_metrics(facts: LineFacts, bounds: np.ndarray) -> dict[str, np.ndarray]:
+    """Return, for each text, what C4 finds in its lines, of which the texts have those between the bounds.
 
-    Lines are tested in the order of the names in `_Lines`; a line counts for the first test that stops it.
+    Lines are tested in the order of the names in `LineFacts`; a line counts for the first test that stops it.
     """
-    facts = _facts(block, lines, first, last)
     metrics = {
-        "javascript_lines": totals(facts.has_javascript, lines.bounds),
-        "policy_lines": totals(facts.has_policy, lines.bounds),
-        "citation_lines": totals(facts.has_citation, lines.bounds),
+        "javascript_lines": totals(facts.has_javascript, bounds),
+        "policy_lines": totals(facts.has_policy, bounds),
+        "citation_lines": totals(facts.has_citation, bounds),
     }
     for suffix, tested in (("", facts.is_whole & facts.ends_sentence), ("_any_ending", facts.is_whole)):
-        is_clean = tested & ~facts.has_lorem_ipsum & ~facts.has_javascript
-        is_kept = is_clean & ~facts.has_curly_bracket & ~facts.has_policy
+        is_kept = tested & facts.is_kept
         metrics |= {
-            f"c4_lorem_ipsum_lines{suffix}": totals(tested & facts.has_lorem_ipsum, lines.bounds),
-            f"c4_curly_bracket_lines{suffix}": totals(is_clean & facts.has_curly_bracket, lines.bounds),
-            f"c4_kept_lines{suffix}": totals(is_kept, lines.bounds),
-            f"c4_sentences{suffix}": totals(facts.sentences * is_kept, lines.bounds),
+            f"c4_lorem_ipsum_lines{suffix}": totals(tested & facts.has_lorem_ipsum, bounds),
+            f"c4_curly_bracket_lines{suffix}": totals(
+                tested & facts.is_clean & facts.has_curly_bracket, bounds
+            ),
+            f"c4_kept_lines{suffix}": totals(is_kept, bounds),
+            f"c4_sentences{suffix}": totals(facts.sentences * is_kept, bounds),
         }
     return metrics
 
 
-def _facts(block: Block, lines: Spans, first: np.ndarray, last: np.ndarray) -> _Lines:
+def line_facts(block: Block, lines: Spans, first: np.ndarray, last: np.ndarray) -> LineFacts:
+    """Judge the lines (those of `str.splitlines`), given the numbers of their words."""
     has_long_word = _flags(lines, block.words.starts[block.words.lengths > LONGEST_WORD])
-    facts = _Lines(
+    facts = LineFacts(
         is_whole=(last - first >= SHORTEST_LINE) & ~has_long_word,
         ends_sentence=_line_endings(block, first, last),
         has_lorem_ipsum=_naming(block, lines, LOREM_IPSUM),
@@ -140,15 +151,13 @@ def _flags(lines: Spans, places: np.ndarray) -> np.ndarray:
     return flags
 
 
-def _take_out_citations(block: Block, lines: Spans, facts: _Lines) -> None:
+def _take_out_citations(block: Block, lines: Spans, facts: LineFacts) -> None:
     """Judge the lines with citations again, without them."""
     if b"[" not in block.lower:
         return
     places = np.array([found.start() for found in _CITATION_IN_BYTES.finditer(block.lower)], np.int64)
     for number in np.flatnonzero(_flags(lines, places)).tolist():
-        text = int(np.searchsorted(lines.bounds, number, side="right")) - 1
-        origin = block.bounds[text]
-        line = block.texts[text][lines.starts[number] - origin : lines.ends[number] - origin].strip()
+        line = line_of(block, lines, number)
         kept = CITATION.sub("", line)
         lowered = kept.lower()
         facts.has_citation[number] = kept != line
@@ -157,3 +166,10 @@ def _take_out_citations(block: Block, lines: Spans, facts: _Lines) -> None:
         facts.has_javascript[number] = JAVASCRIPT in lowered
         facts.has_policy[number] = any(phrase in lowered for phrase in POLICY)
         facts.sentences[number] = count_sentences(kept)
+
+
+def line_of(block: Block, lines: Spans, number: int) -> str:
+    """Return a line without the white space around it."""
+    text = int(np.searchsorted(lines.bounds, number, side="right")) - 1
+    origin = block.bounds[text]
+    return block.texts[text][lines.starts[number] - origin : lines.ends[number] - origin].strip()

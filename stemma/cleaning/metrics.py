@@ -22,8 +22,9 @@ from stemma.cleaning.blocks import (
     totals,
     words_within,
 )
-from stemma.cleaning.c4 import c4_metrics, ending_in_dots
-from stemma.cleaning.characters import CONTENT, LETTER, TERMINAL
+from stemma.cleaning.c4 import c4_metrics, ending_in_dots, line_facts
+from stemma.cleaning.characters import CONTENT, LETTER
+from stemma.cleaning.fineweb import fineweb_metrics, kept_metrics, ratios, stripped_lines
 from stemma.cleaning.repetition import (
     DUPLICATE_N_GRAMS,
     TOP_N_GRAMS,
@@ -66,6 +67,10 @@ RATIOS = (
     "terminal_punctuation_line_fraction",
     "short_line_fraction",
     "repeated_character_fraction",
+    "kept_terminal_punctuation_line_fraction",
+    "kept_short_line_fraction",
+    "kept_repeated_character_fraction",
+    "kept_newline_to_word_ratio",
     "duplicate_line_fraction",
     "duplicate_line_character_fraction",
     "duplicate_paragraph_fraction",
@@ -80,7 +85,6 @@ METRICS = pa.struct(
     ]
 )
 
-SHORT_LINE = 30
 # Above, a word costs a call of its own, and below, eight bytes a character.
 _LONG_WORD = 100
 _BULLETS = ("•", "-")
@@ -125,7 +129,8 @@ def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None)
         from the start and each counted once, by all characters.
 
         c4_…: what C4's line filter finds and leaves (see `stemma.cleaning.c4`); …_any_ending: the same without
-        asking that a line ends a sentence. javascript_lines, policy_lines, citation_lines: the lines of any
+        asking that a line ends a sentence. kept_…: FineWeb's four metrics of the lines that are left then, which
+        is where FineWeb takes them. javascript_lines, policy_lines, citation_lines: the lines of any
         kind that name JavaScript, hold a phrase of policies, and a citation mark.
     """
     columns = {name: np.zeros(len(texts), np.int64) for name in COUNTS}
@@ -140,30 +145,24 @@ def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None)
 
 def _measure_block(block: Block, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
     lines, paragraphs = split_lines(block), paragraphs_of(block)
-    within = words_within(block, lines)
-    word_hashes, line_hashes, paragraph_hashes = span_hashes(
-        block.codes, block.words, block.lines, paragraphs
-    )
+    first, last = words_within(block, lines)
+    stripped = stripped_lines(block, lines, first, last)
+    pieces = (block.words, block.lines, paragraphs, stripped)
+    word_hashes, line_hashes, paragraph_hashes, stripped_hashes = span_hashes(block.codes, *pieces)
+    facts = line_facts(block, lines, first, last)
     return {
         **_words(block, mixed(word_hashes, block.words.lengths), languages),
-        **_gopher_lines(block, lines, *within),
-        **_fineweb_lines(block, line_hashes),
+        **_gopher_lines(block, lines, first, last),
+        **fineweb_metrics(block, line_hashes),
         **_repeated_pieces(block, line_hashes, paragraphs, paragraph_hashes),
         **_n_grams(block, word_hashes),
-        **c4_metrics(block, lines, *within),
+        **c4_metrics(facts, lines.bounds),
+        **kept_metrics(block, lines, facts, stripped, stripped_hashes, last - first),
     }
 
 
 def _characters(block: Block) -> np.ndarray:
     return np.diff(block.bounds) - 1
-
-
-def _ratios(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
-    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
-
-
-def _line_feeds(block: Block) -> np.ndarray:
-    return np.diff(block.lines.bounds) - 1
 
 
 def _sign_counts(block: Block, sign: str) -> np.ndarray:
@@ -193,11 +192,10 @@ def _words(block: Block, keys: np.ndarray, languages: Sequence[str | None] | Non
         "non_symbol_words": non_symbol_words,
         "stop_words": stop_words,
         "language_stop_words": language_stop_words,
-        "mean_word_length": _ratios(totals(words.lengths * has_content, bounds), non_symbol_words),
-        "hash_to_word_ratio": _ratios(_sign_counts(block, "#"), counts),
-        "ellipsis_to_word_ratio": _ratios(_ellipses(block), counts),
-        "newline_to_word_ratio": _ratios(_line_feeds(block), counts),
-        "alpha_word_fraction": _ratios(totals(np.bitwise_and(classes, LETTER) > 0, bounds), counts),
+        "mean_word_length": ratios(totals(words.lengths * has_content, bounds), non_symbol_words),
+        "hash_to_word_ratio": ratios(_sign_counts(block, "#"), counts),
+        "ellipsis_to_word_ratio": ratios(_ellipses(block), counts),
+        "alpha_word_fraction": ratios(totals(np.bitwise_and(classes, LETTER) > 0, bounds), counts),
     }
 
 
@@ -229,24 +227,8 @@ def _gopher_lines(block: Block, lines: Spans, first: np.ndarray, last: np.ndarra
     is_cut_off[filled] |= ending_in_dots(block, words)
     counts = np.diff(lines.bounds)
     return {
-        "bullet_line_fraction": _ratios(totals(is_bullet, lines.bounds), counts),
-        "ellipsis_line_fraction": _ratios(totals(is_cut_off, lines.bounds), counts),
-    }
-
-
-def _fineweb_lines(block: Block, hashes: np.ndarray) -> dict[str, np.ndarray]:
-    lines, bounds = block.lines, block.lines.bounds
-    first, last = words_within(block, lines)
-    is_filled = first < last
-    signs = block.classes[np.maximum(lines.ends - 1, 0)]
-    is_ended = is_filled & (np.bitwise_and(signs, TERMINAL) > 0)
-    counts = totals(is_filled, bounds)
-    _, repeated = duplicates(lines, hashes, np.flatnonzero(is_filled))
-    return {
-        "lines": counts,
-        "terminal_punctuation_line_fraction": _ratios(totals(is_ended, bounds), counts),
-        "short_line_fraction": _ratios(totals(is_filled & (lines.lengths <= SHORT_LINE), bounds), counts),
-        "repeated_character_fraction": _ratios(repeated, _characters(block) - _line_feeds(block)),
+        "bullet_line_fraction": ratios(totals(is_bullet, lines.bounds), counts),
+        "ellipsis_line_fraction": ratios(totals(is_cut_off, lines.bounds), counts),
     }
 
 
@@ -263,21 +245,21 @@ def _repeated_pieces(
     lines = totals(occupied, block.lines.bounds) + opens + closes
     paragraph_repeats = duplicates(paragraphs, paragraph_hashes, np.arange(len(paragraphs.starts)))
     return {
-        "duplicate_line_fraction": _ratios(repeated + (opens & closes), lines),
-        "duplicate_line_character_fraction": _ratios(repeated_characters, characters),
-        "duplicate_paragraph_fraction": _ratios(paragraph_repeats[0], np.diff(paragraphs.bounds)),
-        "duplicate_paragraph_character_fraction": _ratios(paragraph_repeats[1], characters),
+        "duplicate_line_fraction": ratios(repeated + (opens & closes), lines),
+        "duplicate_line_character_fraction": ratios(repeated_characters, characters),
+        "duplicate_paragraph_fraction": ratios(paragraph_repeats[0], np.diff(paragraphs.bounds)),
+        "duplicate_paragraph_character_fraction": ratios(paragraph_repeats[1], characters),
     }
 
 
 def _n_grams(block: Block, word_hashes: np.ndarray) -> dict[str, np.ndarray]:
     words, bounds, characters = words_of(block, word_hashes), block.words.bounds, _characters(block)
     (distinct, top), repeated = top_n_grams(words, bounds), duplicate_n_grams(block, words)
-    metrics = {"unique_word_fraction": _ratios(distinct, np.diff(bounds))}
+    metrics = {"unique_word_fraction": ratios(distinct, np.diff(bounds))}
     for size, found in zip(TOP_N_GRAMS, top, strict=True):
-        metrics[f"top_{size}_gram_character_fraction"] = _ratios(found, characters)
+        metrics[f"top_{size}_gram_character_fraction"] = ratios(found, characters)
     for size, found in zip(DUPLICATE_N_GRAMS, repeated, strict=True):
-        metrics[f"duplicate_{size}_gram_character_fraction"] = _ratios(found, characters)
+        metrics[f"duplicate_{size}_gram_character_fraction"] = ratios(found, characters)
     return metrics
 
 

@@ -1,13 +1,13 @@
 """The published filters as rules over the metrics, and the profiles that choose among them.
 
 A rule is named by its filter, its metric and which bound it is: `gopher_mean_word_length_min`. The rules of a
-recipe stand in the order in which datatrove tests them, so that the first that fails is datatrove's reason. They
-judge the text as it is: where a filter removes lines for the next one (C4 in FineWeb), Stemma removes none.
+recipe stand in the order in which datatrove tests them, so that the first that fails is datatrove's reason.
 
 gopher: quality and repetition (Rae et al. 2021, table A1, appendix A.1.1).
 c4: sentences left by the line filter, lorem ipsum, curly brackets (Raffel et al. 2020, section 2.2).
-fineweb: all of FineWeb's filters (Penedo et al. 2024, https://arxiv.org/abs/2406.17557), which are Gopher's, C4's
-for lines with any ending, and its own. English only: FineWeb has removed other languages before.
+fineweb: all of FineWeb's filters (Penedo et al. 2024, https://arxiv.org/abs/2406.17557): Gopher's, C4's for lines
+with any ending, and its own for the lines that C4 leaves. English only: FineWeb has removed other languages before.
+fineweb_quality: its own filter alone, for the whole text.
 fineweb2:<language>: FineWeb2's filters with the settings of one language, for documents in it (see
 `stemma.cleaning.fineweb2`).
 """
@@ -62,7 +62,11 @@ FINEWEB = (
     ("newline_to_word_ratio", "max", 0.3),
 )
 _C4_OF_FINEWEB = tuple((f"{name}_any_ending", bound, threshold) for name, bound, threshold in C4)
-_RECIPES = ("gopher", "c4", "fineweb")
+_FINEWEB_AFTER_C4 = (
+    ("c4_kept_lines_any_ending", "min", 1),
+    *((f"kept_{name}", bound, threshold) for name, bound, threshold in FINEWEB[1:]),
+)
+_RECIPES = ("gopher", "c4", "fineweb", "fineweb_quality")
 _FINEWEB2 = "fineweb2:"
 
 _Limits = Iterable[tuple[str, str, float]]
@@ -99,7 +103,8 @@ def rules_of(recipe: str) -> list[Rule]:
     recipes = {
         "gopher": [*gopher, *repetition],
         "c4": _rules("", C4),
-        "fineweb": [*repetition, *gopher, *_rules("fineweb", _C4_OF_FINEWEB), *_rules("fineweb", FINEWEB)],
+        "fineweb": [*repetition, *gopher, *_rules("fineweb", (*_C4_OF_FINEWEB, *_FINEWEB_AFTER_C4))],
+        "fineweb_quality": _rules("fineweb", FINEWEB),
     }
     if recipe not in recipes:
         raise ValueError(_unknown("recipe", recipe, recipe_names()))
