@@ -91,6 +91,16 @@ def test_short_items_match_as_a_whole():
     assert [match.item for match in find(text, items, minimum_words=7)] == ["nine", "eight", "seven"]
 
 
+def test_scripts_without_spaces_need_twice_as_many_characters():
+    item = "日本国憲法は主権が国民に存することを宣言しこの憲法を確定する"
+    assert find(item[:25] + "。" + filler(20), {"q": item}) == []
+    (match,) = find("序文、" + item[:27] + "。", {"q": item})
+    assert (match.char_start, match.char_end, match.matched, match.total) == (3, 29, 2, len(item) - 25)
+    thai = "มนุษย์ทั้งหลายเกิดมามีอิสระและเสมอภาคกันในเกียรติศักดิ์และสิทธิ"
+    (match,) = find("(" + thai + ")", {"q": thai})
+    assert match.char_start == 1
+
+
 def test_an_item_does_not_reach_over_the_end_of_a_text():
     words = QUESTION.split()
     index = build_index({"quiz": [("q1", QUESTION)]})

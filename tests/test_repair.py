@@ -165,6 +165,7 @@ def mapped(breakpoints, length: int) -> list[int]:
         ("a  \nb\t\n\n\n\n\nc", ((0, 0), (1, 3), (4, 10))),
         ("one\r\ntwo\r\nthree", ((0, 0), (3, 4), (7, 9))),
         ("one\rtwo\u2028three", ((0, 0),)),
+        ("\r\n\r\n one \r\n\r\r\n\r\ntwo\r\n", ((0, 4), (5, 15))),
         ("non\u00a0breaking", ((0, 0),)),
         ("\ufeffinvisible\u00ad character", ((0, 1), (9, 11))),
         ("cafÃ© â€“ naÃ¯ve", ((0, 0), (4, 5), (6, 9), (10, 14))),
@@ -210,8 +211,10 @@ def test_every_letter_is_mapped_to_itself(lines):
 @given(st.one_of(st.text(), st.text(alphabet="ab \t\n\r\v\u200b\u00a0\u2028éÃ©Â\x85\x1b[31m\u0308\ufeff")))
 @settings(max_examples=500, deadline=None)
 def test_maps_ascend_and_stay_inside_the_source(source):
-    breakpoints = line_origins(source, repair(source).text)
+    repaired = repair(source).text
+    breakpoints = line_origins(source, repaired)
     assert breakpoints[0][0] == 0
+    assert breakpoints[-1][0] < max(1, len(repaired))
     assert [place for place, _ in breakpoints] == sorted({place for place, _ in breakpoints})
     assert [origin for _, origin in breakpoints] == sorted(origin for _, origin in breakpoints)
     assert breakpoints[-1][1] <= len(source)

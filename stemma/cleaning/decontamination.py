@@ -2,7 +2,8 @@
 
 Words are those of `stemma.deduplication.tokens`: case, punctuation and Unicode form don't matter. Hashes of
 n-grams only propose; a match is one of the words themselves. The default of 13 words is that of GPT-3 (Brown et
-al. 2020, appendix C), where items of fewer words are matched as a whole.
+al. 2020, appendix C), where items of fewer words are matched as a whole. In scripts without spaces each
+character is a word; items in them need twice as many in a row.
 """
 
 import re
@@ -126,9 +127,12 @@ def build_index(
     for positions, words in word_blocks([text for _, _, text in rows]):
         hashes, bounds = word_hashes(words)
         sums = _sums(hashes)
-        counts = np.minimum(np.diff(bounds), ngram_words)
-        for size in np.unique(counts[counts >= minimum_words]).tolist():
-            places = _places_of(bounds, counts == size, size)
+        counts = np.diff(bounds)
+        times = _times(counts, [len(rows[position][2]) for position in positions.tolist()])
+        sizes = np.minimum(counts, times * ngram_words)
+        sizes[counts < times * minimum_words] = 0
+        for size in np.unique(sizes[sizes > 0]).tolist():
+            places = _places_of(bounds, sizes == size, size)
             owners = positions[np.searchsorted(bounds, places, side="right") - 1]
             starts, stops = _word_spans(words, places, size)
             grams = np.stack(
@@ -153,6 +157,12 @@ def build_index(
         index,
         b"".join(parts),
     )
+
+
+def _times(counts: np.ndarray, lengths: Sequence[int]) -> np.ndarray:
+    """Return 2 for texts that are mostly written without spaces between words, 1 for the others."""
+    # With spaces, so many words take at least twice as many characters, less one.
+    return np.where(np.array(lengths) < 2 * counts - 1, 2, 1)
 
 
 def contamination(

@@ -43,15 +43,25 @@ def line_origins(source: str, repaired: str) -> Breakpoints:
     they are mapped to, but for those exchanged one by one (a space for a non-breaking one, a line end for
     white space before it).
     """
+    if "\r\n" in source:
+        unified = source.replace("\r\n", "\n").replace("\r", "\n")
+        return compose(_double_line_ends(source), line_origins(unified, repaired), len(repaired))
     if source == repaired:
         return ((0, 0),)
     found: list[tuple[int, int]] = []
     for place, origin in _stretches(source, repaired):
-        if not found or found[-1][1] - found[-1][0] != origin - place:
+        if not found or (place < len(repaired) and found[-1][1] - found[-1][0] != origin - place):
             if found and found[-1][0] == place:
                 found.pop()
             found.append((place, origin))
     return tuple(found) or ((0, 0),)
+
+
+def _double_line_ends(source: str) -> Breakpoints:
+    """Map a text in which each CR LF became one newline: that comes from the LF."""
+    ends = enumerate(match.start() for match in re.finditer("\r\n", source))
+    found = [(place - number, place + 1) for number, place in ends]
+    return tuple(found) if found[0][0] == 0 else ((0, 0), *found)
 
 
 def compose(first: Breakpoints, second: Breakpoints, length: int | None = None) -> Breakpoints:
@@ -59,6 +69,8 @@ def compose(first: Breakpoints, second: Breakpoints, length: int | None = None) 
 
     `length` is that of the last text: breakpoints that would lie at its end or beyond are left out.
     """
+    if second == ((0, 0),):
+        return (first[0], *(pair for pair in first[1:] if length is None or pair[0] < length))
     starts = [char_start for char_start, _ in first]
     found: list[tuple[int, int]] = []
     for place, index, offset in _overlay(starts, second, length):
