@@ -399,6 +399,7 @@ def test_parts_inside_parts_and_transfer_encodings() -> None:
         b"Subject: x\nContent-Type: ;;;\n\ntext",
         b"Date: Tue, 31 Aug 99999 10:00:00\n\ntext",
         b"\xff\xfe: \xff\nSubject: x\n\ntext",
+        b"Content-Type: text/plain; charset*=utf\x008''x; name*=utf\x008''\n\ntext",
     ],
 )
 def test_odd_headers_never_cost_the_text(data: bytes) -> None:

@@ -7,7 +7,7 @@ headers and with lines times nesting; it still reads the headers, cut to a lengt
 import binascii
 import quopri
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from email.errors import MessageError
@@ -127,13 +127,14 @@ class _Parts:
             raise Unreadable("too large", f"the message has more than {self.options.max_members} parts")
         body = _body(data)
         kind = headers.get_content_type()
-        boundary = headers.get_boundary() if headers.get_content_maintype() == "multipart" else None
+        is_multipart = headers.get_content_maintype() == "multipart"
+        boundary = _parameter(headers.get_boundary) if is_multipart else None
         if boundary:
             for part in _split(body, boundary.encode("utf-8", "surrogateescape")):
                 self.add(part, _headers(part[:_MAX_PART_HEADERS], _MAX_PART_HEADERS), depth + 1)
             return
-        name = _text(headers.get_filename() or "")
-        is_text = kind in ("text/plain", "text/html") or headers.get_content_maintype() == "multipart"
+        name = _text(_parameter(headers.get_filename) or "")
+        is_text = kind in ("text/plain", "text/html") or is_multipart
         if is_text and not name and headers.get_content_disposition() != "attachment":
             text = _decoded(body, headers)
             if text[0].strip():
@@ -181,7 +182,7 @@ def _content(body: bytes, headers: Message) -> bytes:
 
 
 def _decoded(body: bytes, headers: Message) -> tuple[str, str]:
-    charset = headers.get_content_charset()
+    charset = _parameter(headers.get_content_charset)
     data = _content(body, headers).replace(b"\r\n", b"\n")
     return decode(data, declared=headers.get_content_type() == "text/html", charset=charset)
 
@@ -199,6 +200,14 @@ def _headers(head: bytes, limit: int) -> Message:
     block = head[: min(limit, end.start() if end else 0 if head[:1] in b"\r\n" else len(head))]
     lines = [line[:_MAX_VALUE] for line in _CONTINUATION.sub(b"", block).split(b"\n")]
     return BytesHeaderParser().parsebytes(b"\n".join(lines) + b"\n\n")
+
+
+def _parameter(get: Callable[[], str | None]) -> str | None:
+    """Return a header's parameter; None also where the library stumbles over the charset that it names."""
+    try:
+        return get()
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def _value(headers: Message, name: str) -> str:
