@@ -17,7 +17,7 @@ from email.parser import BytesHeaderParser
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 
-from stemma.reading.dates import parse_date
+from stemma.reading.dates import parse_date, path_date
 from stemma.reading.encoding import decode, replace_surrogates
 from stemma.reading.fields import Keys
 from stemma.reading.records import MIB, ReadError, ReadOptions, Record, Unreadable
@@ -34,11 +34,12 @@ _MAX_VALUE = 2000
 _KEPT = {"from": "from", "to": "to", "cc": "cc", "list-id": "list_id", "in-reply-to": "in_reply_to"}
 
 
-def read_mail(data: bytes, options: ReadOptions) -> Record:
+def read_mail(data: bytes, path: str, options: ReadOptions) -> Record:
     """Return a message as one document.
 
     Its text is that of the text/plain parts, else of the text/html parts, without attachments: those are
-    listed in the metadata, with forwarded messages among them. The title is the subject, the date the header's.
+    listed in the metadata, with forwarded messages among them. The title is the subject, the date the header's,
+    else the path's.
 
     Raises:
         Unreadable: "too deep" or "too large": parts are nested or repeated beyond the limits.
@@ -51,13 +52,14 @@ def read_mail(data: bytes, options: ReadOptions) -> Record:
     record = Record(None, 0, len(data), media_type, encoding=_encoding(texts))
     record.content = "\n\n".join(text for text, _encoding in texts)
     record.title = _value(headers, "subject") or None
-    record.document_date = _date(headers)
-    record.date_from = "header" if record.document_date else None
+    day, day_of_path = _date(headers), path_date(path)
+    record.document_date = day or day_of_path
+    record.date_from = "header" if day else "path" if day_of_path else None
     record.metadata = _metadata(headers, parts.attachments)
     return record
 
 
-def read_mbox(file: BinaryIO, options: ReadOptions) -> Iterator[Record | ReadError]:
+def read_mbox(file: BinaryIO, path: str, options: ReadOptions) -> Iterator[Record | ReadError]:
     """Yield each message as a document: its key is its Message-ID, else its position; its bytes are those
     behind the line that begins with "From ".
 
@@ -72,7 +74,7 @@ def read_mbox(file: BinaryIO, options: ReadOptions) -> Iterator[Record | ReadErr
             yield ReadError(str(position), start, end, "too large", detail)
             continue
         try:
-            record = read_mail(_QUOTED_FROM.sub(b"", data), options)
+            record = read_mail(_QUOTED_FROM.sub(b"", data), path, options)
         except Unreadable as error:
             yield ReadError(str(position), start, end, error.error, error.detail)
             continue
