@@ -11,6 +11,7 @@ import tarfile
 import tracemalloc
 import zlib
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -133,6 +134,21 @@ def test_options_are_checked() -> None:
 def test_format_option_overrules_content() -> None:
     assert only(b'{"text": "x"}\n{"text": "y"}', "a.jsonl", format="text").media_type == "text/plain"
     assert only(b"id;text\n1;x\n", "a.dat", format="csv").content == "x"
+
+
+def test_limits_are_those_of_the_documentation() -> None:
+    page = Path(__file__).resolve().parents[1] / "docs/configuration.md"
+    section = page.read_text(encoding="utf-8").partition("### Limits\n")[2].partition("\n### ")[0]
+    values = [line.split(" | ")[1].rstrip(" |") for line in section.splitlines() if line.startswith("| ")][1:]
+    options, mib = ReadOptions(), 2**20
+    assert values == [
+        f"{options.max_record_bytes // mib} MiB",
+        f"{options.max_file_bytes // mib} MiB",
+        f"{options.max_expansion} times",
+        f"{options.max_expanded_bytes // mib // 1024} GiB",
+        f"{options.max_members:,}",
+        str(options.max_depth),
+    ]
 
 
 # ---- encodings

@@ -301,6 +301,12 @@ def test_compressed_members_share_one_budget() -> None:
     assert [r.error for r in found if isinstance(r, ReadError)] == ["too large"] * 3
 
 
+def test_compressed_members_of_a_compressed_tar_share_one_budget() -> None:
+    member = gzip.compress(b'{"text": "' + b" " * (FREE_BYTES // 2 - 100) + b'"}')
+    found = results(gzip.compress(tarred(*((f"{number}.jsonl.gz", member) for number in range(4)))), "a.tgz")
+    assert [r.error if isinstance(r, ReadError) else "" for r in found] == ["", "", "too large", "too large"]
+
+
 def test_too_many_members_are_refused_before_they_are_read() -> None:
     names = [(f"{number}.txt", b"x") for number in range(101)]
     assert outline(results(zipped(*names), "a.zip", max_members=100)) == [(None, "too large")]
@@ -389,6 +395,14 @@ def test_epub_is_one_document_and_opendocument_is_refused() -> None:
 def test_office_bomb_is_refused_by_what_it_declares() -> None:
     bomb = zipped(("[Content_Types].xml", b"<Types/>"), ("word/document.xml", b" " * (3 * FREE_BYTES)))
     assert outline(results(bomb, "a.docx")) == [(None, "too large")]
+
+
+def test_packages_are_no_archives_of_documents() -> None:
+    assert outline(results(zipped(("a.txt", b"x")), "lib/a.JAR")) == [(None, "unsupported format")]
+    assert outline(results(zipped(("a.whl", zipped(("a.txt", b"x"))), ("b.txt", b"y")), "a.zip")) == [
+        ("a.whl", "unsupported format"),
+        ("b.txt", "y"),
+    ]
 
 
 def test_format_of_an_office_document_that_is_none() -> None:

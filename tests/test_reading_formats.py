@@ -345,6 +345,11 @@ def test_mail_is_one_document() -> None:
         }
 
 
+def test_mail_without_a_date_has_that_of_its_path() -> None:
+    record = only(b"Subject: x\nDate: soon\n\ntext", "2024-05-06.eml")
+    assert (record.document_date, record.date_from) == (datetime.date(2024, 5, 6), "path")
+
+
 def test_plain_text_that_begins_like_a_header_is_no_mail() -> None:
     assert only(b"From: me\n\nThis is a letter.", "letter").media_type == "text/plain"
     assert only(b"From: me\n\nThis is a letter.", "letter").content == "From: me\n\nThis is a letter."
@@ -399,6 +404,7 @@ def test_parts_inside_parts_and_transfer_encodings() -> None:
         b"Subject: x\nContent-Type: ;;;\n\ntext",
         b"Date: Tue, 31 Aug 99999 10:00:00\n\ntext",
         b"\xff\xfe: \xff\nSubject: x\n\ntext",
+        b"Content-Type: text/plain; charset*=utf\x008''x; name*=utf\x008''\n\ntext",
     ],
 )
 def test_odd_headers_never_cost_the_text(data: bytes) -> None:

@@ -4,15 +4,19 @@ import codecs
 import csv
 import io
 import json
+import subprocess
+import sys
 import tarfile
 from collections import Counter, defaultdict
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from harness import Corpus
+from harness import Corpus, slow
 
+from stemma.config import SourceConfig
 from stemma.reading import ReadError, ReadOptions, Record, read
+from stemma.resources.sources import ListingError, list_files, read_stable
 
 
 def results(data: bytes, name: str, **options) -> list[Record | ReadError]:
@@ -21,6 +25,56 @@ def results(data: bytes, name: str, **options) -> list[Record | ReadError]:
 
 def faults(found: list[Record | ReadError]) -> list[str]:
     return [result.error for result in found if isinstance(result, ReadError)]
+
+
+# ---- hostile trees: ../shared/tools/make_hostile.py (the archive of seed 1 is in test_reading.py)
+
+
+# What ends otherwise than expect.jsonl says, and why.
+DECIDED = {
+    "gz/trailing_garbage.txt.gz": "what follows the end is damage; either is allowed",
+    "dedup/bridge_events.jsonl": "its delete events have no text",
+    "pdf/truncated.pdf": "seen by cleaning",
+    "pdf/header_only.pdf": "seen by cleaning",
+    "fs/.hidden.txt": "hidden files are passed over",
+    "fs/noperm.txt": "root may read it",
+    "fs/bad_\\xff\\xfe.txt": "a name that is not UTF-8 is reported, and asks to be changed",
+}
+
+
+@pytest.mark.parametrize("seed", [2, *slow(*range(3, 13))])
+def test_hostile_trees_end_as_expected(shared: Path, tmp_path: Path, seed: int) -> None:
+    tool = shared / "tools/make_hostile.py"
+    arguments = [sys.executable, str(tool), "--out", str(tmp_path), "--seed", str(seed), "--fs"]
+    subprocess.run(arguments, check=True, capture_output=True)
+    root = tmp_path / "files"
+    good: Counter[str] = Counter()
+    bad: Counter[str] = Counter()
+    for item in list_files(SourceConfig("hostile", str(root))):
+        if isinstance(item, ListingError):
+            bad[item.uri.removeprefix(f"{root}/")] += 1
+            continue
+        try:
+            file, _hash, found = read_stable(item)
+        except OSError:
+            bad[item.relative] += 1
+            continue
+        for result in read(file, found.relative):
+            (good if isinstance(result, Record) else bad)[found.relative] += 1
+    cases = [json.loads(line) for line in (tmp_path / "expect.jsonl").read_text().splitlines()]
+    assert len(cases) > 158
+    for case in cases:
+        name = case["path"]
+        if name in DECIDED:
+            continue
+        if case["expect"] == "ok" and case.get("rows") != 0:
+            assert (good[name] > 0, bad[name]) == (True, 0), name
+        elif case["expect"] == "quarantine":
+            assert bad[name] > 0, name
+        assert good[name] >= case.get("min_good", 0), name
+        assert bad[name] >= case.get("min_bad", 0), name
+    links = ("loop", "self.txt", "dangling.txt", "outside.txt", "up", "ping.txt", "pong.txt")
+    assert all(bad[f"fs/{name}"] == 1 for name in links)
 
 
 # ---- JSON: nst/JSONTestSuite
@@ -126,7 +180,7 @@ def test_naughty_strings_as_text_key_title_and_label_reach_the_published_table(
     ]
     corpus.write("rows.jsonl", "\n".join(map(json.dumps, lines)))
     (source,) = corpus.sources
-    corpus.sources = [type(source)("docs", source.path, fields=(("kind", "kind"),))]
+    corpus.sources = [SourceConfig("docs", source.path, fields=(("kind", "kind"),))]
     run = corpus.start()
     try:
         from stemma.resources.engine.raw import update_raw

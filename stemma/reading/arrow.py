@@ -45,7 +45,7 @@ def read_arrow(file: BinaryIO, rows: Rows, options: ReadOptions) -> Iterator[Rec
             for start in range(0, chosen.num_rows, _SLICE_ROWS):
                 yield from batch_records(chosen.slice(start, _SLICE_ROWS), position + start, rows, options)
             position += batch.num_rows
-    except (pa.ArrowException, OSError, NotImplementedError, SystemError, ValueError) as error:
+    except (pa.ArrowException, OSError, NotImplementedError, SystemError, ValueError, LookupError) as error:
         # Arrow has its own words for what the stream itself raised.
         if messages.error is not None:
             raise messages.error from None

@@ -66,6 +66,13 @@ _EXTENSIONS = {
     "mbx": "mbox",
     "eml": "eml",
 }
+# Archives whose members are a program's, and nobody's documents.
+_PACKAGES = frozenset(
+    {
+        *("jar", "war", "ear", "apk", "aab", "ipa", "whl", "egg", "nupkg", "xpi", "crx", "vsix", "kmz"),
+        *("pages", "numbers", "key", "sketch", "usdz", "3mf", "npz", "keras"),
+    }
+)
 # Formats with a sign of their own at the beginning: what is named so and lacks it, is something else.
 _SIGNED = frozenset({*BINARY_MEDIA_TYPES, "parquet", "arrow", "warc", "mbox"})
 
@@ -135,6 +142,11 @@ def extension_format(name: str) -> str | None:
     """Return the format that the file's extension stands for, or None."""
     base = name.rpartition("/")[2]
     return _EXTENSIONS.get(base.rpartition(".")[2].lower()) if "." in base else None
+
+
+def is_package(name: str) -> bool:
+    """Does the extension say that a ZIP archive is a program, a library or another program's own format?"""
+    return name.rpartition(".")[2].lower() in _PACKAGES
 
 
 def detect_format(head: bytes, name: str) -> str:

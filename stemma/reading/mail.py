@@ -7,7 +7,7 @@ headers and with lines times nesting; it still reads the headers, cut to a lengt
 import binascii
 import quopri
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import date
 from email.errors import MessageError
@@ -17,7 +17,7 @@ from email.parser import BytesHeaderParser
 from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 
-from stemma.reading.dates import parse_date
+from stemma.reading.dates import parse_date, path_date
 from stemma.reading.encoding import decode, replace_surrogates
 from stemma.reading.fields import Keys
 from stemma.reading.records import MIB, ReadError, ReadOptions, Record, Unreadable
@@ -34,11 +34,12 @@ _MAX_VALUE = 2000
 _KEPT = {"from": "from", "to": "to", "cc": "cc", "list-id": "list_id", "in-reply-to": "in_reply_to"}
 
 
-def read_mail(data: bytes, options: ReadOptions) -> Record:
+def read_mail(data: bytes, path: str, options: ReadOptions) -> Record:
     """Return a message as one document.
 
     Its text is that of the text/plain parts, else of the text/html parts, without attachments: those are
-    listed in the metadata, with forwarded messages among them. The title is the subject, the date the header's.
+    listed in the metadata, with forwarded messages among them. The title is the subject, the date the header's,
+    else the path's.
 
     Raises:
         Unreadable: "too deep" or "too large": parts are nested or repeated beyond the limits.
@@ -51,13 +52,14 @@ def read_mail(data: bytes, options: ReadOptions) -> Record:
     record = Record(None, 0, len(data), media_type, encoding=_encoding(texts))
     record.content = "\n\n".join(text for text, _encoding in texts)
     record.title = _value(headers, "subject") or None
-    record.document_date = _date(headers)
-    record.date_from = "header" if record.document_date else None
+    day, day_of_path = _date(headers), path_date(path)
+    record.document_date = day or day_of_path
+    record.date_from = "header" if day else "path" if day_of_path else None
     record.metadata = _metadata(headers, parts.attachments)
     return record
 
 
-def read_mbox(file: BinaryIO, options: ReadOptions) -> Iterator[Record | ReadError]:
+def read_mbox(file: BinaryIO, path: str, options: ReadOptions) -> Iterator[Record | ReadError]:
     """Yield each message as a document: its key is its Message-ID, else its position; its bytes are those
     behind the line that begins with "From ".
 
@@ -72,7 +74,7 @@ def read_mbox(file: BinaryIO, options: ReadOptions) -> Iterator[Record | ReadErr
             yield ReadError(str(position), start, end, "too large", detail)
             continue
         try:
-            record = read_mail(_QUOTED_FROM.sub(b"", data), options)
+            record = read_mail(_QUOTED_FROM.sub(b"", data), path, options)
         except Unreadable as error:
             yield ReadError(str(position), start, end, error.error, error.detail)
             continue
@@ -127,13 +129,14 @@ class _Parts:
             raise Unreadable("too large", f"the message has more than {self.options.max_members} parts")
         body = _body(data)
         kind = headers.get_content_type()
-        boundary = headers.get_boundary() if headers.get_content_maintype() == "multipart" else None
+        is_multipart = headers.get_content_maintype() == "multipart"
+        boundary = _parameter(headers.get_boundary) if is_multipart else None
         if boundary:
             for part in _split(body, boundary.encode("utf-8", "surrogateescape")):
                 self.add(part, _headers(part[:_MAX_PART_HEADERS], _MAX_PART_HEADERS), depth + 1)
             return
-        name = _text(headers.get_filename() or "")
-        is_text = kind in ("text/plain", "text/html") or headers.get_content_maintype() == "multipart"
+        name = _text(_parameter(headers.get_filename) or "")
+        is_text = kind in ("text/plain", "text/html") or is_multipart
         if is_text and not name and headers.get_content_disposition() != "attachment":
             text = _decoded(body, headers)
             if text[0].strip():
@@ -181,7 +184,7 @@ def _content(body: bytes, headers: Message) -> bytes:
 
 
 def _decoded(body: bytes, headers: Message) -> tuple[str, str]:
-    charset = headers.get_content_charset()
+    charset = _parameter(headers.get_content_charset)
     data = _content(body, headers).replace(b"\r\n", b"\n")
     return decode(data, declared=headers.get_content_type() == "text/html", charset=charset)
 
@@ -199,6 +202,14 @@ def _headers(head: bytes, limit: int) -> Message:
     block = head[: min(limit, end.start() if end else 0 if head[:1] in b"\r\n" else len(head))]
     lines = [line[:_MAX_VALUE] for line in _CONTINUATION.sub(b"", block).split(b"\n")]
     return BytesHeaderParser().parsebytes(b"\n".join(lines) + b"\n\n")
+
+
+def _parameter(get: Callable[[], str | None]) -> str | None:
+    """Return a header's parameter; None also where the library stumbles over the charset that it names."""
+    try:
+        return get()
+    except (ValueError, LookupError, TypeError):
+        return None
 
 
 def _value(headers: Message, name: str) -> str:

@@ -32,7 +32,7 @@ def read_parquet(file: BinaryIO, rows: Rows, options: ReadOptions) -> Iterator[R
         for batch in parquet.iter_batches(_BATCH_ROWS, columns=columns):
             yield from batch_records(batch, position, rows, options)
             position += batch.num_rows
-    except (pa.ArrowException, OSError, NotImplementedError) as error:
+    except (pa.ArrowException, OSError, NotImplementedError, ValueError, LookupError) as error:
         raise Unreadable("damaged Parquet", " ".join(str(error).split())) from error
 
 

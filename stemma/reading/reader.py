@@ -16,6 +16,7 @@ from stemma.reading.formats import (
     MEDIA_TYPES,
     detect_format,
     extension_format,
+    is_package,
     is_tar,
     is_zip,
 )
@@ -62,6 +63,7 @@ def _labels(record: Record, options: ReadOptions) -> dict[str, object]:
 def _read(file: BinaryIO, name: str, options: ReadOptions, archive: Budget | None) -> Results:
     """Read a file, or a member of an archive, whose budget `archive` then is."""
     head = read_fully(file, HEAD)
+    size = file.seek(0, io.SEEK_END) if archive is None else 0
     file = rewound(file, head)
     kind = compression(head)
     if kind is not None:
@@ -77,7 +79,8 @@ def _read(file: BinaryIO, name: str, options: ReadOptions, archive: Budget | Non
         yield from _read_zip(file, name, options, archive)
     elif is_tar(head):
         _refuse_nested(archive)
-        yield from _read_members(tar_members(file, options), options, Budget(options.max_expanded_bytes))
+        budget = Budget(expansion_limit(size, options))
+        yield from _read_members(tar_members(file, options), options, budget)
     else:
         yield from _read_content(file, head, name, options)
 
@@ -95,6 +98,8 @@ def _read_zip(file: BinaryIO, name: str, options: ReadOptions, archive: Budget |
         yield read_binary(data, kind, name)
         return
     _refuse_nested(archive)
+    if is_package(name):
+        raise Unreadable("unsupported format", "it is a program or a package in a ZIP archive")
     size = file.seek(0, io.SEEK_END) if data is None else len(data)
     yield from _read_members(opened.members(), options, Budget(expansion_limit(size, options)))
 
@@ -137,9 +142,9 @@ def _read_content(file: BinaryIO, head: bytes, name: str, options: ReadOptions) 
     elif kind == "arrow":
         yield from read_arrow(file, Rows(name, options, None), options)
     elif kind == "eml":
-        yield read_mail(read_whole(file, options), options)
+        yield read_mail(read_whole(file, options), name, options)
     elif kind == "mbox":
-        yield from read_mbox(file, options)
+        yield from read_mbox(file, name, options)
     elif kind == "warc":
         yield from read_warc(file, options)
     elif len(head) < HEAD and not head.strip(b" \t\r\n\xef\xbb\xbf"):
