@@ -78,14 +78,18 @@ class Labelled:
 def read_pages(folder: Path) -> Iterator[Labelled]:
     for path in sorted((folder / "ground-truth").glob("*.json")):
         data = json.loads(path.read_text("utf-8"))
-        html = gzip.decompress((folder / "html" / f"{path.stem}.html.gz").read_bytes()).decode("utf-8", "replace")
+        html = gzip.decompress((folder / "html" / f"{path.stem}.html.gz").read_bytes()).decode(
+            "utf-8", "replace"
+        )
         root = _parse(html.replace("\x00", ""))
         body = None if root is None else root.find("body")
         if body is not None:
             kind = ((data.get("_internal") or {}).get("page_type") or {}).get("primary", "article")
             address = urlparse(data.get("url") or "").netloc.removeprefix("www.")
             truth = data["ground_truth"].get("main_content") or ""
-            yield label(path.stem, kind, address or path.stem, read_page(body), read_metadata(root).hints, truth)
+            yield label(
+                path.stem, kind, address or path.stem, read_page(body), read_metadata(root).hints, truth
+            )
 
 
 def label(name: str, kind: str, domain: str, page: Page, hints: Mapping[str, float], truth: str) -> Labelled:
@@ -195,9 +199,12 @@ def export(classifier: Any) -> dict[str, Any]:
     }
 
 
-def cross_validate(tables: Sequence[dict], items: Sequence[Labelled]) -> list[np.ndarray]:
-    """The probabilities of each page's blocks by trees that saw no page of its fold."""
+def cross_validate(
+    tables: Sequence[dict], items: Sequence[Labelled]
+) -> tuple[list[np.ndarray], list[dict[str, Any]]]:
+    """The probabilities of each page's blocks by trees that saw no page of its fold, and those trees."""
     found: list[np.ndarray] = [np.zeros(0)] * len(items)
+    stages = []
     for fold in range(FOLDS):
         inside = [index for index, item in enumerate(items) if fold_of(item.domain) == fold]
         rest = [index for index, item in enumerate(items) if fold_of(item.domain) != fold]
@@ -205,8 +212,9 @@ def cross_validate(tables: Sequence[dict], items: Sequence[Labelled]) -> list[np
         trees = parse_model({"names": {}, "words": {}, "first": stage, "second": stage}).first
         for index in inside:
             found[index] = trees.probabilities(tables[index])
+        stages.append(stage)
         print(f"  fold {fold + 1} of {FOLDS}", flush=True)
-    return found
+    return found, stages
 
 
 # --- the report ---------------------------------------------------------------------------------------------
@@ -220,25 +228,38 @@ def report(title: str, items: Sequence[Labelled], choices: Sequence[np.ndarray])
     means = {kind: float(np.mean(scores)) for kind, scores in sorted(kinds.items())}
     pages = float(np.mean([score for scores in kinds.values() for score in scores]))
     by_kind = ", ".join(f"{kind} {mean:.3f}" for kind, mean in means.items())
-    print(f"{title}: {pages:.4f} a page, {np.mean(list(means.values())):.4f} a page type ({by_kind})", flush=True)
+    print(
+        f"{title}: {pages:.4f} a page, {np.mean(list(means.values())):.4f} a page type ({by_kind})",
+        flush=True,
+    )
 
 
 def choose(tables: Sequence[dict], probabilities: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [best_choice(found, table["words"]) for table, found in zip(tables, probabilities, strict=True)]
 
 
-def train(items: list[Labelled]) -> dict[str, Any]:
+def train(items: list[Labelled], folds: Path | None) -> dict[str, Any]:
     shares = {item.name: page_shares(item) for item in items}
-    lexicons = [make_lexicon([i for i in items if fold_of(i.domain) != fold], shares) for fold in range(FOLDS)]
+    lexicons = [
+        make_lexicon([i for i in items if fold_of(i.domain) != fold], shares) for fold in range(FOLDS)
+    ]
     tables = [features(item.page, lexicons[fold_of(item.domain)], item.hints) for item in items]
-    first = cross_validate(tables, items)
+    first, first_stages = cross_validate(tables, items)
     report("first stage, cross-validated", items, choose(tables, first))
     seen = [table | second_features(i.page, p) for table, i, p in zip(tables, items, first, strict=True)]
-    report("both stages, cross-validated", items, choose(tables, cross_validate(seen, items)))
-    lexicon = make_lexicon(items, shares)
-    stages = {"first": fit(tables, items), "second": fit(seen, items)}
+    second, second_stages = cross_validate(seen, items)
+    report("both stages, cross-validated", items, choose(tables, second))
     columns = {"first": list(tables[0]), "second": list(seen[0])}
-    return {"about": ABOUT, "names": lexicon.names, "words": lexicon.words, "columns": columns, **stages}
+
+    def model(lexicon: Lexicon, first_stage: dict[str, Any], second_stage: dict[str, Any]) -> dict[str, Any]:
+        words = {"about": ABOUT, "names": lexicon.names, "words": lexicon.words}
+        return words | {"columns": columns, "first": first_stage, "second": second_stage}
+
+    if folds is not None:
+        folds.mkdir(parents=True, exist_ok=True)
+        for fold, parts in enumerate(zip(lexicons, first_stages, second_stages, strict=True)):
+            write_model(model(*parts), folds / f"fold_{fold}.json")
+    return model(make_lexicon(items, shares), fit(tables, items), fit(seen, items))
 
 
 def test(model_data: dict[str, Any], items: Sequence[Labelled], known_domains: set[str]) -> None:
@@ -270,13 +291,16 @@ def write_model(data: dict[str, Any], path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--wcxb", type=Path, required=True, help="a clone of the benchmark's repository")
     parser.add_argument("--out", type=Path, required=True, help="the model's file")
+    parser.add_argument("--folds", type=Path, help="a folder for the models of the cross-validation")
     arguments = parser.parse_args()
     items = [item for item in read_pages(arguments.wcxb / "dev") if item.page.texts]
     print(f"{len(items)} pages to learn from", flush=True)
-    model = train(items)
+    model = train(items, arguments.folds)
     write_model(model, arguments.out)
     if (arguments.wcxb / "test").is_dir():
         held_out = [item for item in read_pages(arguments.wcxb / "test") if item.page.texts]

@@ -38,7 +38,7 @@ _LEAST_LIKELY = 0.1
 _BATCH = 1024
 
 _HEADINGS = [KINDS.index(f"h{level}") for level in (1, 2, 3, 4)]
-_SENTENCE_ENDS = [ord(mark) for mark in ".!?。\"”"]
+_SENTENCE_ENDS = [ord(mark) for mark in '.!?。"”']
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ class Trees:
     def probabilities(self, columns: Mapping[str, Column]) -> Column:
         """Return the probability of each block to be content."""
         table = np.array(list(columns.values()), np.float32)
-        scores = [self._scores(table[:, start : start + _BATCH]) for start in range(0, table.shape[1], _BATCH)]
+        scores = [
+            self._scores(table[:, start : start + _BATCH]) for start in range(0, table.shape[1], _BATCH)
+        ]
         # Rounded, as the last bits of an exponential depend on the machine.
         return np.round(1 / (1 + np.exp(-np.concatenate(scores) / LEAF_SCALE)), 4)
 
@@ -357,7 +359,10 @@ class _Blocks:
             "page_prose": self.prose.sum() / total,
             "page_prose_length": self.prose.sum(),
             "page_repeats": np.bincount(self.path).max() / self.count,
-            **{f"page_{name}": np.count_nonzero(begun & FLAG[name]) for name in ("article", "main", "table", "pre")},
+            **{
+                f"page_{name}": np.count_nonzero(begun & FLAG[name])
+                for name in ("article", "main", "table", "pre")
+            },
             **hints,
         }
         return {name: np.full(self.count, float(value)) for name, value in values.items()}

@@ -9,12 +9,12 @@ from dataclasses import dataclass, field
 
 from stemma.cleaning.render import APART, INLINE, Element
 
-
 # Flags that an element hands down to all that stands in it.
-_FLAGS = (
-    "nav header footer aside main article section form table list figure quote pre link button heading "
-    "dialog details label hidden body_text noscript"
-).split()
+_FLAGS = [
+    "nav", "header", "footer", "aside", "main", "article", "section", "form", "table", "list", "figure",
+    "quote", "pre", "link", "button", "heading", "dialog", "details", "label", "hidden", "body_text",
+    "noscript",
+]  # fmt: skip
 FLAG = {name: 1 << bit for bit, name in enumerate(_FLAGS)}
 _TAG_FLAG = {
     **{tag: FLAG[tag] for tag in ("nav", "header", "footer", "aside", "main", "article", "section", "form")},
@@ -36,7 +36,10 @@ _ROLE_FLAG = {
     "search": FLAG["form"],
 }
 # What kind of element holds a block, as the model sees it.
-KINDS = "other p div li cell h1 h2 h3 h4 dt dd pre quote caption button label section span".split()
+KINDS = [
+    "other", "p", "div", "li", "cell", "h1", "h2", "h3", "h4", "dt", "dd", "pre", "quote", "caption",
+    "button", "label", "section", "span",
+]  # fmt: skip
 _KIND = {
     **{tag: KINDS.index(tag) for tag in ("p", "div", "li", "h1", "h2", "h3", "h4", "dt", "dd", "pre")},
     **{tag: KINDS.index(tag) for tag in ("button", "label", "section")},
@@ -46,10 +49,10 @@ _KIND = {
     **dict.fromkeys(("article", "main", "body", "header"), KINDS.index("section")),
     "blockquote": KINDS.index("quote"),
 }
-NEVER_SHOWN = frozenset(
-    "script style template head title meta link iframe object embed applet svg math canvas audio "
-    "video map select datalist textarea input".split()
-)
+NEVER_SHOWN = frozenset({
+    "script", "style", "template", "head", "title", "meta", "link", "iframe", "object", "embed", "applet",
+    "svg", "math", "canvas", "audio", "video", "map", "select", "datalist", "textarea", "input",
+})  # fmt: skip
 _WORD_IN_NAME = re.compile(r"[A-Z]?[a-z]{2,}|[A-Z]{2,}")
 
 

@@ -13,7 +13,6 @@ from stemma.cleaning.page_metadata import PageMetadata, read_metadata
 from stemma.cleaning.render import Element, render
 
 if TYPE_CHECKING:
-    import numpy as np
     from lxml.html import HtmlElement
 
 PROFILES = ("default", "fast")
@@ -27,6 +26,10 @@ _SHORT_PAGE_CHARACTERS = 500
 # A text this much longer than what is visible comes from data in the page (JSON-LD), which its scripts show.
 _EMBEDDED_RATIO = 1.5
 
+# By rules: short blocks that are links are dropped, and the main element counts when it holds so much text.
+_SHORT_BLOCK_CHARACTERS = 60
+_MOSTLY_LINKS = 0.8
+_MAIN_SHARE = 0.3
 _BOILERPLATE = (
     FLAG["nav"] | FLAG["footer"] | FLAG["aside"] | FLAG["header"] | FLAG["dialog"] | FLAG["hidden"]
     | FLAG["button"] | FLAG["noscript"]
@@ -114,18 +117,36 @@ def _is_deeper(root: "HtmlElement", depth: int) -> bool:
     return bool(root.xpath("boolean(/" + "/".join(["*"] * depth) + ")"))
 
 
-def _choose(page: Page, metadata: PageMetadata, profile: str) -> "np.ndarray | list[bool]":
+def _choose(page: Page, metadata: PageMetadata, profile: str) -> list[bool]:
     """Say for each block whether it is kept."""
-    by_rules = [not page.flags[holder] & _BOILERPLATE for holder in page.holders]
-    characters = sum(map(len, page.texts))
-    if characters < _SHORT_PAGE_CHARACTERS or len(page.texts) > _MAX_MODELLED_BLOCKS:
-        return by_rules
+    is_short = sum(map(len, page.texts)) < _SHORT_PAGE_CHARACTERS
+    if profile == "fast" or is_short or len(page.texts) > _MAX_MODELLED_BLOCKS:
+        return _keep_by_rules(page)
     return keep_blocks(page, metadata.hints)
 
 
-def _render_kept(page: Page, kept: "Iterable[bool]") -> tuple[str, list[tuple[int, Element]]]:
+def _keep_by_rules(page: Page) -> list[bool]:
+    """Keep what is no boilerplate by its elements or links, of the main element or the articles alone."""
+    kept = [
+        not page.flags[holder] & _BOILERPLATE
+        and not (len(text) < _SHORT_BLOCK_CHARACTERS and linked > _MOSTLY_LINKS * len(text))
+        for holder, text, linked in zip(page.holders, page.texts, page.linked, strict=True)
+    ]
+    for flag in (FLAG["main"], FLAG["article"]):
+        inside = [
+            keep and bool(page.flags[holder] & flag) for keep, holder in zip(kept, page.holders, strict=True)
+        ]
+        if any(inside) and _length(page, inside) >= _MAIN_SHARE * _length(page, kept):
+            return inside
+    return kept
+
+
+def _length(page: Page, kept: Iterable[bool]) -> int:
+    return sum(len(text) for text, keep in zip(page.texts, kept, strict=True) if keep)
+
+
+def _render_kept(page: Page, kept: list[bool]) -> tuple[str, list[tuple[int, Element]]]:
     """Render the blocks that are kept; the text of all others is taken out of the tree."""
-    kept = list(kept)
     if not any(kept):
         return "", []
     for (element, is_tail), block in zip(page.pieces, page.piece_blocks, strict=True):

@@ -20,7 +20,17 @@ _MAX_JSON_CHARACTERS = 500_000
 _MAX_JSON_DEPTH = 50
 _MAX_JSON_OBJECTS = 5_000
 
-_ARTICLE_TYPES = ("article", "posting", "report", "webpage", "recipe", "qapage", "howto", "question", "review")
+_ARTICLE_TYPES = (
+    "article",
+    "posting",
+    "report",
+    "webpage",
+    "recipe",
+    "qapage",
+    "howto",
+    "question",
+    "review",
+)
 # Meta elements by name or property, the more dependable first.
 _TITLE_NAMES = ("og:title", "twitter:title", "dc.title", "citation_title")
 _AUTHOR_NAMES = (
@@ -43,7 +53,9 @@ _NAMED_DATE = re.compile(
     r"(?:(?P<other_day>[0-3]?\d)(?:st|nd|rd|th)?,?\s+)?(?P<year>(?:19|20)\d\d)(?!\d)",
     re.IGNORECASE,
 )
-_MONTHS = "jan feb mar apr may jun jul aug sep oct nov dec".split()
+_MONTHS = [
+    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
+]  # fmt: skip
 _BY = re.compile(r"^\s*(?:written\s+by|posted\s+by|by|von|par|por|di|door|av)\s*:?\s+", re.IGNORECASE)
 _MAX_AUTHOR_CHARACTERS = 100
 

@@ -16,12 +16,15 @@ _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
 _BREAKS = frozenset({"br"})
 _LISTS = frozenset({"ul", "ol", "dl"})
 # What runs on in a line of text. Any other element, an unknown one too, begins a block.
-INLINE = frozenset(
-    "a abbr acronym b bdi bdo big br cite code data del dfn em font i img ins kbd mark q rp rt ruby s samp "
-    "small span strike strong sub sup time tt u var wbr picture source nobr".split()
-)
-_LINES = frozenset("dt dd td th tr option legend summary figcaption caption button label".split())
-_TABLE_PARTS = frozenset("thead tbody tfoot colgroup col".split())
+INLINE = frozenset({
+    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "br", "cite", "code", "data", "del", "dfn", "em",
+    "font", "i", "img", "ins", "kbd", "mark", "q", "rp", "rt", "ruby", "s", "samp", "small", "span",
+    "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "picture", "source", "nobr",
+})  # fmt: skip
+_LINES = frozenset({
+    "dt", "dd", "td", "th", "tr", "option", "legend", "summary", "figcaption", "caption", "button", "label",
+})  # fmt: skip
+_TABLE_PARTS = frozenset({"thead", "tbody", "tfoot", "colgroup", "col"})
 # What makes a table row a piece of page layout and not a row of data.
 _LAYOUT = ("table", "ul", "ol", "pre", "h1", "h2", "h3", "h4", "h5", "h6")
 # Columns that one cell may be said to span.
