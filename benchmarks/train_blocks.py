@@ -27,7 +27,7 @@ import numpy as np
 from stemma.cleaning.block_model import (
     LEAF_SCALE,
     Lexicon,
-    best_choice,
+    choice,
     features,
     parse_model,
     second_features,
@@ -234,8 +234,8 @@ def report(title: str, items: Sequence[Labelled], choices: Sequence[np.ndarray])
     )
 
 
-def choose(tables: Sequence[dict], probabilities: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return [best_choice(found, table["words"]) for table, found in zip(tables, probabilities, strict=True)]
+def choose(items: Sequence[Labelled], probabilities: Sequence[np.ndarray]) -> list[np.ndarray]:
+    return [choice(item.page, found) for item, found in zip(items, probabilities, strict=True)]
 
 
 def train(items: list[Labelled], folds: Path | None) -> dict[str, Any]:
@@ -245,10 +245,10 @@ def train(items: list[Labelled], folds: Path | None) -> dict[str, Any]:
     ]
     tables = [features(item.page, lexicons[fold_of(item.domain)], item.hints) for item in items]
     first, first_stages = cross_validate(tables, items)
-    report("first stage, cross-validated", items, choose(tables, first))
+    report("first stage, cross-validated", items, choose(items, first))
     seen = [table | second_features(i.page, p) for table, i, p in zip(tables, items, first, strict=True)]
     second, second_stages = cross_validate(seen, items)
-    report("both stages, cross-validated", items, choose(tables, second))
+    report("both stages, cross-validated", items, choose(items, second))
     columns = {"first": list(tables[0]), "second": list(seen[0])}
 
     def model(lexicon: Lexicon, first_stage: dict[str, Any], second_stage: dict[str, Any]) -> dict[str, Any]:
@@ -269,7 +269,7 @@ def test(model_data: dict[str, Any], items: Sequence[Labelled], known_domains: s
         seen = features(item.page, model.lexicon, item.hints)
         first = model.first.probabilities(seen)
         second = model.second.probabilities(seen | second_features(item.page, first))
-        choices.append(best_choice(second, seen["words"]))
+        choices.append(choice(item.page, second))
     report("held-out pages", items, choices)
     new = [index for index, item in enumerate(items) if item.domain not in known_domains]
     report("of domains never seen", [items[i] for i in new], [choices[i] for i in new])

@@ -87,6 +87,7 @@ def test_unknown_profile():
         ("<pre><div>a</div><div>b</div></pre>", "```\na\nb\n```"),
         ('<div class="highlight-c++"><pre>x</pre></div>', "```c++\nx\n```"),
         ("<pre>```</pre>", "````\n```\n````"),
+        (f"<table><tr><td>x</td><td>{SENTENCE * 9}</td></tr></table>", f"x\n{(SENTENCE * 9).strip()}"),
         ("<h3> a\n b </h3>c", "### a b\n\nc"),
         ("<p>&nbsp;</p><p>a</p>", "a"),
     ],

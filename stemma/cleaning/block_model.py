@@ -34,6 +34,10 @@ _STEPS = (0, 1, 2, 3, 5, 7)
 LEAF_SCALE = 1000
 # A page whose best block is less likely to be content than this has none.
 _LEAST_LIKELY = 0.1
+# Probabilities to this power: a little in favour of precision (articles 0.954 -> 0.956, all pages the same).
+_CAUTION = 1.1
+# Longer cells are no data, but a page's layout.
+_DATA_CHARACTERS = 200
 # Blocks to evaluate at once: 2 MB of comparisons.
 _BATCH = 1024
 
@@ -127,20 +131,48 @@ def keep_blocks(page: Page, hints: Mapping[str, float]) -> list[bool]:
     seen = features(page, model.lexicon, hints)
     first = model.first.probabilities(seen)
     second = model.second.probabilities(seen | second_features(page, first))
-    return best_choice(second, seen["words"]).tolist()
+    return choice(page, second).tolist()
 
 
-def best_choice(probabilities: Column, words: Column) -> Column:
-    """Choose the blocks for which the word-F1 of the page is likely to be the highest.
+def choice(page: Page, probabilities: Column) -> Column:
+    """Choose the blocks to keep by their probabilities of being content."""
+    sizes = np.array([len(text) for text in page.texts], np.float64)
+    return best_choice(_agree(page, probabilities, sizes) ** _CAUTION, sizes)
 
-    Blocks are taken in the order of their probability, up to where twice the words that are likely right, by
-    the words taken and all those that are likely content together, is at its maximum. That gives every page a
+
+def _agree(page: Page, probabilities: Column, length: Column) -> Column:
+    """Bring the probabilities of blocks closer that stand alike, and make those of a row of data one.
+
+    Blocks alike in their elements' tags and classes, and so are those of all elements around them, are half
+    themselves and half their mean. With both, on the pages of c4 in the cross-validation, 0.857 -> 0.859.
+    """
+    holders = np.array(page.holders)
+    alike = (probabilities + _means(probabilities, length, np.array(page.paths)[holders])) / 2
+    rows = np.array(page.rows)[holders]
+    in_row = (
+        (rows >= 0) & (np.array(page.kinds)[holders] == KINDS.index("cell")) & (length <= _DATA_CHARACTERS)
+    )
+    if in_row.any():
+        alike[in_row] = _means(alike[in_row], length[in_row], rows[in_row])
+    return alike
+
+
+def _means(values: Column, weights: Column, groups: Column) -> Column:
+    """Return for each value the weighted mean of its group."""
+    return (np.bincount(groups, values * weights) / np.maximum(np.bincount(groups, weights), 1.0))[groups]
+
+
+def best_choice(probabilities: Column, sizes: Column) -> Column:
+    """Choose the blocks for which the F1 of the page is likely to be the highest.
+
+    Blocks are taken in the order of their probability, up to where twice the text that is likely right, by
+    the text taken and all that is likely content together, is at its maximum. That gives every page a
     threshold of its own (about half of the F1 that it can reach), as the optimum of F1 needs one.
     """
     order = np.argsort(-probabilities, kind="stable")
-    likely = np.cumsum((probabilities * words)[order])
-    scores = 2 * likely / (np.cumsum(words[order]) + likely[-1])
-    kept = np.zeros(len(words), bool)
+    likely = np.cumsum((probabilities * sizes)[order])
+    scores = 2 * likely / (np.cumsum(sizes[order]) + likely[-1])
+    kept = np.zeros(len(sizes), bool)
     if probabilities[order[0]] >= _LEAST_LIKELY:
         kept[order[: int(np.argmax(scores)) + 1]] = True
     return kept

@@ -27,6 +27,8 @@ _LINES = frozenset({
 _TABLE_PARTS = frozenset({"thead", "tbody", "tfoot", "colgroup", "col"})
 # What makes a table row a piece of page layout and not a row of data.
 _LAYOUT = ("table", "ul", "ol", "pre", "h1", "h2", "h3", "h4", "h5", "h6")
+# A longer cell is no datum, but a part of the page.
+_MAX_CELL = 500
 # Columns that one cell may be said to span.
 _MAX_SPAN = 20
 _CODE_LANGUAGE = re.compile(
@@ -169,7 +171,7 @@ class _Writer:
         elif tag == "code":
             self.text(f"`{text}`" if (text := _inline(element)) else None, element)
         elif tag == "tr" and next(element.iter(*_LAYOUT), None) is None:
-            self._write_row(element)
+            return self._write_row(element)
         else:
             return False
         return True
@@ -210,8 +212,10 @@ class _Writer:
             self._write(f"{fence}{_language(element)}\n{code}\n{fence}", element)
         self._newlines = 2
 
-    def _write_row(self, row: Element) -> None:
+    def _write_row(self, row: Element) -> bool:
         cells = [text for cell in row for text in _cell(cell)]
+        if max(map(len, cells), default=0) > _MAX_CELL:
+            return False
         if any(cells):
             self._break(1)
             self._write(f"| {' | '.join(cells)} |" if len(cells) > 1 else cells[0], row)
@@ -220,6 +224,7 @@ class _Writer:
                 self._length += len(self._parts[-1])
             self._table_begins = False
             self._break(1)
+        return True
 
     def _open_item(self) -> None:
         self._break(1)
