@@ -146,7 +146,7 @@ PAGE = f"""<!DOCTYPE html><html><head><title>Rivers &amp; lakes
     warn()</pre>
 <ul><li>north</li><li>south <b>bank</b></li></ul><ol><li>rain</li><li>flood</li></ol>
 <table><tr><th>Town</th><th>Level</th></tr><tr><td>Ulm</td><td>2.5</td></tr></table>
-<p>{PARAGRAPH}</p></article><footer>Copyright 2024</footer></body></html>"""
+<p>{PARAGRAPH.upper()}</p></article><footer>Copyright 2024</footer></body></html>"""
 
 
 def test_html_keeps_structure_as_markdown():

@@ -6,6 +6,7 @@ import os
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 
 from stemma.chunking.chunker import CHUNKS_TYPE, chunk
 from stemma.chunking.tokens import TokenCounter, load_tokenizer
+from stemma.cleaning.block_model import MODEL_FILE
 from stemma.cleaning.clean import INPUTS, LIBRARIES, OUTPUTS, SCORES, clean, needs_isolation
 from stemma.cleaning.decontamination import MINIMUM_WORDS, EvaluationIndex, build_index, contamination
 from stemma.cleaning.recipes import profile_rules
@@ -22,7 +24,7 @@ from stemma.config import Config
 from stemma.datasets import MATCHES
 from stemma.deduplication import sign
 from stemma.errors import UsageError
-from stemma.hashing import UUID
+from stemma.hashing import UUID, key
 from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
 from stemma.resources.classifier import classifier_stage
@@ -82,7 +84,7 @@ class Setup:
             inputs=INPUTS,
             outputs=OUTPUTS,
             libraries=LIBRARIES,
-            digests={"unicode": unicodedata.unidata_version}
+            digests={"unicode": unicodedata.unidata_version, "block_model": _package_digest(MODEL_FILE)}
             | ({"pii_key": hashlib.blake2b(_load_pii_key()).hexdigest()} if settings.pii else {}),
             load=_load_pii_key if settings.pii else None,
             parallel=True,
@@ -214,14 +216,18 @@ class Setup:
         )
 
 
+def _package_digest(name: str) -> str:
+    return key(files("stemma.cleaning").joinpath(name).read_bytes()).hex()
+
+
 def _load_pii_key(**_parameters: Any) -> bytes:
-    key = os.environ.get(PII_KEY, "").encode()
-    if len(key) < PII_KEY_BYTES:
+    secret = os.environ.get(PII_KEY, "").encode()
+    if len(secret) < PII_KEY_BYTES:
         raise UsageError(
             f"[clean] pii needs a key in the environment variable {PII_KEY}: {PII_KEY_BYTES} bytes or more that"
             " nobody can guess (openssl rand -hex 32)"
         )
-    return key
+    return secret
 
 
 def _load_index(sets: list[EvaluationSet], *, ngram_words: int, minimum_words: int) -> EvaluationIndex:

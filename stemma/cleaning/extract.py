@@ -44,6 +44,8 @@ def extract(
         )
     if content_bytes is not None and essence in OFFICE:
         return extract_office(content_bytes, OFFICE[essence], limits=limits)
+    if content is not None and essence in _HTML:
+        return extract_html(content, profile=html_profile)
     if content is not None:
         return _EXTRACTORS.get(essence, _as_it_is)(content)
     if content_bytes is not None:
@@ -79,9 +81,8 @@ OFFICE = {
     "application/epub+zip": "epub",
 }
 
+_HTML = frozenset({"text/html", "application/xhtml+xml"})
 _EXTRACTORS: dict[str, Callable[[str], Extraction]] = {
-    "text/html": extract_html,
-    "application/xhtml+xml": extract_html,
     "text/markdown": _from_markdown,
     "text/x-markdown": _from_markdown,
     "text/x-rst": _from_restructured_text,

@@ -1,41 +1,39 @@
-"""Main text and title of a web page: trafilatura where it finds the content, else the visible text."""
+"""Main text and metadata of a web page: its blocks of text, kept or dropped by a model, as Markdown."""
 
 import html
-import logging
 import re
+from collections import Counter
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from stemma.cleaning.extraction import Extraction
-from stemma.cleaning.render import Element, to_markdown
+from stemma.cleaning.block_model import keep_blocks
+from stemma.cleaning.extraction import Extraction, Origin
+from stemma.cleaning.page_blocks import FLAG, NEVER_SHOWN, Page, read_page
+from stemma.cleaning.page_metadata import PageMetadata, read_metadata
+from stemma.cleaning.render import Element, render
 
 if TYPE_CHECKING:
     from lxml.html import HtmlElement
 
-# trafilatura recurses over the tree, and how deep Python lets it depends on who calls: a fixed depth decides.
-# Real pages stay below 100 levels. libxml2 silently leaves out what lies deeper than 2048.
-_MAX_EXTRACTED_DEPTH = 200
-_MAX_PARSED_DEPTH = 2048
-# And it takes 40 us an element, so that of a page with more (a book, or hostile) the visible text must do.
-_MAX_EXTRACTED_ELEMENTS = 50_000
+PROFILES = ("default", "fast")
 
-# Trafilatura has missed the content where it returns less than this share of the text outside boilerplate; of
-# a long page no more than so many characters count: most of it may be boilerplate all the same. On pages with
-# less text than the last figure it often gives up and returns all of it. Word-F1 on 560 pages of the web
-# content extraction benchmark 0.782 -> 0.799, on 104 news articles unchanged at 0.954.
-_MIN_SHARE = 0.2
-_LONG_PAGE_CHARACTERS = 4000
-_SHORT_PAGE_CHARACTERS = 1000
+# libxml2 silently leaves out what lies deeper.
+_MAX_PARSED_DEPTH = 2048
+# The model keeps a kilobyte for each block; a page with more (a book, or hostile) is read by rules.
+_MAX_MODELLED_BLOCKS = 50_000
+# On pages with less text there is too little for a model to go by: what is no boilerplate by its element is kept.
+_SHORT_PAGE_CHARACTERS = 500
 # A text this much longer than what is visible comes from data in the page (JSON-LD), which its scripts show.
 _EMBEDDED_RATIO = 1.5
-# Some pages put their content into a `<header>`: then there is so much text outside links.
-_MIN_PROSE_CHARACTERS = 500
 
-_NEVER_SHOWN = frozenset(
-    {"script", "style", "noscript", "template", "head", "title", "meta", "link", "iframe", "object", "embed"}
-    | {"applet", "svg", "math", "canvas", "audio", "video", "map"}
-    | {"select", "datalist", "textarea", "button", "input"}
-)
-_BOILERPLATE = frozenset({"nav", "footer", "aside", "header", "menu", "dialog"})
+# By rules: short blocks that are links are dropped, and the main element counts when it holds so much text.
+_SHORT_BLOCK_CHARACTERS = 60
+_MOSTLY_LINKS = 0.8
+_MAIN_SHARE = 0.3
+_BOILERPLATE = (
+    FLAG["nav"] | FLAG["footer"] | FLAG["aside"] | FLAG["header"] | FLAG["dialog"] | FLAG["hidden"]
+    | FLAG["button"] | FLAG["noscript"]
+)  # fmt: skip
 
 # libxml2 takes quadratic time for the attributes of one tag (60,000: 35 s); real tags have fewer than 100.
 _LONG_TAG = re.compile(r"<([a-zA-Z][^\s/<>]*)\s[^<>]{5000,}+>")
@@ -47,25 +45,54 @@ _SCRIPT_OR_COMMENT = re.compile(
 _TAG = re.compile(r"<[a-zA-Z/!?][^<>]*>?")
 
 
-def extract_html(content: str) -> Extraction:
-    """Extract a page's main text as Markdown, and its title (`<title>`, else the first `<h1>`).
+def extract_html(content: str, *, profile: str = "default") -> Extraction:
+    """Extract a page's main text as Markdown, where each block of it stands, and what the page says of itself.
 
-    A function of the page alone: trafilatura's deduplication (a cache across pages), its time-outs and its
-    metadata (which look at the clock) stay off. A page of navigation, header and footer alone gives "".
+    Args:
+        content: the page, decoded; what it declares as its encoding does not count.
+        profile: "default" lets the block model choose; "fast" keeps what is no boilerplate by its element
+            (`<nav>`, `<footer>`, …) or its links.
+
+    Returns:
+        The text; a page of navigation, header and footer alone gives "". The origins' places are the paths of
+        elements as XPath has them, "/html/body/main/p[2]".
+
+    Raises:
+        ValueError: an unknown profile.
     """
+    if profile not in PROFILES:
+        raise ValueError(f"unknown profile {profile!r} (known: {', '.join(PROFILES)})")
     content = _LONG_TAG.sub(_without_attributes, content.replace("\x00", ""))
     root = _parse(content)
-    body = None if root is None else root.find("body")
+    if root is None:
+        return Extraction("", None, 0)
+    metadata = read_metadata(root)
+    body = root.find("body")
     if body is None:
-        return Extraction("", _title(root), 0)
+        return _extraction("", metadata, 0)
     if _is_deeper(root, _MAX_PARSED_DEPTH):
         text = _strip_tags(content)
-        return Extraction(text, _title(root), len(text))
-    visible = to_markdown(body, _is_hidden)
-    text = "" if _is_too_big(root) else _main_text(root)
-    if len(text) <= _EMBEDDED_RATIO * len(visible):
-        text = _choose(text, visible, body)
-    return Extraction(text, _title(root), len(visible))
+        return _extraction(text, metadata, len(text))
+    page = read_page(body)
+    visible = sum(map(len, page.texts)) + 2 * max(len(page.texts) - 1, 0)
+    if metadata.article is not None and len(metadata.article) > _EMBEDDED_RATIO * visible:
+        return _extraction(metadata.article, metadata, visible)
+    text, starts = _render_kept(page, _choose(page, metadata, profile))
+    return _extraction(text, metadata, visible, _origins(starts))
+
+
+def _extraction(
+    text: str, metadata: PageMetadata, visible: int, origins: tuple[Origin, ...] = ()
+) -> Extraction:
+    return Extraction(
+        text,
+        metadata.title,
+        visible,
+        author=metadata.author,
+        published=metadata.published,
+        language=metadata.language,
+        origins=origins,
+    )
 
 
 def _without_attributes(tag: re.Match[str]) -> str:
@@ -90,79 +117,93 @@ def _is_deeper(root: "HtmlElement", depth: int) -> bool:
     return bool(root.xpath("boolean(/" + "/".join(["*"] * depth) + ")"))
 
 
-def _is_too_big(root: "HtmlElement") -> bool:
-    return _is_deeper(root, _MAX_EXTRACTED_DEPTH) or root.xpath("count(//*)") > _MAX_EXTRACTED_ELEMENTS
+def _choose(page: Page, metadata: PageMetadata, profile: str) -> list[bool]:
+    """Say for each block whether it is kept."""
+    is_short = sum(map(len, page.texts)) < _SHORT_PAGE_CHARACTERS
+    if profile == "fast" or is_short or len(page.texts) > _MAX_MODELLED_BLOCKS:
+        return _keep_by_rules(page)
+    return keep_blocks(page, metadata.hints)
 
 
-def _main_text(root: "HtmlElement") -> str:
-    import trafilatura
-
-    logging.getLogger("trafilatura").setLevel(logging.CRITICAL)
-    _mark_code(root)
-    document = trafilatura.bare_extraction(
-        root,
-        output_format="markdown",
-        include_comments=False,
-        include_tables=True,
-        include_links=False,
-        deduplicate=False,
-        with_metadata=False,
-    )
-    # `body` is an attribute of the Document; its other form, a dict, is only for `as_dict=True`.
-    return "" if document is None or isinstance(document, dict) else to_markdown(document.body)
+def _keep_by_rules(page: Page) -> list[bool]:
+    """Keep what is no boilerplate by its elements or links, of the main element or the articles alone."""
+    kept = [
+        not page.flags[holder] & _BOILERPLATE
+        and not (len(text) < _SHORT_BLOCK_CHARACTERS and linked > _MOSTLY_LINKS * len(text))
+        for holder, text, linked in zip(page.holders, page.texts, page.linked, strict=True)
+    ]
+    for flag in (FLAG["main"], FLAG["article"]):
+        inside = [
+            keep and bool(page.flags[holder] & flag) for keep, holder in zip(kept, page.holders, strict=True)
+        ]
+        if any(inside) and _length(page, inside) >= _MAIN_SHARE * _length(page, kept):
+            return inside
+    return kept
 
 
-def _mark_code(root: "HtmlElement") -> None:
-    """Put the text of each `<pre>` into a `<code>`: trafilatura takes a bare one for a quotation."""
-    for block in root.iter("pre"):
-        if block.find(".//code") is None:
-            code = block.makeelement("code")
-            code.text, block.text = block.text, None
-            code.extend(list(block))
-            block.append(code)
+def _length(page: Page, kept: Iterable[bool]) -> int:
+    return sum(len(text) for text, keep in zip(page.texts, kept, strict=True) if keep)
 
 
-def _choose(text: str, visible: str, body: Element) -> str:
-    """Choose between trafilatura's text and that outside boilerplate."""
-    outside = _without_boilerplate(body)
-    if not outside:
-        return text if len(_without_links(body)) >= _MIN_PROSE_CHARACTERS else ""
-    missed = len(text) < _MIN_SHARE * min(len(outside), _LONG_PAGE_CHARACTERS)
-    return outside if missed or len(visible) < _SHORT_PAGE_CHARACTERS else text
+def _render_kept(page: Page, kept: list[bool]) -> tuple[str, list[tuple[int, Element]]]:
+    """Render the blocks that are kept; the text of all others is taken out of the tree."""
+    if not any(kept):
+        return "", []
+    for (element, is_tail), block in zip(page.pieces, page.piece_blocks, strict=True):
+        if not kept[block]:
+            if is_tail:
+                element.tail = None
+            else:
+                element.text = None
+    before = [0]
+    for keep in kept:
+        before.append(before[-1] + keep)
+    empty = {
+        element
+        for element, first, last in zip(page.elements, page.first, page.last, strict=True)
+        if before[first] == before[last]
+    }
+    return render(page.elements[0], lambda element: element in empty or element.tag in NEVER_SHOWN)
 
 
-def _without_boilerplate(body: Element) -> str:
-    """Return the text of the page's one main element or else its one article; failing that, of its body."""
-    containers = body.xpath(".//main | .//*[@role='main']") or body.xpath(".//article")
-    text = to_markdown(containers[0], _is_boilerplate) if len(containers) == 1 else ""
-    return text or to_markdown(body, _is_boilerplate)
+def _origins(starts: list[tuple[int, Element]]) -> tuple[Origin, ...]:
+    paths = _Paths()
+    return tuple(Origin(start, place=paths.of(element)) for start, element in starts)
 
 
-def _without_links(body: Element) -> str:
-    return to_markdown(body, lambda element: element.tag == "a" or _is_hidden(element))
+class _Paths:
+    """Paths of elements as XPath has them; the children of an element are counted once."""
 
+    def __init__(self) -> None:
+        self._paths: dict[Element, str] = {}
+        self._steps: dict[Element, str] = {}
 
-def _is_boilerplate(element: Element) -> bool:
-    return element.tag in _BOILERPLATE or _is_hidden(element)
+    def of(self, element: Element) -> str:
+        chain = []
+        while element is not None and element not in self._paths:
+            chain.append(element)
+            element = element.getparent()
+        path = self._paths[element] if element is not None else ""
+        for element in reversed(chain):
+            path = self._paths[element] = f"{path}/{self._step(element)}"
+        return path
 
-
-def _is_hidden(element: Element) -> bool:
-    return (
-        element.tag in _NEVER_SHOWN
-        or element.get("hidden") is not None
-        or "display:none" in (element.get("style") or "").replace(" ", "").lower()
-    )
+    def _step(self, element: Element) -> str:
+        parent = element.getparent()
+        if parent is None:
+            return element.tag
+        if element not in self._steps:
+            children = list(parent)
+            total = Counter(child.tag for child in children)
+            seen: Counter[str] = Counter()
+            for child in children:
+                seen[child.tag] += 1
+                number = f"[{seen[child.tag]}]" if total[child.tag] > 1 else ""
+                self._steps[child] = child.tag + number
+        return self._steps[element]
 
 
 def _strip_tags(content: str) -> str:
     """Return the words of a page that no parser can hold, a line for each run of text."""
     text = _TAG.sub("\n", _SCRIPT_OR_COMMENT.sub("\n", content))
     return "\n".join(" ".join(line.split()) for line in html.unescape(text).split("\n") if line.strip())
-
-
-def _title(root: "HtmlElement | None") -> str | None:
-    for path in (".//head/title", ".//title", ".//h1"):
-        element = None if root is None else root.find(path)
-        if element is not None and (title := " ".join("".join(element.itertext()).split())):
-            return title
-    return None

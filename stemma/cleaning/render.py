@@ -1,7 +1,8 @@
-"""From an element tree to Markdown: headings, lists, tables, code and paragraphs, nothing escaped.
+"""From an element tree to Markdown: headings, lists, tables, code and paragraphs.
 
 The text is meant to be searched and read by models, not rendered: `snake_case` stays `snake_case`; emphasis
-and links leave only their words. The walk is a loop, so the depth of a tree is no limit.
+and links leave only their words. Only a bar inside of a cell is escaped, or the row would have one more. The walk is
+a loop, so the depth of a tree is no limit.
 """
 
 import re
@@ -11,54 +12,57 @@ from typing import Any
 # lxml's elements have no types of their own in lxml; an alias says what is meant.
 Element = Any
 
-# HTML's vocabulary and, of trafilatura's, head, item, row, cell, quote and lb.
 _HEADINGS = {"h1": 1, "h2": 2, "h3": 3, "h4": 4, "h5": 5, "h6": 6}
-_BREAKS = frozenset({"br", "lb"})
-_LISTS = frozenset({"ul", "ol", "dl", "list"})
-_ITEMS = frozenset({"li", "item"})
-_ROWS = frozenset({"tr", "row"})
-_LINES = frozenset({"dt", "dd", "td", "th", "cell", "option", "legend", "summary", "figcaption", "caption"})
-_PARAGRAPHS = frozenset(
-    {
-        "p",
-        "div",
-        "section",
-        "article",
-        "main",
-        "body",
-        "header",
-        "footer",
-        "aside",
-        "nav",
-        "address",
-        "center",
-    }
-    | {
-        "blockquote",
-        "quote",
-        "figure",
-        "details",
-        "fieldset",
-        "form",
-        "hr",
-        "table",
-        "hgroup",
-        "search",
-        "dialog",
-    }
-)
+_BREAKS = frozenset({"br"})
+_LISTS = frozenset({"ul", "ol", "dl"})
+# What runs on in a line of text. Any other element, an unknown one too, begins a block.
+INLINE = frozenset({
+    "a", "abbr", "acronym", "b", "bdi", "bdo", "big", "br", "cite", "code", "data", "del", "dfn", "em",
+    "font", "i", "img", "ins", "kbd", "mark", "q", "rp", "rt", "ruby", "s", "samp", "small", "span",
+    "strike", "strong", "sub", "sup", "time", "tt", "u", "var", "wbr", "picture", "source", "nobr",
+})  # fmt: skip
+_LINES = frozenset({
+    "dt", "dd", "td", "th", "tr", "option", "legend", "summary", "figcaption", "caption", "button", "label",
+})  # fmt: skip
+_TABLE_PARTS = frozenset({"thead", "tbody", "tfoot", "colgroup", "col"})
 # What makes a table row a piece of page layout and not a row of data.
-_LAYOUT = ("table", "ul", "ol", "list", "pre", "h1", "h2", "h3", "h4", "h5", "h6", "head")
+_LAYOUT = ("table", "ul", "ol", "pre", "h1", "h2", "h3", "h4", "h5", "h6")
+# A longer cell is no datum, but a part of the page.
+_MAX_CELL = 500
+# Columns that one cell may be said to span.
+_MAX_SPAN = 20
+_CODE_LANGUAGE = re.compile(
+    r"\b(?:language|lang|highlight|highlight-source|brush)[-: ]+([A-Za-z][\w+#]{0,19})(?![\w-])"
+)
+
+# Two of these side by side, with nothing between, are kept apart by style sheets: a space stands for that.
+APART = frozenset({"a", "span", "small", "time"})
 
 _SPACE = re.compile(r"\s+")
 
 
 def to_markdown(root: Element, skip: Callable[[Element], bool] | None = None) -> str:
-    """Render an lxml element (HTML, or the body that trafilatura returns) as Markdown.
+    """Render an lxml element as Markdown.
 
     Args:
         root: the element; it is not changed.
         skip: true for elements to leave out with all that is in them.
+    """
+    return render(root, skip)[0]
+
+
+def render(
+    root: Element, skip: Callable[[Element], bool] | None = None
+) -> tuple[str, list[tuple[int, Element]]]:
+    """Render an lxml element as Markdown and say where each block of it comes from.
+
+    Args:
+        root: the element; it is not changed.
+        skip: true for elements to leave out with all that is in them.
+
+    Returns:
+        The text, and for each of its blocks (a paragraph, heading, item, row, code) its first character and
+        the element whose text begins there.
     """
     from lxml.etree import iterwalk
 
@@ -67,57 +71,79 @@ def to_markdown(root: Element, skip: Callable[[Element], bool] | None = None) ->
     for event, element in walker:
         if event == "end":
             writer.close(element)
-            if element is not root:
-                writer.text(element.tail)
+            if element is not root and element.tail:
+                writer.text(element.tail, element.getparent())
         elif (skip is not None and skip(element)) or writer.whole(element):
             walker.skip_subtree()
         else:
             writer.open(element)
-            writer.text(element.text)
-    return writer.result()
+            writer.text(element.text, element)
+    return writer.result(), writer.starts
 
 
 def _verbatim(element: Element) -> str:
-    """Return the text of an element with its white space, breaks as newlines."""
+    """Return the text of an element with its white space, breaks and the borders of blocks as newlines."""
     from lxml.etree import iterwalk
 
-    parts = []
+    parts: list[str] = []
     for event, inner in iterwalk(element, events=("start", "end")):
-        if event == "start":
-            parts.append("\n" if inner.tag in _BREAKS else inner.text or "")
-        elif inner is not element:
-            parts.append(inner.tail or "")
+        if inner is not element and (inner.tag in _BREAKS if event == "start" else inner.tag not in INLINE):
+            parts.append("\n")
+        if text := inner.text if event == "start" else inner.tail if inner is not element else None:
+            parts.append(text)
     return "".join(parts)
 
 
 def _inline(element: Element) -> str:
-    return _SPACE.sub(" ", _verbatim(element)).strip()
+    """Return the text of an element on one line."""
+    from lxml.etree import iterwalk
+
+    parts: list[str] = []
+    side_by_side = False
+    for event, inner in iterwalk(element, events=("start", "end")):
+        tag = inner.tag
+        if tag not in INLINE or tag in _BREAKS or (event == "start" and side_by_side and tag in APART):
+            parts.append(" ")
+        text = inner.text if event == "start" else inner.tail if inner is not element else None
+        if text:
+            parts.append(text)
+        side_by_side = event == "end" and tag in APART and not text
+    return " ".join("".join(parts).split())
 
 
 class _Writer:
-    """Collects text; breaks between blocks are remembered and written before the next text."""
+    """Collects text; breaks between blocks are remembered and written before the next text.
+
+    No line that it writes ends in white space: what is written keeps its place in the result.
+    """
 
     def __init__(self) -> None:
+        self.starts: list[tuple[int, Element]] = []
         self._parts: list[str] = []
+        self._length = 0
         self._newlines = 0
         self._prefix = ""
         self._ends_in_space = False
+        self._side_by_side = False
         # One entry for each open list: the number of its last item, None where items bear no number.
         self._lists: list[int | None] = []
         self._table_begins = False
 
     def open(self, element: Element) -> None:
         tag = element.tag
+        if self._side_by_side and tag in APART and not self._newlines and not self._ends_in_space:
+            self._write(" ", element)
+        self._side_by_side = False
         if tag in _BREAKS:
             self._break(1)
         elif tag in _LISTS:
             self._break(1 if self._lists else 2)
-            self._lists.append(0 if tag == "ol" or element.get("rend") == "ol" else None)
-        elif tag in _ITEMS:
-            self._open_item(element)
-        elif (level := _heading_level(element)) is not None:
+            self._lists.append(0 if tag == "ol" else None)
+        elif tag == "li":
+            self._open_item()
+        elif tag in _HEADINGS:
             self._break(2)
-            self._prefix = "#" * level + " "
+            self._prefix = "#" * _HEADINGS[tag] + " "
         else:
             self._table_begins = self._table_begins or tag == "table"
             self._break(_break_around(tag))
@@ -127,79 +153,81 @@ class _Writer:
         if tag in _LISTS and self._lists:
             self._lists.pop()
             self._break(1 if self._lists else 2)
-        elif _heading_level(element) is not None:
+        elif tag in _HEADINGS:
             self._prefix = ""
             self._break(2)
-        elif tag in _ITEMS:
+        elif tag == "li":
             self._prefix = ""
             self._break(1)
         elif tag not in _BREAKS:
             self._break(_break_around(tag))
+        self._side_by_side = tag in APART
 
     def whole(self, element: Element) -> bool:
         """Write an element in one piece where its kind asks for it (code, a row of data)."""
         tag = element.tag
-        if tag == "pre" or (tag == "code" and "\n" in (code := _verbatim(element)).strip()):
-            self._write_code(_verbatim(element) if tag == "pre" else code)
+        if tag == "pre" or (tag == "code" and "\n" in _verbatim(element).strip()):
+            self._write_code(element)
         elif tag == "code":
-            self.text(f"`{text}`" if (text := _inline(element)) else None)
-        elif tag == "quote" and len(element) == 0 and "\n" in (element.text or "").strip():
-            self._write_block(element.text)
-        elif tag in _ROWS and next(element.iter(*_LAYOUT), None) is None:
-            self._write_row([_inline(cell) for cell in element])
+            self.text(f"`{text}`" if (text := _inline(element)) else None, element)
+        elif tag == "tr" and next(element.iter(*_LAYOUT), None) is None:
+            return self._write_row(element)
         else:
             return False
         return True
 
-    def text(self, text: str | None) -> None:
+    def text(self, text: str | None, element: Element) -> None:
         if not text:
             return
+        self._side_by_side = False
         collapsed = _SPACE.sub(" ", text)
         if self._newlines or not self._parts or self._ends_in_space:
             collapsed = collapsed.lstrip(" ")
         if collapsed:
-            self._write(collapsed)
+            self._write(collapsed, element)
 
     def result(self) -> str:
-        return "\n".join(line.rstrip() for line in "".join(self._parts).split("\n")).strip("\n")
+        return "".join(self._parts).rstrip()
 
     def _break(self, newlines: int) -> None:
         # Items stay together: a paragraph inside of one begins no more than a line.
         self._newlines = max(self._newlines, min(newlines, 1) if self._lists else newlines)
 
-    def _write(self, text: str) -> None:
-        if self._parts:
-            self._parts.append("\n" * self._newlines)
+    def _write(self, text: str, element: Element) -> None:
+        if self._newlines and self._parts:
+            kept = self._parts[-1].rstrip()
+            self._length += self._newlines - len(self._parts[-1]) + len(kept)
+            self._parts[-1] = kept + "\n" * self._newlines
+        if self._newlines or not self._parts:
+            self.starts.append((self._length, element))
         self._parts.append(self._prefix + text)
+        self._length += len(self._parts[-1])
         self._newlines, self._prefix, self._ends_in_space = 0, "", text.endswith(" ")
 
-    def _write_block(self, text: str) -> None:
-        block = text.strip("\n").rstrip()
-        if block.strip():
+    def _write_code(self, element: Element) -> None:
+        code = "\n".join(line.rstrip() for line in _verbatim(element).split("\n")).strip("\n")
+        if code:
+            fence = "````" if "```" in code else "```"
             self._newlines = 2
-            self._write(block)
+            self._write(f"{fence}{_language(element)}\n{code}\n{fence}", element)
         self._newlines = 2
 
-    def _write_code(self, code: str) -> None:
-        if code.strip():
-            fence = "````" if "```" in code else "```"
-            block = code.strip("\n").rstrip()
-            self._write_block(f"{fence}\n{block}\n{fence}")
-
-    def _write_row(self, cells: list[str]) -> None:
+    def _write_row(self, row: Element) -> bool:
+        cells = [text for cell in row for text in _cell(cell)]
+        if max(map(len, cells), default=0) > _MAX_CELL:
+            return False
         if any(cells):
             self._break(1)
-            self._write(f"| {' | '.join(cells)} |" if len(cells) > 1 else cells[0])
+            self._write(f"| {' | '.join(cells)} |" if len(cells) > 1 else cells[0], row)
             if self._table_begins and len(cells) > 1:
-                self._break(1)
-                self._write("|" + "---|" * len(cells))
+                self._parts.append("\n|" + "---|" * len(cells))
+                self._length += len(self._parts[-1])
             self._table_begins = False
             self._break(1)
+        return True
 
-    def _open_item(self, element: Element) -> None:
+    def _open_item(self) -> None:
         self._break(1)
-        if (element.get("rend") or "").startswith(("dt", "dd")):
-            return
         number = self._lists[-1] if self._lists else None
         if number is not None:
             self._lists[-1] = number + 1
@@ -207,14 +235,22 @@ class _Writer:
         self._prefix = "  " * (len(self._lists) - 1) + marker
 
 
-def _heading_level(element: Element) -> int | None:
-    """Return 1 to 6 for a heading, else None; trafilatura writes `<head rend="h2">`."""
-    if element.tag == "head":
-        return _HEADINGS.get(element.get("rend") or "")
-    return _HEADINGS.get(element.tag)
+def _cell(cell: Element) -> list[str]:
+    """Return a cell's text on one line, with an empty cell for each further column that it spans."""
+    span = cell.get("colspan", "1").strip()
+    columns = min(int(span), _MAX_SPAN) if span.isascii() and span.isdigit() and len(span) < 4 else 1
+    return [_inline(cell).replace("|", "\\|"), *[""] * (columns - 1)]
+
+
+def _language(element: Element) -> str:
+    """Return the language that the class of a `<pre>`, of its `<code>` or of what is around it names."""
+    for candidate in (element, element.find(".//code"), element.getparent()):
+        if candidate is not None and (match := _CODE_LANGUAGE.search(candidate.get("class") or "")):
+            return match[1].lower()
+    return ""
 
 
 def _break_around(tag: str) -> int:
-    if tag in _PARAGRAPHS:
-        return 2
-    return 1 if tag in _LINES or tag in _ROWS else 0
+    if tag in INLINE or tag in _TABLE_PARTS:
+        return 0
+    return 1 if tag in _LINES else 2
