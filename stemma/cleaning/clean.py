@@ -57,8 +57,8 @@ OUTPUTS = pa.schema(
 
 # The distributions whose version can change the result: a stage's `libraries`.
 LIBRARIES = (
-    *("trafilatura", "justext", "lxml", "lxml_html_clean", "pypdfium2", "mammoth", "cobble"),
-    *("python-pptx", "openpyxl", "et_xmlfile", "defusedxml", "ftfy", "pycld2", "py3langid", "numpy"),
+    *("lxml", "pypdfium2", "mammoth", "cobble", "python-pptx", "openpyxl", "et_xmlfile", "defusedxml"),
+    *("ftfy", "pycld2", "py3langid", "numpy"),
 )
 
 # Formats whose parsers are too large to be trusted with whatever the web holds.
