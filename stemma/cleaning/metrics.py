@@ -24,7 +24,7 @@ from stemma.cleaning.blocks import (
 )
 from stemma.cleaning.c4 import c4_metrics, ending_in_dots, line_facts
 from stemma.cleaning.characters import CONTENT, LETTER
-from stemma.cleaning.fineweb import fineweb_metrics, kept_metrics, ratios, stripped_lines
+from stemma.cleaning.fineweb import fineweb_metrics, kept_metrics, kept_spans, ratios
 from stemma.cleaning.repetition import (
     DUPLICATE_N_GRAMS,
     TOP_N_GRAMS,
@@ -146,10 +146,10 @@ def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None)
 def _measure_block(block: Block, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
     lines, paragraphs = split_lines(block), paragraphs_of(block)
     first, last = words_within(block, lines)
-    stripped = stripped_lines(block, lines, first, last)
-    pieces = (block.words, block.lines, paragraphs, stripped)
-    word_hashes, line_hashes, paragraph_hashes, stripped_hashes = span_hashes(block.codes, *pieces)
     facts = line_facts(block, lines, first, last)
+    kept = kept_spans(block, facts, lines.bounds, first, last)
+    hashes = span_hashes(block.codes, block.words, block.lines, paragraphs, kept)
+    word_hashes, line_hashes, paragraph_hashes, kept_hashes = hashes
     return {
         **_words(block, mixed(word_hashes, block.words.lengths), languages),
         **_gopher_lines(block, lines, first, last),
@@ -157,7 +157,7 @@ def _measure_block(block: Block, languages: Sequence[str | None] | None) -> dict
         **_repeated_pieces(block, line_hashes, paragraphs, paragraph_hashes),
         **_n_grams(block, word_hashes),
         **c4_metrics(facts, lines.bounds),
-        **kept_metrics(block, lines, facts, stripped, stripped_hashes, last - first),
+        **kept_metrics(block, facts, kept, kept_hashes),
     }
 
 
@@ -237,13 +237,17 @@ def _repeated_pieces(
 ) -> dict[str, np.ndarray]:
     characters = _characters(block)
     occupied = block.lines.lengths > 0
-    repeated, repeated_characters = duplicates(block.lines, line_hashes, np.flatnonzero(occupied))
+    repeated, repeated_characters = duplicates(
+        block.lines.lengths, line_hashes, np.flatnonzero(occupied), block.lines.bounds
+    )
     # A line feed at the start and one at the end leave empty lines there, of which the second is a duplicate.
     filled = characters > 0
     opens = filled & (block.codes[block.bounds[:-1]] == LINE_FEED)
     closes = filled & (block.codes[np.maximum(block.bounds[1:] - 2, 0)] == LINE_FEED)
     lines = totals(occupied, block.lines.bounds) + opens + closes
-    paragraph_repeats = duplicates(paragraphs, paragraph_hashes, np.arange(len(paragraphs.starts)))
+    paragraph_repeats = duplicates(
+        paragraphs.lengths, paragraph_hashes, np.arange(len(paragraphs.starts)), paragraphs.bounds
+    )
     return {
         "duplicate_line_fraction": ratios(repeated + (opens & closes), lines),
         "duplicate_line_character_fraction": ratios(repeated_characters, characters),
