@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemma.cleaning.blocks import Block, Spans, block_of, running, span_hashes, totals, words_within
+from stemma.cleaning.blocks import Block, Spans, block_of, ratios, running, span_hashes, totals, words_within
 from stemma.cleaning.c4 import CITATION, LineFacts
 from stemma.cleaning.characters import TERMINAL, terminals
 from stemma.cleaning.repetition import duplicates
@@ -131,8 +131,3 @@ def _named(prefix: str, counts: list[np.ndarray]) -> dict[str, np.ndarray]:
         f"{prefix}repeated_character_fraction": ratios(repeated, characters),
         f"{prefix}newline_to_word_ratio": ratios(feeds, words),
     }
-
-
-def ratios(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
-    """Divide; 0 where there is nothing to divide by."""
-    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)

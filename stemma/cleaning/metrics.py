@@ -16,6 +16,7 @@ from stemma.cleaning.blocks import (
     Spans,
     block_of,
     mixed,
+    ratios,
     span_hashes,
     split_lines,
     text_blocks,
@@ -24,7 +25,7 @@ from stemma.cleaning.blocks import (
 )
 from stemma.cleaning.c4 import c4_metrics, ending_in_dots, line_facts
 from stemma.cleaning.characters import CONTENT, LETTER
-from stemma.cleaning.fineweb import fineweb_metrics, kept_metrics, kept_spans, ratios
+from stemma.cleaning.fineweb import fineweb_metrics, kept_metrics, kept_spans
 from stemma.cleaning.repetition import (
     DUPLICATE_N_GRAMS,
     TOP_N_GRAMS,
@@ -220,9 +221,8 @@ def _gopher_lines(block: Block, lines: Spans, first: np.ndarray, last: np.ndarra
     filled = np.flatnonzero(first < last)
     words = last[filled] - 1
     is_bullet, is_cut_off = np.zeros((2, len(first)), bool)
-    is_bullet[filled] = np.isin(
-        block.codes[block.words.starts[first[filled]]], [ord(sign) for sign in _BULLETS]
-    )
+    signs = block.codes[block.words.starts[first[filled]]]
+    is_bullet[filled] = (signs == ord(_BULLETS[0])) | (signs == ord(_BULLETS[1]))
     is_cut_off[filled] = block.codes[block.words.ends[words] - 1] == ord(_ELLIPSIS)
     is_cut_off[filled] |= ending_in_dots(block, words)
     counts = np.diff(lines.bounds)
