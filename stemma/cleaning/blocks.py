@@ -137,6 +137,11 @@ def running(values: np.ndarray) -> np.ndarray:
     return sums
 
 
+def ratios(parts: np.ndarray, wholes: np.ndarray) -> np.ndarray:
+    """Divide; 0 where there is nothing to divide by."""
+    return np.divide(parts, wholes, out=np.zeros(len(parts)), where=wholes > 0)
+
+
 # Hashes: the characters as a polynomial with an odd multiplier, modulo 2^64, by differences of prefix sums.
 
 

@@ -157,7 +157,9 @@ def _take_out_citations(block: Block, lines: Spans, facts: LineFacts) -> None:
         return
     places = np.array([found.start() for found in _CITATION_IN_BYTES.finditer(block.lower)], np.int64)
     for number in np.flatnonzero(_flags(lines, places)).tolist():
-        line = line_of(block, lines, number)
+        text = int(np.searchsorted(lines.bounds, number, side="right")) - 1
+        origin = block.bounds[text]
+        line = block.texts[text][lines.starts[number] - origin : lines.ends[number] - origin].strip()
         kept = CITATION.sub("", line)
         lowered = kept.lower()
         facts.has_citation[number] = kept != line
@@ -166,10 +168,3 @@ def _take_out_citations(block: Block, lines: Spans, facts: LineFacts) -> None:
         facts.has_javascript[number] = JAVASCRIPT in lowered
         facts.has_policy[number] = any(phrase in lowered for phrase in POLICY)
         facts.sentences[number] = count_sentences(kept)
-
-
-def line_of(block: Block, lines: Spans, number: int) -> str:
-    """Return a line without the white space around it."""
-    text = int(np.searchsorted(lines.bounds, number, side="right")) - 1
-    origin = block.bounds[text]
-    return block.texts[text][lines.starts[number] - origin : lines.ends[number] - origin].strip()

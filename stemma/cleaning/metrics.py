@@ -16,6 +16,7 @@ from stemma.cleaning.blocks import (
     Spans,
     block_of,
     mixed,
+    ratios,
     span_hashes,
     split_lines,
     text_blocks,
@@ -24,7 +25,7 @@ from stemma.cleaning.blocks import (
 )
 from stemma.cleaning.c4 import c4_metrics, ending_in_dots, line_facts
 from stemma.cleaning.characters import CONTENT, LETTER
-from stemma.cleaning.fineweb import fineweb_metrics, kept_metrics, ratios, stripped_lines
+from stemma.cleaning.fineweb import fineweb_metrics, kept_metrics, kept_spans
 from stemma.cleaning.repetition import (
     DUPLICATE_N_GRAMS,
     TOP_N_GRAMS,
@@ -146,10 +147,10 @@ def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None)
 def _measure_block(block: Block, languages: Sequence[str | None] | None) -> dict[str, np.ndarray]:
     lines, paragraphs = split_lines(block), paragraphs_of(block)
     first, last = words_within(block, lines)
-    stripped = stripped_lines(block, lines, first, last)
-    pieces = (block.words, block.lines, paragraphs, stripped)
-    word_hashes, line_hashes, paragraph_hashes, stripped_hashes = span_hashes(block.codes, *pieces)
     facts = line_facts(block, lines, first, last)
+    kept = kept_spans(block, facts, lines.bounds, first, last)
+    hashes = span_hashes(block.codes, block.words, block.lines, paragraphs, kept)
+    word_hashes, line_hashes, paragraph_hashes, kept_hashes = hashes
     return {
         **_words(block, mixed(word_hashes, block.words.lengths), languages),
         **_gopher_lines(block, lines, first, last),
@@ -157,7 +158,7 @@ def _measure_block(block: Block, languages: Sequence[str | None] | None) -> dict
         **_repeated_pieces(block, line_hashes, paragraphs, paragraph_hashes),
         **_n_grams(block, word_hashes),
         **c4_metrics(facts, lines.bounds),
-        **kept_metrics(block, lines, facts, stripped, stripped_hashes, last - first),
+        **kept_metrics(block, facts, kept, kept_hashes),
     }
 
 
@@ -220,9 +221,8 @@ def _gopher_lines(block: Block, lines: Spans, first: np.ndarray, last: np.ndarra
     filled = np.flatnonzero(first < last)
     words = last[filled] - 1
     is_bullet, is_cut_off = np.zeros((2, len(first)), bool)
-    is_bullet[filled] = np.isin(
-        block.codes[block.words.starts[first[filled]]], [ord(sign) for sign in _BULLETS]
-    )
+    signs = block.codes[block.words.starts[first[filled]]]
+    is_bullet[filled] = (signs == ord(_BULLETS[0])) | (signs == ord(_BULLETS[1]))
     is_cut_off[filled] = block.codes[block.words.ends[words] - 1] == ord(_ELLIPSIS)
     is_cut_off[filled] |= ending_in_dots(block, words)
     counts = np.diff(lines.bounds)
@@ -237,13 +237,17 @@ def _repeated_pieces(
 ) -> dict[str, np.ndarray]:
     characters = _characters(block)
     occupied = block.lines.lengths > 0
-    repeated, repeated_characters = duplicates(block.lines, line_hashes, np.flatnonzero(occupied))
+    repeated, repeated_characters = duplicates(
+        block.lines.lengths, line_hashes, np.flatnonzero(occupied), block.lines.bounds
+    )
     # A line feed at the start and one at the end leave empty lines there, of which the second is a duplicate.
     filled = characters > 0
     opens = filled & (block.codes[block.bounds[:-1]] == LINE_FEED)
     closes = filled & (block.codes[np.maximum(block.bounds[1:] - 2, 0)] == LINE_FEED)
     lines = totals(occupied, block.lines.bounds) + opens + closes
-    paragraph_repeats = duplicates(paragraphs, paragraph_hashes, np.arange(len(paragraphs.starts)))
+    paragraph_repeats = duplicates(
+        paragraphs.lengths, paragraph_hashes, np.arange(len(paragraphs.starts)), paragraphs.bounds
+    )
     return {
         "duplicate_line_fraction": ratios(repeated + (opens & closes), lines),
         "duplicate_line_character_fraction": ratios(repeated_characters, characters),

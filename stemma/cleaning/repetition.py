@@ -106,11 +106,16 @@ def words_of(block: Block, hashes: np.ndarray) -> Words:
     return Words(hashes, mixed(hashes, spans.lengths), texts, salts_of(texts), room, running(spans.lengths))
 
 
-def duplicates(spans: Spans, hashes: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Count, for each text, those of the pieces at `places` that occurred before, and their characters."""
-    lengths, texts = spans.lengths, spans.texts
+def duplicates(
+    lengths: np.ndarray, hashes: np.ndarray, places: np.ndarray, bounds: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Count, for each text, those of the pieces at `places` that occurred before, and their characters.
+
+    `lengths` and `hashes` are of all pieces, of which the texts have those between the bounds.
+    """
+    texts = np.repeat(np.arange(len(bounds) - 1), np.diff(bounds))
     found = repeats(mixed(hashes[places], lengths[places]), salts_of(texts[places]), places)
-    pieces, characters = np.zeros((2, len(spans.bounds) - 1), np.int64)
+    pieces, characters = np.zeros((2, len(bounds) - 1), np.int64)
     np.add.at(pieces, texts[found.first], found.counts - 1)
     np.add.at(characters, texts[found.first], (found.counts - 1) * lengths[found.first])
     return pieces, characters
