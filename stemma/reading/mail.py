@@ -18,7 +18,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO
 
 from stemma.reading.dates import parse_date, path_date
-from stemma.reading.encoding import decode, replace_surrogates
+from stemma.reading.encoding import decode, decode_header_bytes
 from stemma.reading.fields import Keys
 from stemma.reading.records import MIB, ReadError, ReadOptions, Record, Unreadable
 
@@ -27,6 +27,8 @@ _FROM_LINE = re.compile(rb"From [^\n]{1,200}\d\d:\d\d[^\n]{0,60}\n")
 _QUOTED_FROM = re.compile(rb"^>(?=>*From )", re.M)
 _HEADERS_END = re.compile(rb"\r?\n\r?\n")
 _LINE_FEED = 0x0A
+# What the standard library calls the charset of bytes in a header that name none.
+_RAW = "unknown-8bit"
 _CONTINUATION = re.compile(rb"\r?\n(?=[ \t])")
 _MAX_HEADERS = 64 * 1024
 _MAX_PART_HEADERS = 8 * 1024
@@ -241,22 +243,23 @@ def _parameter(get: Callable[[], str | None]) -> str | None:
 
 def _value(headers: Message, name: str) -> str:
     """Return a header's text on one line, its encoded words decoded; empty where there is none."""
-    value = headers.get(name)
-    return "" if value is None else " ".join(_text(str(value)).split())
+    # Not `get`, which replaces bytes that are not ASCII.
+    value = next((value for found, value in headers.raw_items() if found.lower() == name), "")
+    return " ".join(_text(value, _parameter(headers.get_content_charset)).split())
 
 
-def _text(value: str) -> str:
-    """Decode the encoded words of RFC 2047 in a value, and bytes that no charset is named for."""
+def _text(value: str, charset: str | None = None) -> str:
+    """Decode the encoded words of RFC 2047 in a value; bytes that none names a charset for are in `charset`."""
     try:
         pieces = decode_header(value)
     except (MessageError, ValueError, binascii.Error):
         pieces = [(value, None)]
-    return replace_surrogates("".join(_piece(piece, charset) for piece, charset in pieces))
+    named = ((_bytes(piece), None if name == _RAW else name) for piece, name in pieces)
+    return "".join(decode_header_bytes(piece, name or charset) for piece, name in named)
 
 
-def _piece(piece: bytes | str, charset: str | None) -> str:
-    data = piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
-    return decode(data, charset=charset)[0]
+def _bytes(piece: bytes | str) -> bytes:
+    return piece.encode("utf-8", "surrogateescape") if isinstance(piece, str) else piece
 
 
 def _date(headers: Message) -> date | None:
