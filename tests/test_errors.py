@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from harness import FLAKY, NOTHING, POISON, Corpus, long_document, poison, published_bytes, sentence, slow
 
-from stemma.cleaning import metrics
+from stemma.cleaning import clean
+from stemma.cleaning.repair import Repaired
 from stemma.errors import StemmaError
 from stemma.resources.engine import DATASETS, raw
 from stemma.resources.engine.step_checks import check_step
@@ -358,15 +359,15 @@ def test_a_state_that_contradicts_itself_is_not_published(corpus: Corpus, damage
     assert list(corpus.path.parent.glob(".*.next*")) == []
 
 
-measure_one = metrics._measure_one
+repair_as_it_is = clean.repair_text
 
 
-def measure_by_environment(text: str) -> dict[str, float]:
-    return {**measure_one(text), "stop_words": float(len(os.environ.get(FLAKY, "")))}
+def repair_by_environment(text: str) -> Repaired:
+    return Repaired(repair_as_it_is(text).text + os.environ.get(FLAKY, ""), False)
 
 
 def test_an_undeclared_dependency_is_warned_of(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(metrics, "_measure_one", measure_by_environment)
+    monkeypatch.setattr(clean, "repair_text", repair_by_environment)
     corpus.fill(2)
     corpus.run()
     monkeypatch.setenv(FLAKY, "1")

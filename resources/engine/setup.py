@@ -85,7 +85,11 @@ class Setup:
             outputs=OUTPUTS,
             libraries=LIBRARIES,
             digests={"unicode": unicodedata.unidata_version, "block_model": _package_digest(MODEL_FILE)}
-            | ({"pii_key": hashlib.blake2b(_load_pii_key()).hexdigest()} if settings.pii else {}),
+            | (
+                {"pii_key": hashlib.blake2b(b"stemma pii", key=_load_pii_key()[:64]).hexdigest()}
+                if settings.pii
+                else {}
+            ),
             load=_load_pii_key if settings.pii else None,
             parallel=True,
             alone=needs_isolation,

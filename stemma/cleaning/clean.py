@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from stemma.cleaning.extract import extract
 from stemma.cleaning.extraction import Extraction
-from stemma.cleaning.language import identify
+from stemma.cleaning.language import identify_all
 from stemma.cleaning.limits import DEFAULT_LIMITS, Limits
 from stemma.cleaning.metrics import METRICS, measure
 from stemma.cleaning.origins import Breakpoints, compose, line_origins, map_origins
@@ -57,8 +57,8 @@ OUTPUTS = pa.schema(
 
 # The distributions whose version can change the result: a stage's `libraries`.
 LIBRARIES = (
-    *("trafilatura", "justext", "lxml", "lxml_html_clean", "pypdfium2", "mammoth", "cobble"),
-    *("python-pptx", "openpyxl", "et_xmlfile", "defusedxml", "ftfy", "pycld2", "py3langid", "numpy"),
+    *("lxml", "pypdfium2", "mammoth", "cobble", "python-pptx", "openpyxl", "et_xmlfile", "defusedxml"),
+    *("ftfy", "pycld2", "py3langid", "numpy"),
 )
 
 # Formats whose parsers are too large to be trusted with whatever the web holds.
@@ -122,7 +122,7 @@ def clean(
         titles = [title and _without_pii(title, pii, model).text for title in titles]
     origins = [_origins(e, text, new) for e, text, new in zip(extractions, texts, replaced, strict=True)]
     texts = [each.text for each in replaced]
-    languages = [identify(text) for text in texts]
+    languages = identify_all(texts)
     metrics = measure(texts, [code for code, _ in languages])
     columns = [
         pa.array(texts, pa.string()),
