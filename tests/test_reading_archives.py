@@ -405,6 +405,15 @@ def test_packages_are_no_archives_of_documents() -> None:
     ]
 
 
+def test_documents_whose_parts_are_not_deflated_are_refused() -> None:
+    parts = (("[Content_Types].xml", b"<Types/>"), ("word/document.xml", b"<document/>"))
+    assert outline(results(zipped(*parts, method=zipfile.ZIP_BZIP2), "a.docx")) == [
+        (None, "unsupported format")
+    ]
+    book = zipped(("mimetype", b"application/epub+zip"), method=zipfile.ZIP_BZIP2)
+    assert outline(results(book, "a.epub")) == [("mimetype", "unsupported format")]
+
+
 def test_format_of_an_office_document_that_is_none() -> None:
     assert outline(results(b"plain", "a.txt", format="docx")) == [(None, "unsupported format")]
     assert outline(results(zipped(("a.txt", b"x")), "a.zip", format="text")) == [("a.txt", "x")]

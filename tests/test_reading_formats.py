@@ -345,6 +345,20 @@ def test_mail_is_one_document() -> None:
         }
 
 
+@pytest.mark.parametrize(
+    ("charset", "subject", "title"),
+    [
+        ("koi8-r", "Тема".encode("koi8-r"), "Тема"),
+        ("us-ascii", "Größe".encode(), "Größe"),
+        ("us-ascii", "Größe".encode("cp1252"), "Größe"),
+        ("utf-8", b"=?koi8-r?q?=F4=C5=CD=C1?= and =?utf-8?b?R3LDtsOfZQ==?=", "Тема and Größe"),
+    ],
+)
+def test_titles_of_mails_in_raw_bytes(charset: str, subject: bytes, title: str) -> None:
+    data = b"Subject: " + subject + b"\nContent-Type: text/plain; charset=" + charset.encode() + b"\n\nx"
+    assert only(data, "a.eml").title == title
+
+
 def test_mail_without_a_date_has_that_of_its_path() -> None:
     record = only(b"Subject: x\nDate: soon\n\ntext", "2024-05-06.eml")
     assert (record.document_date, record.date_from) == (datetime.date(2024, 5, 6), "path")

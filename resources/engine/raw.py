@@ -221,10 +221,13 @@ class _Known:
     mtime_ns: int
     version: str
 
-    def seems_unchanged(self, entry: FileEntry) -> bool:
-        """Are size, time and version those of the listing? Nothing is known without a time or a version."""
-        found = (entry.size, entry.mtime_ns, entry.version)
-        return bool(entry.mtime_ns or entry.version) and found == (self.size, self.mtime_ns, self.version)
+    def describes(self, entry: FileEntry) -> bool:
+        """Are size, time and version those of the entry?"""
+        return (self.size, self.mtime_ns, self.version) == (entry.size, entry.mtime_ns, entry.version)
+
+    def vouches_for(self, entry: FileEntry) -> bool:
+        """Does the listing alone say that the file is unchanged? Not without a time or a version."""
+        return bool(entry.mtime_ns or entry.version) and self.describes(entry)
 
 
 def _known_files(run: Run) -> dict[tuple[str, str], _Known]:
@@ -249,7 +252,7 @@ def _take(
     delta: _Delta,
 ) -> None:
     place = (source.name, entry.relative)
-    if source.trust_mtime and known is not None and known.reader == reader and known.seems_unchanged(entry):
+    if source.trust_mtime and known is not None and known.reader == reader and known.vouches_for(entry):
         if known.uri != entry.uri:
             scan.moved.append(_file_row(source, entry, known.file_hash, reader))
         return
@@ -267,7 +270,7 @@ def _take(
     with file:
         facts = _file_row(source, entry, file_hash, reader)
         if known is not None and (known.file_hash, known.reader) == (file_hash, reader):
-            if known.uri != entry.uri or not known.seems_unchanged(entry):
+            if known.uri != entry.uri or not known.describes(entry):
                 scan.moved.append(facts)
             return
         try:

@@ -9,6 +9,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, BinaryIO
 
 from stemma.reading.compression import expansion_limit
@@ -34,6 +35,7 @@ _PAX_RECORD = re.compile(rb"(\d{1,9}) ([^=\n]+)=")
 
 _SKIPPED = frozenset({"__pycache__", "node_modules", "__MACOSX"})
 _DRIVE = re.compile(r"[A-Za-z]:")
+_HERE = re.compile(r"\A(?:\./+)+")
 
 # The part that only one kind of Office document has.
 _OFFICE_PARTS = {"word/document.xml": "docx", "ppt/presentation.xml": "pptx", "xl/workbook.xml": "xlsx"}
@@ -67,16 +69,12 @@ def member_path(name: str) -> tuple[str, tuple[str, str] | None]:
         return path, ("path leaves the archive", f"{name!r} is an absolute path")
     if ".." in path.split("/"):
         return path, ("path leaves the archive", f"{name!r} leads to a folder above")
-    while path.startswith("./"):
-        path = path[2:]
+    path = _HERE.sub("", path)
     return path, None if path else ("no name", "the member has no name")
 
 
-def _refused(error: tuple[str, str]) -> Callable[[], BinaryIO]:
-    def refuse() -> BinaryIO:
-        raise Unreadable(*error)
-
-    return refuse
+def _refuse(error: tuple[str, str]) -> BinaryIO:
+    raise Unreadable(*error)
 
 
 # ---- ZIP
@@ -125,6 +123,10 @@ class Zip:
         if kind is not None:
             # The library that parses it sees all members, a bomb among them too.
             self._checked(self._members)
+            if any(
+                info.compress_type not in _METHODS or info.flag_bits & _ENCRYPTED for info in self._members
+            ):
+                raise Unreadable("unsupported format", "parts of the document are encrypted or not deflated")
         return kind
 
     def _declared_kind(self, names: set[str]) -> str | None:
@@ -132,10 +134,12 @@ class Zip:
             if "[Content_Types].xml" in names and "_rels/.rels" in names:
                 raise Unreadable("unsupported format", "an Office document of another kind")
             return None
+        info = self._zip.getinfo("mimetype")
+        if _zip_error(info, self._options) is not None:
+            return None
         try:
-            with self._zip.open("mimetype") as file:
-                declared = file.read(100).decode("ascii", "replace").strip()
-        except _ZIP_FAULTS:
+            declared = self._open(info).read(100).decode("ascii", "replace").strip()
+        except Unreadable:
             return None
         for start, description in _OTHER_DOCUMENTS.items():
             if declared.startswith(start):
@@ -149,7 +153,7 @@ class Zip:
             if info.filename.endswith(("/", "\\")) or (error is None and is_hidden(path)):
                 continue
             error = error or _zip_error(info, self._options)
-            yield Member(path, _refused(error) if error else lambda info=info: self._open(info))  # type: ignore[misc]
+            yield Member(path, partial(_refuse, error) if error else partial(self._open, info))
 
     def _open(self, info: zipfile.ZipInfo) -> BinaryIO:
         try:
@@ -235,7 +239,7 @@ def tar_members(file: BinaryIO, options: ReadOptions) -> Iterator[Member]:
         if count > options.max_members:
             raise Unreadable("too large", f"the archive has more than {options.max_members} members")
         error = error or _tar_error(header)
-        yield Member(path, _refused(error) if error else lambda content=content: content)  # type: ignore[misc]
+        yield Member(path, partial(_refuse, error) if error else partial(io.BufferedReader, content, BUFFER))
 
 
 def _tar_error(header: tarfile.TarInfo) -> tuple[str, str] | None:
@@ -246,7 +250,7 @@ def _tar_error(header: tarfile.TarInfo) -> tuple[str, str] | None:
     return None if header.isreg() else ("not a file", "the member is no regular file")
 
 
-def _tar_headers(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
+def _tar_headers(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, "_TarPart"]]:
     """Yield each member's header, with what PAX and GNU headers before it say, and its content."""
     said: dict[str, str] = {}
     while any(block := read_fully(file, _TAR_BLOCK)):
@@ -265,7 +269,7 @@ def _tar_headers(file: BinaryIO) -> Iterator[tuple[tarfile.TarInfo, BinaryIO]]:
         said = {}
         part = _TarPart(file, header.size)
         header.name = header.name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-        yield header, io.BufferedReader(part, BUFFER)
+        yield header, part
         part.skip()
 
 

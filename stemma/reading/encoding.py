@@ -101,6 +101,20 @@ def decode(data: bytes, declared: bool = False, charset: str | None = None) -> t
     return _decode_legacy(data, named)
 
 
+def decode_header_bytes(data: bytes, charset: str | None = None) -> str:
+    """Return the text of a header's few bytes: UTF-8, else `charset` where it fits, else Windows-1252.
+
+    Nothing is guessed from statistics, which would be slow and, of so few bytes, wrong.
+    """
+    named = _codec(charset) if charset else None
+    for name in filter(None, ("utf_8", named)):
+        try:
+            return replace_surrogates(data.decode(name))
+        except UnicodeError:
+            continue
+    return data.decode("cp1252", "replace")
+
+
 def _decode_legacy(data: bytes, named: str | None) -> tuple[str, str]:
     if named is not None and _fits(data, named):
         return replace_surrogates(data.decode(named)), named

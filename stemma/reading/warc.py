@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 
 from stemma.reading.compression import expansion_limit
 from stemma.reading.dates import parse_date
-from stemma.reading.encoding import decode, replace_surrogates
+from stemma.reading.encoding import decode, decode_header_bytes
 from stemma.reading.fields import Keys
 from stemma.reading.formats import looks_like_html
 from stemma.reading.records import MIB, ReadError, ReadOptions, Record, Unreadable
@@ -114,7 +114,7 @@ def _headers(lines: list[bytes]) -> Headers:
     """Return headers by name, the first of each; a line that begins with a blank continues the one before."""
     found: list[tuple[str, list[str]]] = []
     for line in lines:
-        text = decode(line.rstrip(b"\r\n"))[0]
+        text = decode_header_bytes(line.rstrip(b"\r\n"))
         if text[:1] in (" ", "\t") and found:
             found[-1][1].append(text.strip())
             continue
@@ -122,7 +122,7 @@ def _headers(lines: list[bytes]) -> Headers:
         found.append((name.strip().lower(), [value.strip()]))
     headers: Headers = {}
     for name, values in found:
-        headers.setdefault(name, replace_surrogates(" ".join(values)))
+        headers.setdefault(name, " ".join(values))
     return headers
 
 
@@ -236,7 +236,7 @@ def _decoded(body: bytes, http: Headers, options: ReadOptions) -> bytes:
 
 def _joined_chunks(body: bytes) -> bytes:
     """Join the chunks of a body. One that is not chunked stays as it is: crawlers write what they joined."""
-    parts: list[bytes] = []
+    joined = bytearray()
     at = 0
     while (end := body.find(b"\n", at, at + 1024)) >= 0:
         digits = body[at:end].split(b";")[0].strip()
@@ -244,12 +244,12 @@ def _joined_chunks(body: bytes) -> bytes:
             break
         size = int(digits, 16)
         if size == 0:
-            return b"".join(parts)
-        parts.append(body[end + 1 : end + 1 + size])
+            return bytes(joined)
+        joined += body[end + 1 : end + 1 + size]
         at = end + 1 + size
         # The line end behind a chunk.
         at += 2 if body.startswith(b"\r\n", at) else 1
-    if not parts:
+    if not joined:
         return body
     if at < len(body):
         raise Unreadable("damaged HTTP", "a chunk's length is no number")
