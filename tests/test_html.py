@@ -311,7 +311,7 @@ def test_hostile_pages_keep_their_words(page, profile):
     found = extract_html(page, profile=profile)
     assert found.text
     # The model may think that two words above thousands of others are a button.
-    assert "deep words" in found.text or (profile == "default" and page.count("x") > 10_000)
+    assert "deep words" in found.text or profile == "default"
 
 
 def test_every_input_of_html5lib_is_read(shared):

@@ -13,7 +13,7 @@ from stemma.cleaning.page_metadata import PageMetadata, read_metadata
 from stemma.cleaning.render import Element, render
 
 if TYPE_CHECKING:
-    from lxml.html import HtmlElement
+    from lxml.etree import _Element
 
 PROFILES = ("default", "fast")
 
@@ -99,20 +99,20 @@ def _without_attributes(tag: re.Match[str]) -> str:
     return f"<{tag[1]}>" if len(tag[0].split()) > _MAX_ATTRIBUTES else tag[0]
 
 
-def _parse(content: str) -> "HtmlElement | None":
-    from lxml.etree import ParserError
-    from lxml.html import HTMLParser, document_fromstring
+def _parse(content: str) -> "_Element | None":
+    # etree's own parser: that of lxml.html asks Python for the class of each element.
+    from lxml.etree import HTMLParser, XMLSyntaxError, fromstring
 
     # The encoding given here wins over any that the page declares: the content is decoded already.
     parser = HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
     try:
-        return document_fromstring(content.encode("utf-8", "replace"), parser=parser)
-    except ParserError:
+        return fromstring(content.encode("utf-8", "replace"), parser=parser)
+    except XMLSyntaxError:
         # lxml's way to say that a page has no element at all.
         return None
 
 
-def _is_deeper(root: "HtmlElement", depth: int) -> bool:
+def _is_deeper(root: "_Element", depth: int) -> bool:
     """Tell whether a document has elements at this depth; XPath does it in C, in 0.2 ms."""
     return bool(root.xpath("boolean(/" + "/".join(["*"] * depth) + ")"))
 
