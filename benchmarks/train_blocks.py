@@ -302,6 +302,7 @@ def main() -> None:
     print(f"{len(items)} pages to learn from", flush=True)
     model = train(items, arguments.folds)
     write_model(model, arguments.out)
+    print(f"MODEL_DIGEST = {hashlib.sha256(arguments.out.read_bytes()).hexdigest()}", flush=True)
     if (arguments.wcxb / "test").is_dir():
         held_out = [item for item in read_pages(arguments.wcxb / "test") if item.page.texts]
         test(model, held_out, {item.domain for item in items})

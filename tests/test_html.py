@@ -141,6 +141,14 @@ def test_the_model_sees_what_it_was_trained_on():
     assert "CC-BY-4.0" in data["about"]
 
 
+def test_a_model_file_of_another_release_is_refused(monkeypatch):
+    monkeypatch.setattr("stemma.cleaning.block_model.MODEL_DIGEST", "0" * 64)
+    load_model.cache_clear()
+    with pytest.raises(ValueError, match="digest"):
+        extract_html(PAGE)
+    assert extract_html(PAGE, profile="fast").text
+
+
 def test_the_choice_has_the_best_expected_f1():
     import numpy as np
 

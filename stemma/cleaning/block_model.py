@@ -5,6 +5,7 @@ content or against it, and two stages of oblivious trees, of which the second se
 block's neighbours. They are evaluated with numpy, all blocks and trees at once, in whole numbers.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from stemma.cleaning.blocks import FLAG, KINDS, Page, words_of_name
 Column = np.ndarray[Any, np.dtype[Any]]
 
 MODEL_FILE = "block_model.json"
+# What the file holds: as a part of the code it is a part of the recipe of all that it chooses.
+MODEL_DIGEST = "bd39f25938588e59d73469c3bc29cea7563a589a177edbd00c8ce382ffa68965"
 
 # Longer blocks with few links count as prose.
 _PROSE_CHARACTERS = 80
@@ -102,8 +105,15 @@ class Model:
 
 @cache
 def load_model() -> Model:
-    """Read the model that comes with the package."""
-    return parse_model(json.loads(files("stemma.cleaning").joinpath(MODEL_FILE).read_text("utf-8")))
+    """Read the model that comes with the package.
+
+    Raises:
+        ValueError: the file is not the one that this code was released with.
+    """
+    content = files("stemma.cleaning").joinpath(MODEL_FILE).read_bytes()
+    if (digest := hashlib.sha256(content).hexdigest()) != MODEL_DIGEST:
+        raise ValueError(f"{MODEL_FILE} has the digest {digest}, not {MODEL_DIGEST}")
+    return parse_model(json.loads(content))
 
 
 def parse_model(data: Mapping[str, Any]) -> Model:
