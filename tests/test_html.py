@@ -312,6 +312,8 @@ def test_text_that_a_script_would_show_is_read():
         "deep words" + "<pre><code>" * 900,
         "deep words" + "<table>" + "<tr>" + "<td colspan=20>x" * 20_000,
         "<h1>deep words" + "</h1><h1>x" * 20_000,
+        "<title>" + "x - " * 500_000 + "</title><h1>x</h1>deep words",
+        "<meta name=author content='" + "by " * 500_000 + "'>deep words",
     ],
     ids=lambda page: page[:12],
 )

@@ -58,6 +58,7 @@ _MONTHS = [
 ]  # fmt: skip
 _BY = re.compile(r"^\s*(?:written\s+by|posted\s+by|by|von|par|por|di|door|av)\s*:?\s+", re.IGNORECASE)
 _MAX_AUTHOR_CHARACTERS = 100
+_MAX_TITLE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,9 @@ def _element_text(element: Element | None) -> str:
 def _title(root: Element, metas: dict[str, str]) -> str | None:
     """The part of `<title>` that an `<h1>` repeats, else the title that the page has for others to show."""
     element = root.find(".//head/title")
-    whole = _element_text(root.find(".//title") if element is None else element)
+    whole = _element_text(root.find(".//title") if element is None else element)[:_MAX_TITLE_CHARACTERS]
     headings = [text for heading in list(root.iter("h1"))[:5] if (text := _element_text(heading))]
-    shared = next((metas[name] for name in _TITLE_NAMES if name in metas), "")
+    shared = next((metas[name] for name in _TITLE_NAMES if name in metas), "")[:_MAX_TITLE_CHARACTERS]
     for heading in headings:
         if heading in (whole, shared) or heading in _parts(whole):
             return heading
