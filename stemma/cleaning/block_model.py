@@ -151,20 +151,33 @@ def choice(page: Page, probabilities: Column) -> Column:
 
 
 def _agree(page: Page, probabilities: Column, length: Column) -> Column:
-    """Bring the probabilities of blocks closer that stand alike, and make those of a row of data one.
+    """Bring the probabilities of blocks closer that stand alike, and make those of a table of data one.
 
     Blocks alike in their elements' tags and classes, and so are those of all elements around them, are half
-    themselves and half their mean. With both, on the pages of c4 in the cross-validation, 0.857 -> 0.859.
+    themselves and half their mean. With both, on the pages of c4 in the cross-validation, 0.857 -> 0.860.
     """
     holders = np.array(page.holders)
     alike = (probabilities + _means(probabilities, length, np.array(page.paths)[holders])) / 2
-    rows = np.array(page.rows)[holders]
-    in_row = (
-        (rows >= 0) & (np.array(page.kinds)[holders] == KINDS.index("cell")) & (length <= _DATA_CHARACTERS)
-    )
-    if in_row.any():
-        alike[in_row] = _means(alike[in_row], length[in_row], rows[in_row])
+    tables = np.array(page.tables)[holders]
+    is_cell = np.array(page.kinds)[holders] == KINDS.index("cell")
+    cells = np.flatnonzero((tables >= 0) & is_cell & (length <= _DATA_CHARACTERS))
+    if len(cells):
+        alike[cells] = _of_tables(alike, length, cells, tables[cells])
     return alike
+
+
+def _of_tables(probabilities: Column, length: Column, cells: Column, tables: Column) -> Column:
+    """Return for each cell the probability of its table: half its cells', half that of the blocks around it.
+
+    Numbers and names say little by themselves: where some cells are likely, the root of the mean square
+    leans towards these.
+    """
+    _, first, group = np.unique(tables, return_index=True, return_inverse=True)
+    last = len(tables) - 1 - np.unique(tables[::-1], return_index=True)[1]
+    framed = np.concatenate([[0.0], probabilities, [0.0]])
+    around = (framed[cells[first]] + framed[cells[last] + 2]) / 2
+    own = np.sqrt(_means(probabilities[cells] ** 2, length[cells], group))
+    return (own + around[group]) / 2
 
 
 def _means(values: Column, weights: Column, groups: Column) -> Column:

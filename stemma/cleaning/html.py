@@ -121,15 +121,21 @@ def _choose(page: Page, metadata: PageMetadata, profile: str) -> list[bool]:
     """Say for each block whether it is kept."""
     is_short = sum(map(len, page.texts)) < _SHORT_PAGE_CHARACTERS
     if profile == "fast" or is_short or len(page.texts) > _MAX_MODELLED_BLOCKS:
-        return _keep_by_rules(page)
+        return _keep_by_rules(page, links_alone=is_short)
     return keep_blocks(page, metadata.hints)
 
 
-def _keep_by_rules(page: Page) -> list[bool]:
-    """Keep what is no boilerplate by its elements or links, of the main element or the articles alone."""
+def _keep_by_rules(page: Page, *, links_alone: bool) -> list[bool]:
+    """Keep what is no boilerplate by its elements or links, of the main element or the articles alone.
+
+    Args:
+        page: the page's blocks.
+        links_alone: keep short blocks of nothing but links too.
+    """
+    least = 0 if links_alone else _SHORT_BLOCK_CHARACTERS
     kept = [
         not page.flags[holder] & _BOILERPLATE
-        and not (len(text) < _SHORT_BLOCK_CHARACTERS and linked > _MOSTLY_LINKS * len(text))
+        and not (len(text) < least and linked > _MOSTLY_LINKS * len(text))
         for holder, text, linked in zip(page.holders, page.texts, page.linked, strict=True)
     ]
     for flag in (FLAG["main"], FLAG["article"]):
