@@ -32,8 +32,8 @@ from stemma.cleaning.block_model import (
     parse_model,
     second_features,
 )
-from stemma.cleaning.page_blocks import Page, read_page, words_of_name
 from stemma.cleaning.html import _parse
+from stemma.cleaning.page_blocks import Page, read_page, words_of_name
 from stemma.cleaning.page_metadata import read_metadata
 
 ABOUT = (
@@ -302,6 +302,7 @@ def main() -> None:
     print(f"{len(items)} pages to learn from", flush=True)
     model = train(items, arguments.folds)
     write_model(model, arguments.out)
+    print(f"MODEL_DIGEST = {hashlib.sha256(arguments.out.read_bytes()).hexdigest()}", flush=True)
     if (arguments.wcxb / "test").is_dir():
         held_out = [item for item in read_pages(arguments.wcxb / "test") if item.page.texts]
         test(model, held_out, {item.domain for item in items})

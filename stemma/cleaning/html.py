@@ -13,7 +13,7 @@ from stemma.cleaning.page_metadata import PageMetadata, read_metadata
 from stemma.cleaning.render import Element, render
 
 if TYPE_CHECKING:
-    from lxml.html import HtmlElement
+    from lxml.etree import _Element
 
 PROFILES = ("default", "fast")
 
@@ -99,20 +99,20 @@ def _without_attributes(tag: re.Match[str]) -> str:
     return f"<{tag[1]}>" if len(tag[0].split()) > _MAX_ATTRIBUTES else tag[0]
 
 
-def _parse(content: str) -> "HtmlElement | None":
-    from lxml.etree import ParserError
-    from lxml.html import HTMLParser, document_fromstring
+def _parse(content: str) -> "_Element | None":
+    # etree's own parser: that of lxml.html asks Python for the class of each element.
+    from lxml.etree import HTMLParser, XMLSyntaxError, fromstring
 
     # The encoding given here wins over any that the page declares: the content is decoded already.
     parser = HTMLParser(encoding="utf-8", huge_tree=True, remove_comments=True, remove_pis=True)
     try:
-        return document_fromstring(content.encode("utf-8", "replace"), parser=parser)
-    except ParserError:
+        return fromstring(content.encode("utf-8", "replace"), parser=parser)
+    except XMLSyntaxError:
         # lxml's way to say that a page has no element at all.
         return None
 
 
-def _is_deeper(root: "HtmlElement", depth: int) -> bool:
+def _is_deeper(root: "_Element", depth: int) -> bool:
     """Tell whether a document has elements at this depth; XPath does it in C, in 0.2 ms."""
     return bool(root.xpath("boolean(/" + "/".join(["*"] * depth) + ")"))
 
@@ -121,15 +121,21 @@ def _choose(page: Page, metadata: PageMetadata, profile: str) -> list[bool]:
     """Say for each block whether it is kept."""
     is_short = sum(map(len, page.texts)) < _SHORT_PAGE_CHARACTERS
     if profile == "fast" or is_short or len(page.texts) > _MAX_MODELLED_BLOCKS:
-        return _keep_by_rules(page)
+        return _keep_by_rules(page, links_alone=is_short)
     return keep_blocks(page, metadata.hints)
 
 
-def _keep_by_rules(page: Page) -> list[bool]:
-    """Keep what is no boilerplate by its elements or links, of the main element or the articles alone."""
+def _keep_by_rules(page: Page, *, links_alone: bool) -> list[bool]:
+    """Keep what is no boilerplate by its elements or links, of the main element or the articles alone.
+
+    Args:
+        page: the page's blocks.
+        links_alone: keep short blocks of nothing but links too.
+    """
+    least = 0 if links_alone else _SHORT_BLOCK_CHARACTERS
     kept = [
         not page.flags[holder] & _BOILERPLATE
-        and not (len(text) < _SHORT_BLOCK_CHARACTERS and linked > _MOSTLY_LINKS * len(text))
+        and not (len(text) < least and linked > _MOSTLY_LINKS * len(text))
         for holder, text, linked in zip(page.holders, page.texts, page.linked, strict=True)
     ]
     for flag in (FLAG["main"], FLAG["article"]):

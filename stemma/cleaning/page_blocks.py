@@ -66,7 +66,7 @@ class Page:
         first, last: the range of blocks inside of it.
         flags: what it is and stands in, bits of `FLAG`.
         kinds: index into `KINDS`.
-        rows: the index of the innermost table row that it is or stands in, -1 outside of tables.
+        tables: the index of the innermost table that it is or stands in, -1 outside of tables.
         names: its class and id.
         paths: a number for its tag and class and those of all elements around it.
         texts: the blocks' texts, white space collapsed.
@@ -82,7 +82,7 @@ class Page:
     last: list[int] = field(default_factory=list)
     flags: list[int] = field(default_factory=list)
     kinds: list[int] = field(default_factory=list)
-    rows: list[int] = field(default_factory=list)
+    tables: list[int] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     paths: list[int] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
@@ -165,8 +165,8 @@ class _Reader:
         page.flags.append(flags)
         page.kinds.append(_KIND.get(tag, 0))
         page.names.append(name)
-        outer_row = page.rows[parent] if page.rows else -1
-        page.rows.append(len(page.rows) if tag == "tr" else outer_row)
+        outer_table = page.tables[parent] if page.tables else -1
+        page.tables.append(len(page.tables) if tag == "table" else outer_table)
 
     def open_inline(self, tag: str) -> None:
         if tag == "br" or (self.side_by_side and tag in APART and not self.code_depth):

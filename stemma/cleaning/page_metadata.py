@@ -58,6 +58,7 @@ _MONTHS = [
 ]  # fmt: skip
 _BY = re.compile(r"^\s*(?:written\s+by|posted\s+by|by|von|par|por|di|door|av)\s*:?\s+", re.IGNORECASE)
 _MAX_AUTHOR_CHARACTERS = 100
+_MAX_TITLE_CHARACTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -158,9 +159,9 @@ def _element_text(element: Element | None) -> str:
 def _title(root: Element, metas: dict[str, str]) -> str | None:
     """The part of `<title>` that an `<h1>` repeats, else the title that the page has for others to show."""
     element = root.find(".//head/title")
-    whole = _element_text(root.find(".//title") if element is None else element)
+    whole = _element_text(root.find(".//title") if element is None else element)[:_MAX_TITLE_CHARACTERS]
     headings = [text for heading in list(root.iter("h1"))[:5] if (text := _element_text(heading))]
-    shared = next((metas[name] for name in _TITLE_NAMES if name in metas), "")
+    shared = next((metas[name] for name in _TITLE_NAMES if name in metas), "")[:_MAX_TITLE_CHARACTERS]
     for heading in headings:
         if heading in (whole, shared) or heading in _parts(whole):
             return heading
@@ -200,21 +201,25 @@ def _author(root: Element, metas: dict[str, str], articles: list[dict[str, Any]]
     for name in _AUTHOR_NAMES:
         if (author := _as_author(metas.get(name, ""))) is not None:
             return author
-    for path in _AUTHOR_PATHS:
-        for element in root.xpath(path)[:3]:
-            if (author := _as_author(_element_text(element))) is not None:
-                return author
+    for element in root.xpath(_AUTHOR_PATH)[:_MAX_BYLINES]:
+        if _names_author(element) and (author := _as_author(_element_text(element))) is not None:
+            return author
     return None
 
 
-_AUTHOR_PATHS = (
-    "//*[@itemprop='author']//*[@itemprop='name']",
-    "//*[@itemprop='author']",
-    "//a[contains(concat(' ', @rel, ' '), ' author ')]",
-    "//*[contains(concat(' ', @class, ' '), ' author-name ')]",
-    "//*[contains(concat(' ', @class, ' '), ' byline ')]",
-    "//*[contains(concat(' ', @class, ' '), ' author ')]",
+_AUTHOR_PATH = (
+    "//*[@itemprop='author' or @rel='author' or contains(@class, 'author') or contains(@class, 'byline')]"
 )
+_AUTHOR_CLASSES = frozenset(
+    {"author", "author-name", "byline", "post-author", "entry-author", "article-author"}
+)
+_MAX_BYLINES = 20
+
+
+def _names_author(element: Element) -> bool:
+    if element.get("itemprop") == "author" or element.get("rel") == "author":
+        return True
+    return not _AUTHOR_CLASSES.isdisjoint((element.get("class") or "").lower().split())
 
 
 def _names(value: Any) -> list[str]:
@@ -241,21 +246,23 @@ def _published(root: Element, metas: dict[str, str], articles: list[dict[str, An
     for text in stated:
         if (day := parse_day(text)) is not None:
             return day
-    for path in _DATE_PATHS:
-        for element in root.xpath(path)[:3]:
-            value = element.get("datetime") or element.get("content") or _element_text(element)[:60]
-            if (day := parse_day(value)) is not None:
-                return day
+    for element in _dated_elements(root):
+        value = element.get("datetime") or element.get("content") or _element_text(element)[:60]
+        if (day := parse_day(value)) is not None:
+            return day
     return _day_of_address(root, metas)
 
 
-_DATE_PATHS = (
-    "//*[@itemprop='datePublished']",
-    "//time[@pubdate]",
-    "//time[contains(@class, 'publish') or contains(@class, 'entry-date')]",
-    "//article//time[@datetime]",
-    "//time[@datetime]",
-)
+def _dated_elements(root: Element) -> list[Element]:
+    """Return the elements that may date a page: those that say so first, then any time, that of articles first."""
+    times = list(root.iter("time"))[:_MAX_TIMES]
+    said = [time for time in times if time.get("pubdate") or _PUBLISHED.search(time.get("class") or "")]
+    inside = [time for time in times if next(time.iterancestors("article"), None) is not None]
+    return [*root.xpath("//*[@itemprop='datePublished']")[:3], *said, *inside, *times]
+
+
+_MAX_TIMES = 20
+_PUBLISHED = re.compile("publish|entry-date")
 
 
 def parse_day(text: str) -> date | None:
