@@ -2,7 +2,7 @@
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 
@@ -140,19 +140,25 @@ def _tidy(text: str, has_wide_spaces: bool) -> str:
 
 def _decode_mojibake(text: str) -> str:
     """Let ftfy decode the lines that can hold mojibake: it reads 6 MB/s, the gate before it 100."""
-    if not _can_be_mojibake(text):
-        return text
-    return "\n".join([_fix_line(line) if _can_be_mojibake(line) else line for line in text.split("\n")])
+    parts, done = [], 0
+    for start in _possible_mojibake(text):
+        if start >= done:
+            begin = text.rfind("\n", done, start) + 1 or done
+            end = text.find("\n", start)
+            end = len(text) if end < 0 else end
+            parts += [text[done:begin], _fix_line(text[begin:end])]
+            done = end
+    return "".join([*parts, text[done:]]) if parts else text
 
 
-def _can_be_mojibake(text: str) -> bool:
-    """Tell whether ftfy could change a text: as a whole, or one sequence of characters in it."""
+def _possible_mojibake(text: str) -> Iterator[int]:
+    """Yield the places of sequences for which ftfy could change their line; none reaches beyond it."""
     from ftfy.chardata import UTF8_DETECTOR_RE
 
-    starts = (pair.start() for pair in _suspicious_pair().finditer(text))
-    return any(
-        _undecoded_utf8().match(text, start) or UTF8_DETECTOR_RE.match(text, start) for start in starts
-    )
+    for pair in _suspicious_pair().finditer(text):
+        start = pair.start()
+        if _undecoded_utf8().match(text, start) or UTF8_DETECTOR_RE.match(text, start):
+            yield start
 
 
 def _fix_line(line: str) -> str:
