@@ -2,8 +2,8 @@
 
     python benchmarks/cleaning.py [SECTION …] [--shared ../shared] [--megabytes 2] [--documents 1000000]
 
-Sections: `filters` measures every metric of Gopher, C4 and FineWeb (`stemma.cleaning.metrics`) and runs datatrove's
-four filters with the same words and sentences, each filter on each document. Datatrove computes a filter's metrics
+Sections: `filters` measures every metric of Gopher, C4 and FineWeb (`stemma.cleaning.filters.metrics`) and runs
+datatrove's four filters with the same words and sentences, each filter on each document. Datatrove computes a filter's metrics
 only up to the first that fails; Stemma computes all of them always. `threshold` judges generated documents by all
 rules of the profile `retrieval` anew after one threshold has changed. Those of `cleaning_steps.py` are added.
 Seconds are processor time, the best of several runs; MB are 10^6 bytes of UTF-8. Needs the shared corpora.
@@ -24,10 +24,10 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stemma.cleaning import c4
-from stemma.cleaning.metrics import METRICS, measure
-from stemma.cleaning.recipes import profile_rules
-from stemma.cleaning.verdict import decisions_sql
+from stemma.cleaning.filters import c4
+from stemma.cleaning.filters.metrics import METRICS, measure
+from stemma.cleaning.filters.recipes import profile_rules
+from stemma.cleaning.filters.verdict import decisions_sql
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 512  # documents, as the engine commits them

@@ -31,10 +31,10 @@ from urllib.parse import urlparse
 
 from train_blocks import FOLDS, fold_of
 
-from stemma.cleaning import block_model
-from stemma.cleaning.html import _parse, extract_html
-from stemma.cleaning.page_metadata import read_metadata
-from stemma.cleaning.render import INLINE, to_markdown
+from stemma.cleaning.extraction import block_model
+from stemma.cleaning.extraction.html import _parse, extract_html
+from stemma.cleaning.extraction.page_metadata import read_metadata
+from stemma.cleaning.extraction.render import INLINE, to_markdown
 
 WORD = re.compile(r"\w+")
 _LEAST_WORDS = {"items": 3, "headings": 2, "rows": 3, "code": 3}

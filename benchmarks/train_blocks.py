@@ -2,7 +2,7 @@
 
     git clone https://github.com/Murrough-Foley/web-content-extraction-benchmark wcxb
     pip install catboost rapidfuzz
-    python benchmarks/train_blocks.py --wcxb wcxb --out stemma/cleaning/block_model.json
+    python benchmarks/train_blocks.py --wcxb wcxb --out stemma/cleaning/extraction/block_model.json
 
 It learns from the development pages of WCXB (CC-BY-4.0) alone. What it prints is word-F1 in a cross-validation
 over five groups of domains (a page is scored by trees that saw no page of its domain) and, where the folder
@@ -24,7 +24,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 
-from stemma.cleaning.block_model import (
+from stemma.cleaning.extraction.block_model import (
     LEAF_SCALE,
     Lexicon,
     choice,
@@ -32,9 +32,9 @@ from stemma.cleaning.block_model import (
     parse_model,
     second_features,
 )
-from stemma.cleaning.html import _parse
-from stemma.cleaning.page_blocks import Page, read_page, words_of_name
-from stemma.cleaning.page_metadata import read_metadata
+from stemma.cleaning.extraction.html import _parse
+from stemma.cleaning.extraction.page_blocks import Page, read_page, words_of_name
+from stemma.cleaning.extraction.page_metadata import read_metadata
 
 ABOUT = (
     "Made by benchmarks/train_blocks.py from the development pages of WCXB, the Web Content eXtraction "

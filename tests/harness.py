@@ -17,7 +17,8 @@ import duckdb
 import pytest
 
 from stemma.chunking import chunker
-from stemma.cleaning import clean, metrics
+from stemma.cleaning import clean
+from stemma.cleaning.filters import metrics
 from stemma.config import Config, SourceConfig, load_config, to_toml
 from stemma.deduplication import signatures
 from stemma.embedding import feature_hashing

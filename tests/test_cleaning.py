@@ -17,13 +17,13 @@ import pypdfium2
 import pytest
 
 from stemma.cleaning.clean import INPUTS, OUTPUTS, clean
-from stemma.cleaning.extract import extract
-from stemma.cleaning.html import extract_html
-from stemma.cleaning.limits import Limits
-from stemma.cleaning.markup import markdown_title, split_front_matter, underlined_title
-from stemma.cleaning.pdf import extract_pdf, join_divided_words
+from stemma.cleaning.extraction.extract import extract
+from stemma.cleaning.extraction.html import extract_html
+from stemma.cleaning.extraction.limits import Limits
+from stemma.cleaning.extraction.markup import markdown_title, split_front_matter, underlined_title
+from stemma.cleaning.extraction.pdf import extract_pdf, join_divided_words
+from stemma.cleaning.extraction.texinfo import extract_texinfo
 from stemma.cleaning.repair import repair
-from stemma.cleaning.texinfo import extract_texinfo
 from stemma.hashing import hash_texts
 
 SENTENCE = "The river rose in the night and by morning the lower fields had become a lake. "
@@ -112,7 +112,7 @@ def test_binary_without_an_extractor_is_an_error():
 
 def test_importing_the_stage_loads_no_extraction_library():
     heavy = ["trafilatura", "lxml", "ftfy", "pycld2", "pypdfium2"]
-    program = "import sys, stemma.cleaning.clean, stemma.cleaning.verdict;"
+    program = "import sys, stemma.cleaning.clean, stemma.cleaning.filters.verdict;"
     program += f"print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True).strip() == "[]"
 

@@ -687,7 +687,7 @@ def test_defaults_keep_their_own_rules():
 
 def test_choices_are_those_of_the_code_that_takes_them():
     from stemma.chunking.chunker import STRATEGIES
-    from stemma.cleaning.recipes import PROFILES
+    from stemma.cleaning.filters.recipes import PROFILES
     from stemma.reading.records import FORMATS
 
     def choices(section, name):

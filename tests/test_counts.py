@@ -14,7 +14,8 @@ import pytest
 from harness import NOTHING, Corpus, long_document, sentence, slow
 
 from stemma.chunking import chunker, strategies
-from stemma.cleaning import clean, metrics
+from stemma.cleaning import clean
+from stemma.cleaning.filters import metrics
 from stemma.config import SourceConfig
 from stemma.embedding import feature_hashing
 from stemma.resources import workers

@@ -11,11 +11,11 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from real_texts import real_texts, xquad
 
-from stemma.cleaning import c4, characters, fineweb2
-from stemma.cleaning.metrics import measure
-from stemma.cleaning.recipes import rules_of
-from stemma.cleaning.stop_words import STOP_WORDS
-from stemma.cleaning.verdict import EMPTY, Rule, decisions_sql
+from stemma.cleaning.filters import c4, characters, fineweb2
+from stemma.cleaning.filters.metrics import measure
+from stemma.cleaning.filters.recipes import rules_of
+from stemma.cleaning.filters.stop_words import STOP_WORDS
+from stemma.cleaning.filters.verdict import EMPTY, Rule, decisions_sql
 
 datatrove = pytest.importorskip("datatrove")
 

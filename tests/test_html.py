@@ -10,12 +10,12 @@ from importlib.resources import files
 
 import pytest
 
-from stemma.cleaning.block_model import best_choice, features, load_model, second_features
 from stemma.cleaning.extraction import Extraction
-from stemma.cleaning.html import PROFILES, _parse, extract_html
-from stemma.cleaning.page_blocks import FLAG, read_page, words_of_name
-from stemma.cleaning.page_metadata import parse_day, read_metadata
-from stemma.cleaning.render import render, to_markdown
+from stemma.cleaning.extraction.block_model import best_choice, features, load_model, second_features
+from stemma.cleaning.extraction.html import PROFILES, _parse, extract_html
+from stemma.cleaning.extraction.page_blocks import FLAG, read_page, words_of_name
+from stemma.cleaning.extraction.page_metadata import parse_day, read_metadata
+from stemma.cleaning.extraction.render import render, to_markdown
 
 SENTENCE = "The river rose in the night and by morning the lower fields had become a lake. "
 PARAGRAPH = SENTENCE * 5
@@ -142,7 +142,7 @@ def test_the_model_sees_what_it_was_trained_on():
 
 
 def test_a_model_file_of_another_release_is_refused(monkeypatch):
-    monkeypatch.setattr("stemma.cleaning.block_model.MODEL_DIGEST", "0" * 64)
+    monkeypatch.setattr("stemma.cleaning.extraction.block_model.MODEL_DIGEST", "0" * 64)
     load_model.cache_clear()
     with pytest.raises(ValueError, match="digest"):
         extract_html(PAGE)

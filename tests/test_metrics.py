@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_texts import real_texts
 
-from stemma.cleaning import blocks, repetition
-from stemma.cleaning.characters import punctuation, terminals
-from stemma.cleaning.metrics import COUNTS, METRICS, RATIOS, measure
-from stemma.cleaning.stop_words import STOP_WORDS
+from stemma.cleaning.filters import repetition
+from stemma.cleaning.filters.characters import punctuation, terminals
+from stemma.cleaning.filters.metrics import COUNTS, METRICS, RATIOS, measure
+from stemma.cleaning.filters.stop_words import STOP_WORDS
 
 SENTENCE = "The river rose in the night and by morning the lower fields had become a lake. "
 
@@ -155,7 +155,7 @@ def test_rows_do_not_depend_on_batch_order_or_block(mixed_texts, monkeypatch):
     assert backwards.take(list(range(len(mixed_texts) - 1, -1, -1))).equals(together)
     alone = [measure([text], [language]) for text, language in zip(mixed_texts, languages, strict=True)]
     assert pa.concat_arrays(alone).equals(together)
-    monkeypatch.setattr(blocks, "BLOCK_CHARACTERS", 5_000)
+    monkeypatch.setattr(text_blocks, "BLOCK_CHARACTERS", 5_000)
     assert measure(mixed_texts, languages).equals(together)
 
 

@@ -6,7 +6,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from stemma.cleaning.html import extract_html
+from stemma.cleaning.extraction.html import extract_html
 from stemma.deduplication.candidates import band_keys, band_parameters, candidate_pairs, plausible_pairs
 from stemma.deduplication.shingles import distinct_shingles, jaccard, shingle_sets
 from stemma.deduplication.signatures import minhash

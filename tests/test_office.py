@@ -15,12 +15,12 @@ from pptx.chart.data import CategoryChartData, XyChartData
 from pptx.enum.chart import XL_CHART_TYPE
 from pptx.util import Inches
 
-from stemma.cleaning.extract import OFFICE, extract
 from stemma.cleaning.extraction import Extraction, Origin
-from stemma.cleaning.limits import MIB, Limits
-from stemma.cleaning.metadata import day, language_tag
-from stemma.cleaning.office import KINDS, extract_office
-from stemma.cleaning.placed_text import Blocks, table
+from stemma.cleaning.extraction.extract import OFFICE, extract
+from stemma.cleaning.extraction.limits import MIB, Limits
+from stemma.cleaning.extraction.metadata import day, language_tag
+from stemma.cleaning.extraction.office import KINDS, extract_office
+from stemma.cleaning.extraction.placed_text import Blocks, table
 
 # ---- writing documents
 
@@ -641,7 +641,7 @@ def test_every_kind_has_a_media_type() -> None:
 
 def test_libraries_are_loaded_when_they_are_needed() -> None:
     code = (
-        "import sys, stemma.cleaning.extract; "
+        "import sys, stemma.cleaning.extraction.extract; "
         "print(*{'mammoth', 'pptx', 'openpyxl', 'pypdfium2', 'lxml', 'markitdown', 'defusedxml'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from stemma.cleaning.extract import extract
 from stemma.cleaning.extraction import Extraction, Origin
-from stemma.cleaning.limits import Limits
-from stemma.cleaning.texinfo import extract_texinfo
+from stemma.cleaning.extraction.extract import extract
+from stemma.cleaning.extraction.limits import Limits
+from stemma.cleaning.extraction.texinfo import extract_texinfo
 
 
 @pytest.mark.parametrize(

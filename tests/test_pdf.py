@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from stemma.cleaning.extract import extract
 from stemma.cleaning.extraction import Extraction, Origin
-from stemma.cleaning.limits import FREE_BYTES, MIB, Limits
-from stemma.cleaning.pdf import extract_pdf
+from stemma.cleaning.extraction.extract import extract
+from stemma.cleaning.extraction.limits import FREE_BYTES, MIB, Limits
+from stemma.cleaning.extraction.pdf import extract_pdf
 
 # By file: how the text begins ("" where there is none), its pages with text, title, day of creation, language.
 # A picture without words is no error: cleaning drops it as empty.

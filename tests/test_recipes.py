@@ -4,14 +4,22 @@ import duckdb
 import pyarrow as pa
 import pytest
 
-from stemma.cleaning.fineweb2 import languages as fineweb2_languages
-from stemma.cleaning.fineweb2 import settings_of
+from stemma.cleaning.filters.fineweb2 import languages as fineweb2_languages
+from stemma.cleaning.filters.fineweb2 import settings_of
+from stemma.cleaning.filters.metrics import METRICS, measure
+from stemma.cleaning.filters.recipes import PROFILES, profile_rules, recipe_names, rules_of, with_threshold
+from stemma.cleaning.filters.stop_words import STOP_WORDS
+from stemma.cleaning.filters.user_rules import user_rule
+from stemma.cleaning.filters.verdict import (
+    EMPTY,
+    Rule,
+    above,
+    below,
+    decisions_sql,
+    excluded_language,
+    metric,
+)
 from stemma.cleaning.language import known_languages
-from stemma.cleaning.metrics import METRICS, measure
-from stemma.cleaning.recipes import PROFILES, profile_rules, recipe_names, rules_of, with_threshold
-from stemma.cleaning.stop_words import STOP_WORDS
-from stemma.cleaning.user_rules import user_rule
-from stemma.cleaning.verdict import EMPTY, Rule, above, below, decisions_sql, excluded_language, metric
 
 PROSE = "The river rose in the night, and by morning the lower fields had become a lake of mud. " * 10
 OTHER = (

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import duckdb
 import pyarrow as pa
 
-from stemma.cleaning.verdict import Rule, decisions_sql
+from stemma.cleaning.filters.verdict import Rule, decisions_sql
 from stemma.datasets import MATCHES
 from stemma.hashing import UUID, key
 from stemma.incremental.counts import Counts

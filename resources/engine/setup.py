@@ -14,12 +14,12 @@ import pyarrow as pa
 
 from stemma.chunking.chunker import CHUNKS_TYPE, chunk
 from stemma.chunking.tokens import TokenCounter, load_tokenizer
-from stemma.cleaning.block_model import MODEL_FILE
 from stemma.cleaning.clean import INPUTS, LIBRARIES, OUTPUTS, SCORES, clean, needs_isolation
 from stemma.cleaning.decontamination import MINIMUM_WORDS, EvaluationIndex, build_index, contamination
-from stemma.cleaning.recipes import profile_rules
-from stemma.cleaning.user_rules import user_rule
-from stemma.cleaning.verdict import Rule, contamination_rule
+from stemma.cleaning.extraction.block_model import MODEL_FILE
+from stemma.cleaning.filters.recipes import profile_rules
+from stemma.cleaning.filters.user_rules import user_rule
+from stemma.cleaning.filters.verdict import Rule, contamination_rule
 from stemma.config import Config
 from stemma.datasets import MATCHES
 from stemma.deduplication import sign
@@ -221,7 +221,7 @@ class Setup:
 
 
 def _package_digest(name: str) -> str:
-    return key(files("stemma.cleaning").joinpath(name).read_bytes()).hex()
+    return key(files("stemma.cleaning.extraction").joinpath(name).read_bytes()).hex()
 
 
 def _load_pii_key(**_parameters: Any) -> bytes:

@@ -1,7 +1,7 @@
-"""Cleaning: decoded content in, clean text, language and quality metrics out; what to drop is decided by SQL.
+"""Cleaning: decoded content in, clean text, metadata, language and scores out; what to drop is decided by SQL.
 
-`clean.py` is the stage; `extract.py` chooses how a media type becomes text (`html.py` with `render.py`,
-`pdf.py`, `texinfo.py`, `markup.py`); `repair.py`, `language.py` and `metrics.py` are its further steps, each
-a pure function of one text. `verdict.py` holds the rules over the metrics: they are no part of a memo, so a
-changed threshold cleans nothing again.
+`clean.py` is the stage. `extraction/` turns a document of any media type into text; `repair.py`, `pii.py` and
+`language.py` are its further steps, each a pure function of one text, and `origins.py` keeps track of where the
+text comes from. `filters/` measures texts and holds the rules over the metrics: they are no part of a memo, so a
+changed threshold cleans nothing again. `decontamination.py` and `classification.py` are stages over cleaned texts.
 """

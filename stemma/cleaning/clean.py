@@ -7,11 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stemma.cleaning.extract import extract
 from stemma.cleaning.extraction import Extraction
+from stemma.cleaning.extraction.extract import extract
+from stemma.cleaning.extraction.limits import DEFAULT_LIMITS, Limits
+from stemma.cleaning.filters.metrics import METRICS, measure
 from stemma.cleaning.language import identify_all
-from stemma.cleaning.limits import DEFAULT_LIMITS, Limits
-from stemma.cleaning.metrics import METRICS, measure
 from stemma.cleaning.origins import Breakpoints, compose, line_origins, map_origins
 from stemma.cleaning.pii import replace_pii
 from stemma.cleaning.repair import repair as repair_text
@@ -80,14 +80,14 @@ def clean(
     limits: Limits = DEFAULT_LIMITS,
     model: bytes = b"",
 ) -> pa.Table:
-    """Extract, repair and measure each document; drops nothing (see `stemma.cleaning.verdict`).
+    """Extract, repair and measure each document; drops nothing (see `stemma.cleaning.filters.verdict`).
 
     Args:
         table: of schema `INPUTS`: `content` (decoded text, null for binary formats), `content_bytes` (the bytes
             of a binary format, otherwise null) and `media_type`.
         repair: repair mojibake, Unicode form, invisible characters and white space. Without it the text stays
             as extracted, but for lone surrogates, which no UTF-8 column can hold.
-        html: how the main text of web pages is found: "default" or "fast" (see `stemma.cleaning.html`).
+        html: how the main text of web pages is found: "default" or "fast" (see `stemma.cleaning.extraction.html`).
         pii: kinds of personal data to replace (see `stemma.cleaning.pii`), in text and title.
         limits: what a document of a binary format may cost.
         model: the key under which personal data are hashed; needed where `pii` names any kind.
@@ -98,7 +98,7 @@ def clean(
         metadata, the front matter or the first heading), `author`, `published` and `declared_language` as the
         document's metadata have them, `language` (ISO 639 code, null when unknown), `language_score` (share of
         the text in that language, 0 to 1), `words` (separated by white space), `scores` (the metrics of
-        `stemma.cleaning.metrics`, `repaired` (0 or 1) and `extracted_fraction` (characters of the text by those
+        `stemma.cleaning.filters.metrics`, `repaired` (0 or 1) and `extracted_fraction` (characters of the text by those
         visible in the source)), `origins` (where the text comes from, see `Origin`) and `pii` (spans of the text
         that stand for personal data).
 

@@ -6,11 +6,11 @@ import re
 from typing import Any
 from urllib.parse import unquote
 
-from stemma.cleaning.limits import Limits
-from stemma.cleaning.metadata import Metadata, dublin_core
-from stemma.cleaning.package import Package
-from stemma.cleaning.placed_text import Blocks
-from stemma.cleaning.render import Element, to_markdown
+from stemma.cleaning.extraction.limits import Limits
+from stemma.cleaning.extraction.metadata import Metadata, dublin_core
+from stemma.cleaning.extraction.package import Package
+from stemma.cleaning.extraction.placed_text import Blocks
+from stemma.cleaning.extraction.render import Element, to_markdown
 
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"

@@ -3,12 +3,12 @@
 from collections.abc import Callable
 
 from stemma.cleaning.extraction import Extraction, Origin
-from stemma.cleaning.html import extract_html
-from stemma.cleaning.limits import DEFAULT_LIMITS, Limits
-from stemma.cleaning.markup import markdown_title, split_front_matter, underlined_title
-from stemma.cleaning.office import extract_office
-from stemma.cleaning.pdf import extract_pdf
-from stemma.cleaning.texinfo import extract_texinfo
+from stemma.cleaning.extraction.html import extract_html
+from stemma.cleaning.extraction.limits import DEFAULT_LIMITS, Limits
+from stemma.cleaning.extraction.markup import markdown_title, split_front_matter, underlined_title
+from stemma.cleaning.extraction.office import extract_office
+from stemma.cleaning.extraction.pdf import extract_pdf
+from stemma.cleaning.extraction.texinfo import extract_texinfo
 
 _AS_IN_SOURCE = (Origin(0, source_char=0),)
 

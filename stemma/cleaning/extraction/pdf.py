@@ -11,9 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 from stemma.cleaning.extraction import Extraction
-from stemma.cleaning.limits import DEFAULT_LIMITS, FREE_BYTES
-from stemma.cleaning.metadata import day, language_tag
-from stemma.cleaning.placed_text import Blocks, one_line
+from stemma.cleaning.extraction.limits import DEFAULT_LIMITS, FREE_BYTES
+from stemma.cleaning.extraction.metadata import day, language_tag
+from stemma.cleaning.extraction.placed_text import Blocks, one_line
 
 # PDFium writes U+FFFE (older versions U+0002) for a hyphen that ends a line and belongs to the layout.
 _LAYOUT_HYPHEN = re.compile("(?:\ufffe|\x02)[ \t]*\n?")

@@ -7,10 +7,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from stemma.cleaning.formula import formulas_as_text
-from stemma.cleaning.limits import Limits
-from stemma.cleaning.package import Package
-from stemma.cleaning.placed_text import Blocks, one_line, table
+from stemma.cleaning.extraction.formula import formulas_as_text
+from stemma.cleaning.extraction.limits import Limits
+from stemma.cleaning.extraction.package import Package
+from stemma.cleaning.extraction.placed_text import Blocks, one_line, table
 
 # mammoth's elements have no types.
 Node = Any

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 
-from stemma.cleaning.package import Package
-from stemma.cleaning.placed_text import one_line
+from stemma.cleaning.extraction.package import Package
+from stemma.cleaning.extraction.placed_text import one_line
 
 _CORE = "docProps/core.xml"
 _PURL = "{http://purl.org/dc/elements/1.1/}"

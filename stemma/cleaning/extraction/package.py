@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
-from stemma.cleaning.limits import FREE_BYTES, Limits
+from stemma.cleaning.extraction.limits import FREE_BYTES, Limits
 
 _DIRECTORY_ENTRY = b"PK\x01\x02"
 _OLE = b"\xd0\xcf\x11\xe0"

@@ -15,8 +15,8 @@ from typing import Any
 
 import pyarrow as pa
 
-from stemma.cleaning.metrics import METRICS
-from stemma.cleaning.verdict import Rule
+from stemma.cleaning.filters.metrics import METRICS
+from stemma.cleaning.filters.verdict import Rule
 
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 # What an expression may consist of; anything else (a subquery, a window, a star, a parameter) sees other rows.

@@ -9,17 +9,17 @@ fineweb: all of FineWeb's filters (Penedo et al. 2024, https://arxiv.org/abs/240
 with any ending, and its own for the lines that C4 leaves. English only: FineWeb has removed other languages before.
 fineweb_quality: its own filter alone, for the whole text.
 fineweb2:<language>: FineWeb2's filters with the settings of one language, for documents in it (see
-`stemma.cleaning.fineweb2`).
+`stemma.cleaning.filters.fineweb2`).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from difflib import get_close_matches
 
-from stemma.cleaning.fineweb2 import languages as fineweb2_languages
-from stemma.cleaning.fineweb2 import settings_of
-from stemma.cleaning.repetition import DUPLICATE_N_GRAMS, TOP_N_GRAMS
-from stemma.cleaning.verdict import EMPTY, Rule, above, below, excluded_language, in_language
+from stemma.cleaning.filters.fineweb2 import languages as fineweb2_languages
+from stemma.cleaning.filters.fineweb2 import settings_of
+from stemma.cleaning.filters.repetition import DUPLICATE_N_GRAMS, TOP_N_GRAMS
+from stemma.cleaning.filters.verdict import EMPTY, Rule, above, below, excluded_language, in_language
 
 # In all of these: the metric, which bound, and the published threshold.
 GOPHER_QUALITY = (
@@ -174,7 +174,7 @@ def profile_rules(
         languages: the language codes to keep; none keeps all.
         drop, flag: recipes or single rules, by name, besides those of the profile.
         thresholds: other thresholds, by the rule's name.
-        user_drop, user_flag: the user's own rules (see `stemma.cleaning.user_rules`).
+        user_drop, user_flag: the user's own rules (see `stemma.cleaning.filters.user_rules`).
 
     Raises:
         ValueError: an unknown profile, recipe, rule or language, or a threshold of a rule that is not used.

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from stemma.cleaning.page_blocks import FLAG, KINDS, Page, words_of_name
+from stemma.cleaning.extraction.page_blocks import FLAG, KINDS, Page, words_of_name
 
 Column = np.ndarray[Any, np.dtype[Any]]
 
@@ -110,7 +110,7 @@ def load_model() -> Model:
     Raises:
         ValueError: the file is not the one that this code was released with.
     """
-    content = files("stemma.cleaning").joinpath(MODEL_FILE).read_bytes()
+    content = files("stemma.cleaning.extraction").joinpath(MODEL_FILE).read_bytes()
     if (digest := hashlib.sha256(content).hexdigest()) != MODEL_DIGEST:
         raise ValueError(f"{MODEL_FILE} has the digest {digest}, not {MODEL_DIGEST}")
     return parse_model(json.loads(content))

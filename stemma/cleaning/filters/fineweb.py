@@ -7,10 +7,19 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemma.cleaning.blocks import Block, Spans, block_of, ratios, running, span_hashes, totals, words_within
-from stemma.cleaning.c4 import CITATION, LineFacts
-from stemma.cleaning.characters import TERMINAL, terminals
-from stemma.cleaning.repetition import duplicates
+from stemma.cleaning.filters.c4 import CITATION, LineFacts
+from stemma.cleaning.filters.characters import TERMINAL, terminals
+from stemma.cleaning.filters.repetition import duplicates
+from stemma.cleaning.filters.text_blocks import (
+    Block,
+    Spans,
+    block_of,
+    ratios,
+    running,
+    span_hashes,
+    totals,
+    words_within,
+)
 
 SHORT_LINE = 30
 

@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from stemma.cleaning.block_model import keep_blocks
 from stemma.cleaning.extraction import Extraction, Origin
-from stemma.cleaning.page_blocks import FLAG, NEVER_SHOWN, Page, read_page
-from stemma.cleaning.page_metadata import PageMetadata, read_metadata
-from stemma.cleaning.render import Element, render
+from stemma.cleaning.extraction.block_model import keep_blocks
+from stemma.cleaning.extraction.page_blocks import FLAG, NEVER_SHOWN, Page, read_page
+from stemma.cleaning.extraction.page_metadata import PageMetadata, read_metadata
+from stemma.cleaning.extraction.render import Element, render
 
 if TYPE_CHECKING:
     from lxml.etree import _Element

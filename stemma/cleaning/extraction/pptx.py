@@ -7,9 +7,9 @@ and the descriptions of pictures. Speakers' notes are kept: they hold what is sa
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from stemma.cleaning.limits import Limits
-from stemma.cleaning.package import Package
-from stemma.cleaning.placed_text import Blocks, one_line, table
+from stemma.cleaning.extraction.limits import Limits
+from stemma.cleaning.extraction.package import Package
+from stemma.cleaning.extraction.placed_text import Blocks, one_line, table
 
 # python-pptx's shapes have types of their own, but only where it is installed.
 Shape = Any

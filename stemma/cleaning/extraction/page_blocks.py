@@ -7,7 +7,7 @@ Blocks are what the model of `block_model.py` keeps or drops.
 import re
 from dataclasses import dataclass, field
 
-from stemma.cleaning.render import APART, INLINE, Element
+from stemma.cleaning.extraction.render import APART, INLINE, Element
 
 # Flags that an element hands down to all that stands in it.
 _FLAGS = [

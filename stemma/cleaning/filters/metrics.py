@@ -10,7 +10,20 @@ from functools import cache
 import numpy as np
 import pyarrow as pa
 
-from stemma.cleaning.blocks import (
+from stemma.cleaning.filters.c4 import c4_metrics, ending_in_dots, line_facts
+from stemma.cleaning.filters.characters import CONTENT, LETTER
+from stemma.cleaning.filters.fineweb import fineweb_metrics, kept_metrics, kept_spans
+from stemma.cleaning.filters.repetition import (
+    DUPLICATE_N_GRAMS,
+    TOP_N_GRAMS,
+    duplicate_n_grams,
+    duplicates,
+    paragraphs_of,
+    top_n_grams,
+    words_of,
+)
+from stemma.cleaning.filters.stop_words import STOP_WORDS
+from stemma.cleaning.filters.text_blocks import (
     LINE_FEED,
     Block,
     Spans,
@@ -23,19 +36,6 @@ from stemma.cleaning.blocks import (
     totals,
     words_within,
 )
-from stemma.cleaning.c4 import c4_metrics, ending_in_dots, line_facts
-from stemma.cleaning.characters import CONTENT, LETTER
-from stemma.cleaning.fineweb import fineweb_metrics, kept_metrics, kept_spans
-from stemma.cleaning.repetition import (
-    DUPLICATE_N_GRAMS,
-    TOP_N_GRAMS,
-    duplicate_n_grams,
-    duplicates,
-    paragraphs_of,
-    top_n_grams,
-    words_of,
-)
-from stemma.cleaning.stop_words import STOP_WORDS
 
 COUNTS = (
     "characters",
@@ -107,7 +107,7 @@ def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None)
         characters: code points. words: separated by white space. non_symbol_words: those that are not
         punctuation alone. lines: separated by line feeds, with more than white space on them.
         stop_words: how many of Gopher's eight English stop words occur. language_stop_words: how many of those
-        of the text's language, 0 where it has none in `stemma.cleaning.stop_words`.
+        of the text's language, 0 where it has none in `stemma.cleaning.filters.stop_words`.
 
         mean_word_length: in characters, of the non_symbol_words.
         hash_to_word_ratio, ellipsis_to_word_ratio, newline_to_word_ratio: `#`, ellipses (… or three full
@@ -129,7 +129,7 @@ def measure(texts: Sequence[str], languages: Sequence[str | None] | None = None)
         duplicate_n_gram_character_fraction: characters (without spaces) in n words that occurred before, read
         from the start and each counted once, by all characters.
 
-        c4_…: what C4's line filter finds and leaves (see `stemma.cleaning.c4`); …_any_ending: the same without
+        c4_…: what C4's line filter finds and leaves (see `stemma.cleaning.filters.c4`); …_any_ending: the same without
         asking that a line ends a sentence. kept_…: FineWeb's four metrics of the lines that are left then, which
         is where FineWeb takes them. javascript_lines, policy_lines, citation_lines: the lines of any
         kind that name JavaScript, hold a phrase of policies, and a citation mark.

@@ -13,7 +13,7 @@ from datetime import date
 from itertools import accumulate
 from typing import Any
 
-from stemma.cleaning.page_blocks import Element
+from stemma.cleaning.extraction.page_blocks import Element
 
 # A page's JSON-LD is a few kilobytes; what is longer or deeper is not worth the risk.
 _MAX_JSON_CHARACTERS = 500_000

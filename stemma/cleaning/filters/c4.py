@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemma.cleaning.blocks import Block, Spans, running, totals
-from stemma.cleaning.characters import CLOSING, CLOSINGS, ENDING, ENDINGS, TERMINAL, terminals
+from stemma.cleaning.filters.characters import CLOSING, CLOSINGS, ENDING, ENDINGS, TERMINAL, terminals
+from stemma.cleaning.filters.text_blocks import Block, Spans, running, totals
 
 SHORTEST_LINE = 3
 LONGEST_WORD = 1000

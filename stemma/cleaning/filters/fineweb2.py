@@ -2,7 +2,7 @@
 
 Source: the files `configs/*.yml` of https://github.com/huggingface/fineweb-2 (commit d0defb24, Apache-2.0), which
 its pipeline gives to datatrove's filters; Penedo et al. 2025, "FineWeb2: One Pipeline to Scale Them All",
-https://arxiv.org/abs/2506.20920. Its stop words are in `stemma.cleaning.stop_words`.
+https://arxiv.org/abs/2506.20920. Its stop words are in `stemma.cleaning.filters.stop_words`.
 
 Left out are Chinese, Japanese, Korean, Thai, Lao, Khmer, Burmese and Tibetan: their thresholds and stop words
 were fitted to what a segmenter calls words, which white space does not separate.

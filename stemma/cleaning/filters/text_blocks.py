@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemma.cleaning.characters import BREAK, SPACE, alphabet, ascii_classes
+from stemma.cleaning.filters.characters import BREAK, SPACE, alphabet, ascii_classes
 from stemma.deduplication.mixing import mix64
 
 # The arrays of a block stay in a processor's second-level cache, and the calls it takes are few by character.
@@ -39,7 +39,7 @@ class Block(NamedTuple):
     """Several texts, each followed by a line feed.
 
     `codes` are the code points (uint8 where all are ASCII, else uint32), `classes` their bits as in
-    `stemma.cleaning.characters`, `lower` the texts in lower case (one byte a character; what is not ASCII then
+    `stemma.cleaning.filters.characters`, `lower` the texts in lower case (one byte a character; what is not ASCII then
     is 0), `words` what white space separates, `lines` what line feeds separate. Text i is
     codes[bounds[i] : bounds[i + 1] - 1].
     """

@@ -9,9 +9,9 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
-from stemma.cleaning.limits import Limits
-from stemma.cleaning.package import Package
-from stemma.cleaning.placed_text import Blocks, table
+from stemma.cleaning.extraction.limits import Limits
+from stemma.cleaning.extraction.package import Package
+from stemma.cleaning.extraction.placed_text import Blocks, table
 
 
 def write_xlsx(package: Package, limits: Limits) -> Blocks:

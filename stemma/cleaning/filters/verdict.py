@@ -2,8 +2,8 @@
 
 Rules read metrics and never texts, so a changed threshold is one statement and cleans nothing again. They expect
 the columns `scores` (a STRUCT of the metrics), `language`, `language_score`, `words` and `text_length`
-(characters). Which rules there are say `stemma.cleaning.recipes` and, for those of the user,
-`stemma.cleaning.user_rules`.
+(characters). Which rules there are say `stemma.cleaning.filters.recipes` and, for those of the user,
+`stemma.cleaning.filters.user_rules`.
 """
 
 import re

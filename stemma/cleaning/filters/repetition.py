@@ -8,8 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from stemma.cleaning.blocks import Block, Spans, mixed, powers, running
-from stemma.cleaning.characters import SPACE
+from stemma.cleaning.filters.characters import SPACE
+from stemma.cleaning.filters.text_blocks import Block, Spans, mixed, powers, running
 from stemma.deduplication.mixing import mix64
 
 TOP_N_GRAMS = (2, 3, 4)

@@ -2,17 +2,17 @@
 
 The libraries that read them (mammoth, python-pptx, openpyxl) are called as they are, without markitdown, which
 would load pandas, magika and onnxruntime and tell neither slides nor paragraphs apart. No member of a document
-reaches them unchecked (see `stemma.cleaning.package`), and none may open a file or a connection.
+reaches them unchecked (see `stemma.cleaning.extraction.package`), and none may open a file or a connection.
 """
 
-from stemma.cleaning.docx import write_docx
-from stemma.cleaning.epub import write_epub
 from stemma.cleaning.extraction import Extraction
-from stemma.cleaning.limits import DEFAULT_LIMITS, Limits
-from stemma.cleaning.metadata import core_metadata
-from stemma.cleaning.package import Package
-from stemma.cleaning.pptx import write_pptx
-from stemma.cleaning.xlsx import write_xlsx
+from stemma.cleaning.extraction.docx import write_docx
+from stemma.cleaning.extraction.epub import write_epub
+from stemma.cleaning.extraction.limits import DEFAULT_LIMITS, Limits
+from stemma.cleaning.extraction.metadata import core_metadata
+from stemma.cleaning.extraction.package import Package
+from stemma.cleaning.extraction.pptx import write_pptx
+from stemma.cleaning.extraction.xlsx import write_xlsx
 
 KINDS = ("docx", "pptx", "xlsx", "epub")
 
