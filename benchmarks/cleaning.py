@@ -3,10 +3,11 @@
     python benchmarks/cleaning.py [SECTION …] [--shared ../shared] [--megabytes 2] [--documents 1000000]
 
 Sections: `filters` measures every metric of Gopher, C4 and FineWeb (`stemma.cleaning.filters.metrics`) and runs
-datatrove's four filters with the same words and sentences, each filter on each document. Datatrove computes a filter's metrics
-only up to the first that fails; Stemma computes all of them always. `threshold` judges generated documents by all
-rules of the profile `retrieval` anew after one threshold has changed. Those of `cleaning_steps.py` are added.
-Seconds are processor time, the best of several runs; MB are 10^6 bytes of UTF-8. Needs the shared corpora.
+datatrove's four filters with the same words and sentences, each filter on each document. Datatrove computes a
+filter's metrics only up to the first that fails; Stemma computes all of them always. `threshold` judges generated
+documents by all rules of the profile `retrieval` anew after one threshold has changed. Those of
+`cleaning_steps.py` are added. Seconds are processor time, the best of several runs; MB are 10^6 bytes of UTF-8.
+Needs the shared corpora.
 """
 
 import argparse
