@@ -338,6 +338,22 @@ CONTAMINATION = Dataset(
     ),
 )
 
+CONTAMINATION_REPORT = Dataset(
+    "lineage",
+    "contamination_report",
+    "evaluation_set",
+    "The evaluation sets that were looked for, and what of them was found.",
+    (
+        Column("evaluation_set", "VARCHAR", "the set"),
+        Column("path", "VARCHAR", "its file"),
+        Column("items", "INTEGER", "items in it"),
+        Column("items_found", "BIGINT", "items of which an n-gram was found"),
+        Column("documents", "BIGINT", "documents that hold any"),
+        Column("documents_dropped", "BIGINT", "of them, those that were dropped for it"),
+        Column("largest_share", "DOUBLE", "largest share of an item's n-grams in a document"),
+    ),
+)
+
 DUPLICATES = Dataset(
     "lineage",
     "duplicates",
@@ -428,7 +444,7 @@ TRACE = Dataset(
     ),
 )
 
-LEDGER = (DECISIONS, FLAGS, RULES, CONTAMINATION, DUPLICATES, ERRORS, RUNS, TRACE)
+LEDGER = (DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, ERRORS, RUNS, TRACE)
 
 
 def docs_tables() -> str:

@@ -127,6 +127,9 @@ def test_a_contaminated_document_is_dropped_on_request_and_the_evidence_stays(co
     assert contaminated.run().computed == NOTHING
     assert contaminated.query("SELECT rule, threshold FROM lineage.decisions") == [("contamination", 0.2)]
     assert contaminated.value("SELECT count(*) FROM lineage.contamination") == 1
+    assert contaminated.query(
+        "SELECT evaluation_set, items, items_found, documents, documents_dropped FROM lineage.contamination_report"
+    ) == [("quiz", 2, 1, 1, 1)]
     assert contaminated.differences() == []
 
 

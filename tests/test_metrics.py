@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_texts import real_texts
 
-from stemma.cleaning.filters import repetition
+from stemma.cleaning.filters import repetition, text_blocks
 from stemma.cleaning.filters.characters import punctuation, terminals
 from stemma.cleaning.filters.metrics import COUNTS, METRICS, RATIOS, measure
 from stemma.cleaning.filters.stop_words import STOP_WORDS

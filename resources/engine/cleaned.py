@@ -171,6 +171,23 @@ def flags_view(rules: Rules) -> str:
         FROM ({decisions_sql(rules.flag, relation)}) AS f JOIN main.raw AS r USING (document_id)"""
 
 
+def contamination_view(setup: Setup) -> str:
+    """Return the query of lineage.contamination_report over the published file: a row for each evaluation set."""
+    sets = ", ".join(
+        f"({quoted(each.name)}, {quoted(str(each.path))}, {len(each.items())})"
+        for each in setup.evaluation_sets
+    )
+    relation = f"(VALUES {sets})" if sets else "(SELECT ''::VARCHAR, ''::VARCHAR, 0 WHERE false)"
+    return f"""SELECT s.evaluation_set, s.path, s.items, count(DISTINCT c.item) AS items_found,
+            count(DISTINCT c.document_id) AS documents,
+            count(DISTINCT c.document_id) FILTER (d.document_id IS NOT NULL) AS documents_dropped,
+            coalesce(max(c.matched / c.total), 0) AS largest_share
+        FROM {relation} AS s(evaluation_set, path, items)
+        LEFT JOIN lineage.contamination AS c USING (evaluation_set)
+        LEFT JOIN (SELECT document_id FROM lineage.decisions WHERE rule = 'contamination') AS d USING (document_id)
+        GROUP BY ALL"""
+
+
 def rules_query(rules: Rules) -> str:
     """Return a query that gives the rows of lineage.rules."""
     listed = [(rule, "drop") for rule in rules.drop] + [(rule, "flag") for rule in rules.flag]

@@ -10,7 +10,7 @@ from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
 from stemma.lineage.views import VIEWS, corpus_views
 from stemma.resources.engine.chunked import CHUNK_TEXTS
-from stemma.resources.engine.cleaned import flags_view, rules_query
+from stemma.resources.engine.cleaned import contamination_view, flags_view, rules_query
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
@@ -237,7 +237,12 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     for name, (key, query) in ledgers.items():
         connection.execute(f"CREATE TABLE IF NOT EXISTS next.{name} AS {query} LIMIT 0")
         _replace(connection, f"next.{name}", key, query)
-    for name, query in {**VIEWS, "lineage.flags": flags_view(run.setup.rules)}.items():
+    views = {
+        **VIEWS,
+        "lineage.flags": flags_view(run.setup.rules),
+        "lineage.contamination_report": contamination_view(run.setup),
+    }
+    for name, query in views.items():
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
     for name, query in corpus_views(run.warehouse.path).items():
         connection.execute("CREATE SCHEMA IF NOT EXISTS next.corpus")

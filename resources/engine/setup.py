@@ -105,11 +105,16 @@ class Setup:
             for model in settings.models
         )
 
+    @functools.cached_property
+    def evaluation_sets(self) -> list[EvaluationSet]:
+        """The evaluation sets that texts are compared with."""
+        settings = self.config.clean.decontaminate
+        return evaluation_sets(settings.sets, settings.fields, self.config.directory)
+
     @property
     def _contamination(self) -> Stage:
-        settings = self.config.clean.decontaminate
+        settings, sets = self.config.clean.decontaminate, self.evaluation_sets
         words = {"ngram_words": settings.words, "minimum_words": min(MINIMUM_WORDS, settings.words)}
-        sets = evaluation_sets(settings.sets, settings.fields, self.config.directory)
         return Stage(
             name="contamination",
             function=contamination,
