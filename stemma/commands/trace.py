@@ -13,6 +13,7 @@ from stemma.config import load_config
 from stemma.errors import UsageError
 
 SHOWN_CHUNKS = 20
+SHOWN_RULES = 3
 
 
 def trace(options: argparse.Namespace) -> int:
@@ -147,10 +148,12 @@ def sentence(what: dict[str, Any]) -> str:
 
 
 def _measured(rules: list[dict[str, Any]]) -> str:
-    return ", ".join(
+    listed = [
         f"rule '{rule['rule']}' (score {shown(rule['score'])}, threshold {shown(rule['threshold'])})"
-        for rule in rules
-    )
+        for rule in rules[:SHOWN_RULES]
+    ]
+    more = [f"{len(rules) - SHOWN_RULES} more (--json shows all)"] if len(rules) > SHOWN_RULES else []
+    return ", ".join([*listed, *more])
 
 
 def _print_document(document: dict[str, Any]) -> None:
