@@ -264,8 +264,12 @@ def _dated_elements(root: Element) -> list[Element]:
     times = list(root.iter("time"))[:_MAX_TIMES]
     said = [time for time in times if time.get("pubdate") or _PUBLISHED.search(time.get("class") or "")]
     inside = [time for time in times if next(time.iterancestors("article"), None) is not None]
-    named = [element for element in root.xpath(_DATED_PATH)[:_MAX_TIMES] if element.tag not in ("body", "time")]
-    return [*root.xpath("//*[@itemprop='datePublished']")[:3], *said, *inside, *times, *named]
+    named = [
+        element for element in root.xpath(_DATED_PATH)[:_MAX_TIMES] if element.tag not in ("body", "time")
+    ]
+    # Of many times on a page, most are those of its comments, reviews or other pages.
+    few = times if len(times) <= _FEW_TIMES else []
+    return [*root.xpath("//*[@itemprop='datePublished']")[:3], *said, *inside[:3], *few, *named[:_FEW_TIMES]]
 
 
 _DATED_PATH = (
@@ -273,6 +277,7 @@ _DATED_PATH = (
     " or contains(@class, 'meta') or contains(@class, 'byline')]"
 )
 _MAX_TIMES = 20
+_FEW_TIMES = 5
 _PUBLISHED = re.compile("publish|entry-date")
 
 
