@@ -55,13 +55,17 @@ _DOTTED_DATE = re.compile(r"(?<!\d)([0-3]?\d)\.([01]?\d)\.((?:19|20)\d\d)(?!\d)"
 # How the names of the months begin in English, German, French, Spanish, Italian, Portuguese and Dutch.
 _MONTHS = {
     beginning: number
-    for number, names in enumerate(
-        "jan jän ene gen|feb fév fev|mar mär mrz maa|apr avr abr|may mai mag mei|jun juin giu|jul juil lug|"
-        "aug aoû ago|sep set|oct okt ott out|nov|dec dez déc dic".split("|"),
+    for number, beginnings in enumerate(
+        [
+            ("jan", "jän", "ene", "gen"), ("feb", "fév", "fev"), ("mar", "mär", "mrz", "maa"),
+            ("apr", "avr", "abr"), ("may", "mai", "mag", "mei"), ("jun", "juin", "giu"), ("jul", "juil", "lug"),
+            ("aug", "aoû", "ago"), ("sep", "set"), ("oct", "okt", "ott", "out"), ("nov",),
+            ("dec", "dez", "déc", "dic"),
+        ],
         start=1,
     )
-    for beginning in names.split()
-}
+    for beginning in beginnings
+}  # fmt: skip
 _BY = re.compile(r"^\s*(?:written\s+by|posted\s+by|by|von|par|por|di|door|av)\s*:?\s+", re.IGNORECASE)
 _MAX_AUTHOR_CHARACTERS = 100
 _MAX_TITLE_CHARACTERS = 1000
