@@ -126,9 +126,9 @@ def _is_deeper(root: "_Element", depth: int) -> bool:
 
 def _choose(page: Page, metadata: PageMetadata, profile: str) -> list[bool]:
     """Say for each block whether it is kept."""
-    is_short = sum(map(len, page.texts)) < _SHORT_PAGE_CHARACTERS
-    if profile == "fast" or is_short or len(page.texts) > _MAX_MODELLED_BLOCKS:
-        return _keep_by_rules(page, links_alone=is_short)
+    characters = sum(map(len, page.texts))
+    if profile == "fast" or characters < _SHORT_PAGE_CHARACTERS or len(page.texts) > _MAX_MODELLED_BLOCKS:
+        return _keep_by_rules(page, links_alone=characters < _SHORT_BLOCK_CHARACTERS)
     return keep_blocks(page, metadata.hints)
 
 
