@@ -128,7 +128,7 @@ def test_blocks_and_their_elements():
 
 
 def test_the_model_sees_what_it_was_trained_on():
-    data = json.loads(files("stemma.cleaning").joinpath("block_model.json").read_text("utf-8"))
+    data = json.loads(files("stemma.cleaning.extraction").joinpath("block_model.json").read_text("utf-8"))
     root = _parse(PAGE)
     page, model = read_page(root.find("body")), load_model()
     seen = features(page, model.lexicon, read_metadata(root).hints)
@@ -250,6 +250,12 @@ def test_titles(head, title):
         ("1 May 2024", date(2024, 5, 1)),
         ("May 1st, 2024", date(2024, 5, 1)),
         ("Wed, 01 May 2024 10:00:00 GMT", date(2024, 5, 1)),
+        ("26.05.2008", date(2008, 5, 26)),
+        ("am 5. Dezember 2022", date(2022, 12, 5)),
+        ("4 juillet 2021", date(2021, 7, 4)),
+        ("4 juin 2021", date(2021, 6, 4)),
+        ("1 de mayo de 2024", date(2024, 5, 1)),
+        ("5 parsecs 2024", None),
         ("2024-13-01", None),
         ("May 2024", None),
         ("31 February 2024", None),

@@ -6,7 +6,6 @@ import os
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from stemma.chunking.chunker import CHUNKS_TYPE, chunk
 from stemma.chunking.tokens import TokenCounter, load_tokenizer
 from stemma.cleaning.clean import INPUTS, LIBRARIES, OUTPUTS, SCORES, clean, needs_isolation
 from stemma.cleaning.decontamination import MINIMUM_WORDS, EvaluationIndex, build_index, contamination
-from stemma.cleaning.extraction.block_model import MODEL_FILE
 from stemma.cleaning.filters.recipes import profile_rules
 from stemma.cleaning.filters.user_rules import user_rule
 from stemma.cleaning.filters.verdict import Rule, contamination_rule
@@ -24,7 +22,7 @@ from stemma.config import Config
 from stemma.datasets import MATCHES
 from stemma.deduplication import sign
 from stemma.errors import UsageError
-from stemma.hashing import UUID, key
+from stemma.hashing import UUID
 from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
 from stemma.resources.classifier import classifier_stage
@@ -84,7 +82,7 @@ class Setup:
             inputs=INPUTS,
             outputs=OUTPUTS,
             libraries=LIBRARIES,
-            digests={"unicode": unicodedata.unidata_version, "block_model": _package_digest(MODEL_FILE)}
+            digests={"unicode": unicodedata.unidata_version}
             | (
                 {"pii_key": hashlib.blake2b(b"stemma pii", key=_load_pii_key()[:64]).hexdigest()}
                 if settings.pii
@@ -223,10 +221,6 @@ class Setup:
             digests={**embedder.digests, "unicode": unicodedata.unidata_version},
             load=embedder.load,
         )
-
-
-def _package_digest(name: str) -> str:
-    return key(files("stemma.cleaning.extraction").joinpath(name).read_bytes()).hex()
 
 
 def _load_pii_key(**_parameters: Any) -> bytes:

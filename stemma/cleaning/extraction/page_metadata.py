@@ -47,15 +47,25 @@ _SEPARATOR = re.compile(r"\s+[|–—\-·•»«:/]+\s+|\s*\|\s*|\s+::\s+")
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[a-z0-9]{2,8})*")
 _ISO_DATE = re.compile(r"(?<!\d)((?:19|20)\d\d)[-/.]?([01]\d)[-/.]?([0-3]\d)(?!\d)")
 _URL_DATE = re.compile(r"/((?:19|20)\d\d)[/-]([01]?\d)[/-]([0-3]?\d)(?:/|-|$)")
-_NAMED_DATE = re.compile(
-    r"(?P<day>[0-3]?\d)?(?:st|nd|rd|th|\.)?\s*"
-    r"(?P<month>jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]{0,6}\.?\s+"
-    r"(?:(?P<other_day>[0-3]?\d)(?:st|nd|rd|th)?,?\s+)?(?P<year>(?:19|20)\d\d)(?!\d)",
-    re.IGNORECASE,
+_DAY_FIRST = re.compile(
+    r"(?<!\d)([0-3]?\d)(?:st|nd|rd|th|er|\.)?\s+(?:de\s+|of\s+)?([^\W\d]{3,10})\.?,?\s+(?:de\s+)?((?:19|20)\d\d)(?!\d)"
 )
-_MONTHS = [
-    "jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec",
-]  # fmt: skip
+_MONTH_FIRST = re.compile(r"\b([^\W\d]{3,10})\.?\s+([0-3]?\d)(?:st|nd|rd|th)?,?\s+((?:19|20)\d\d)(?!\d)")
+_DOTTED_DATE = re.compile(r"(?<!\d)([0-3]?\d)\.([01]?\d)\.((?:19|20)\d\d)(?!\d)")
+# How the names of the months begin in English, German, French, Spanish, Italian, Portuguese and Dutch.
+_MONTHS = {
+    beginning: number
+    for number, beginnings in enumerate(
+        [
+            ("jan", "jän", "ene", "gen"), ("feb", "fév", "fev"), ("mar", "mär", "mrz", "maa"),
+            ("apr", "avr", "abr"), ("may", "mai", "mag", "mei"), ("jun", "juin", "giu"), ("jul", "juil", "lug"),
+            ("aug", "aoû", "ago"), ("sep", "set"), ("oct", "okt", "ott", "out"), ("nov",),
+            ("dec", "dez", "déc", "dic"),
+        ],
+        start=1,
+    )
+    for beginning in beginnings
+}  # fmt: skip
 _BY = re.compile(r"^\s*(?:written\s+by|posted\s+by|by|von|par|por|di|door|av)\s*:?\s+", re.IGNORECASE)
 _MAX_AUTHOR_CHARACTERS = 100
 _MAX_TITLE_CHARACTERS = 1000
@@ -258,22 +268,43 @@ def _dated_elements(root: Element) -> list[Element]:
     times = list(root.iter("time"))[:_MAX_TIMES]
     said = [time for time in times if time.get("pubdate") or _PUBLISHED.search(time.get("class") or "")]
     inside = [time for time in times if next(time.iterancestors("article"), None) is not None]
-    return [*root.xpath("//*[@itemprop='datePublished']")[:3], *said, *inside, *times]
+    named = [
+        element for element in root.xpath(_DATED_PATH)[:_MAX_TIMES] if element.tag not in ("body", "time")
+    ]
+    # Of many times on a page, most are those of its comments, reviews or other pages.
+    few = times if len(times) <= _FEW_TIMES else []
+    return [*root.xpath("//*[@itemprop='datePublished']")[:3], *said, *inside[:3], *few, *named[:_FEW_TIMES]]
 
 
+_DATED_PATH = (
+    "//*[contains(@class, 'date') or contains(@class, 'publish') or contains(@class, 'posted')"
+    " or contains(@class, 'meta') or contains(@class, 'byline')]"
+)
 _MAX_TIMES = 20
+_FEW_TIMES = 5
 _PUBLISHED = re.compile("publish|entry-date")
 
 
 def parse_day(text: str) -> date | None:
-    """Return the first day that a text names: 2024-05-01, 20240501, 1 May 2024, May 1st, 2024."""
+    """Return the first day that a text names: 2024-05-01, 20240501, 1.5.2024, 1 May 2024, May 1st, 2024."""
     text = text[:200]
     if (match := _ISO_DATE.search(text)) is not None:
         return _day(match[1], match[2], match[3])
-    for match in _NAMED_DATE.finditer(text):
-        if (number := match["other_day"] or match["day"]) is not None:
-            return _day(match["year"], str(_MONTHS.index(match["month"].lower()) + 1), number)
+    if (match := _DOTTED_DATE.search(text)) is not None:
+        return _day(match[3], match[2], match[1])
+    for match in _DAY_FIRST.finditer(text):
+        if (month := _month(match[2])) is not None:
+            return _day(match[3], month, match[1])
+    for match in _MONTH_FIRST.finditer(text):
+        if (month := _month(match[1])) is not None:
+            return _day(match[3], month, match[2])
     return None
+
+
+def _month(name: str) -> str | None:
+    name = name.lower()
+    number = _MONTHS.get(name[:4]) or _MONTHS.get(name[:3])
+    return None if number is None else str(number)
 
 
 def _day(year: str, month: str, day: str) -> date | None:
