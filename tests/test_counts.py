@@ -319,7 +319,7 @@ COMMENTS = [
     ),
     ('    """Count the different stop words', '    """Another docstring. Count the different stop words'),
 ]
-UNIQUE_WORDS = "_ratios(distinct_words(words, bounds), np.diff(bounds))"
+UNIQUE_WORDS = "ratios(distinct, np.diff(bounds))"
 SAME_RESULT = (UNIQUE_WORDS, UNIQUE_WORDS.replace("np.diff(bounds)", "np.diff(bounds) * 1"))
 OTHER_RESULT = (UNIQUE_WORDS, UNIQUE_WORDS + " / 2")
 OTHER_WINDOWS = ("            cut = _window_end(layout, begin, end, max_tokens)\n",
