@@ -14,6 +14,7 @@ import duckdb
 import pytest
 from harness import READER, Corpus, sentence
 
+from stemma.config import DecontaminateConfig
 from stemma.datasets import DATASETS, LEDGER
 
 DIMENSIONS = 384
@@ -93,6 +94,8 @@ def test_every_table_and_column_of_the_contract_is_published(corpus: Corpus, nam
     corpus.fill(3)
     corpus.write("again.txt", sentence("doc001.txt", 30))
     corpus.write("rows.jsonl", "{broken\n")
+    (corpus.root / "quiz.txt").write_text(sentence("doc001.txt", 30))
+    corpus.set(clean={"decontaminate": DecontaminateConfig(sets=("quiz.txt",))})
     corpus.run()
     with duckdb.connect(str(corpus.path), read_only=True, config=READER) as connection:
         for dataset in (*DATASETS, *LEDGER):

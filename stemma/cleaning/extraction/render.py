@@ -250,7 +250,8 @@ def _language(element: Element) -> str:
     return ""
 
 
-def _break_around(tag: str) -> int:
-    if tag in INLINE or tag in _TABLE_PARTS:
+def _break_around(tag: object) -> int:
+    # The tag of an entity that was not expanded is a function.
+    if not isinstance(tag, str) or tag in INLINE or tag in _TABLE_PARTS:
         return 0
     return 1 if tag in _LINES else 2
