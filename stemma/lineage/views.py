@@ -35,8 +35,8 @@ VIEWS = {
             max(recipe) FILTER (WHERE name = 'chunked') AS chunked_recipe,
             max(recipe) FILTER (WHERE name = 'embedded') AS embedded_recipe FROM lineage.datasets),
         chunks AS (SELECT *, (first_origin).place AS place,
-                (first_origin).source_char + char_start - (first_origin).char_start AS source_char_start,
-                (last_origin).source_char + char_end - (last_origin).char_start AS source_char_end
+                (first_origin).source_char::BIGINT + char_start - (first_origin).char_start AS source_char_start,
+                (last_origin).source_char::BIGINT + char_end - (last_origin).char_start AS source_char_end
             FROM (SELECT t.*, {_LAST_ORIGIN.format("t.char_start")} AS first_origin,
                     {_LAST_ORIGIN.format("t.char_end - 1")} AS last_origin
                 FROM main.chunked AS t JOIN main.cleaned AS o USING (document_id)))
