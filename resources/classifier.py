@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from stemma.cleaning.classification import INPUTS, OUTPUTS, Classifier, classify
-from stemma.errors import StemmaError
+from stemma.errors import StemmaError, UsageError
 from stemma.hashing import key
 from stemma.incremental.recipe import code_hash
 from stemma.incremental.stage import Stage
@@ -75,19 +75,19 @@ def _function(path: str, directory: Path) -> Classifier:
         for name in names.split("."):
             found = getattr(found, name)
     except (ImportError, AttributeError) as error:
-        raise StemmaError(f"quality model {path!r}: {error}") from error
+        raise UsageError(f"[[clean.models]] path {path!r}: {error}") from error
     if not callable(found):
-        raise StemmaError(f"quality model {path!r} is no function")
+        raise UsageError(f"[[clean.models]] path {path!r} is no function")
     return found
 
 
 def _digests(folder: Path, path: str) -> dict[str, str]:
     if not (folder / "config.json").is_file():
-        raise StemmaError(f"quality model {path!r}: there is no folder {folder} with a config.json")
+        raise UsageError(f"[[clean.models]] path {path!r}: there is no folder {folder} with a config.json")
     files = sorted(item for item in folder.iterdir() if item.suffix in _MODEL_FILES and item.is_file())
     if not any(item.suffix in (".safetensors", ".onnx") for item in files):
-        raise StemmaError(
-            f"quality model {path!r}: there is neither model.safetensors nor model.onnx in {folder}"
+        raise UsageError(
+            f"[[clean.models]] path {path!r}: there is neither model.safetensors nor model.onnx in {folder}"
         )
     return {item.name: key(item.read_bytes()).hex() for item in files}
 
@@ -104,7 +104,9 @@ def _position(config: dict[str, Any], label: str, name: str) -> int:
     if not label:
         return -1
     if label not in labels:
-        raise StemmaError(f"quality model {name!r} has no label {label!r}; it has {', '.join(labels)}")
+        raise UsageError(
+            f"[[clean.models]] label: quality model {name!r} has no label {label!r}; it has {', '.join(labels)}"
+        )
     return labels[label]
 
 
@@ -128,7 +130,9 @@ def _scores(logits: Callable[[list[str]], Any], position: int, texts: list[str])
 def _torch_logits(folder: Path, name: str) -> Callable[[list[str]], Any]:
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
         model = AutoModelForSequenceClassification.from_pretrained(

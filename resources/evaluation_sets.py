@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from stemma.errors import StemmaError
+from stemma.errors import UsageError
 from stemma.reading.json_parse import parse_object
 from stemma.reading.records import Unreadable
 
@@ -33,12 +33,12 @@ class EvaluationSet:
     fields: tuple[str, ...] = ()
 
     def digest(self) -> str:
-        """Return the SHA-256 of the file, which with `fields` decides its items. Raises StemmaError."""
+        """Return the SHA-256 of the file, which with `fields` decides its items. Raises UsageError."""
         try:
             with self.path.open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
-            raise StemmaError(f"evaluation set {self.path}: {error.strerror or error}") from error
+            raise UsageError(f"[clean.decontaminate] sets: {self.path}: {error.strerror or error}") from error
 
     def items(self) -> list[tuple[str, str]]:
         """Return (id, text) of each item; the id is its own, else its number in the file, from 0.
@@ -46,18 +46,20 @@ class EvaluationSet:
         JSONL, JSON (an array), Parquet, CSV and TSV by the file's ending; any other file is text, a line an item.
 
         Raises:
-            StemmaError: the file cannot be read, names file, row and reason; or no item holds text.
+            UsageError: the file cannot be read, names file, row and reason; or no item holds text.
         """
         try:
             if self.path.stat().st_size > MAX_BYTES:
-                raise StemmaError(f"evaluation set {self.path}: more than {MAX_BYTES} bytes")
+                raise UsageError(f"[clean.decontaminate] sets: {self.path}: more than {MAX_BYTES} bytes")
             found = list(self._items())
         except (OSError, ValueError, csv.Error) as error:
-            raise StemmaError(f"evaluation set {self.path}: {error}") from error
+            raise UsageError(f"[clean.decontaminate] sets: {self.path}: {error}") from error
         except Unreadable as error:
-            raise StemmaError(f"evaluation set {self.path}: {error.error}: {error.detail}") from error
+            raise UsageError(
+                f"[clean.decontaminate] sets: {self.path}: {error.error}: {error.detail}"
+            ) from error
         if not found:
-            raise StemmaError(f"evaluation set {self.path}: no item holds text")
+            raise UsageError(f"[clean.decontaminate] sets: {self.path}: no item holds text")
         return found
 
     def _items(self) -> Iterator[tuple[str, str]]:

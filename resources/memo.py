@@ -71,7 +71,14 @@ def joined_as_written(connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
     try:
         yield
     finally:
-        connection.execute("SET disabled_optimizers = ''")
+        # Of a transaction that has failed nothing can be said any more; who rolls it back calls `join_as_usual`.
+        with contextlib.suppress(duckdb.TransactionException):
+            join_as_usual(connection)
+
+
+def join_as_usual(connection: duckdb.DuckDBPyConnection) -> None:
+    """Let DuckDB order joins again."""
+    connection.execute("SET disabled_optimizers = ''")
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ from stemma.datasets import MATCHES, sql_type
 from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.resources.copying import EarlyCopy, copy_file, sync
-from stemma.resources.memo import Memo
+from stemma.resources.memo import Memo, join_as_usual
 
 STORAGE_VERSION = "v1.5.0"
 # The next published file is a scratch file until it is swapped in, so it needs no write-ahead log; and rows go
@@ -68,7 +68,8 @@ CREATE TABLE IF NOT EXISTS state.deduplicated (
     document_id UUID, cluster_id UUID, cluster_size BIGINT, kept_document_id UUID, similarity DOUBLE,
     method VARCHAR, threshold DOUBLE, run_id VARCHAR, text_hash UUID, input_hash UUID, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.chunked (
-    chunk_id UUID, document_id UUID, ordinal INTEGER, char_start INTEGER, char_end INTEGER, tokens INTEGER,
+    chunk_id UUID, document_id UUID, ordinal INTEGER, char_start INTEGER, char_end INTEGER,
+    byte_start INTEGER, byte_end INTEGER, tokens INTEGER,
     section VARCHAR, text_hash UUID, input_hash UUID, origin UBIGINT, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.embedded (
     chunk_id UUID, document_id UUID, model VARCHAR, text_hash UUID, origin UBIGINT, row_hash UBIGINT);
@@ -181,7 +182,7 @@ class Warehouse:
                 try:
                     yield connection
                 except BaseException:
-                    connection.execute("ROLLBACK")
+                    _roll_back(connection)
                     raise
                 connection.execute("COMMIT")
             finally:
@@ -299,7 +300,7 @@ class Warehouse:
                 try:
                     fill(connection)
                 except BaseException:
-                    connection.execute("ROLLBACK")
+                    _roll_back(connection)
                     raise
                 connection.execute("COMMIT")
                 connection.execute("CHECKPOINT next")
@@ -400,6 +401,11 @@ class Warehouse:
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < horizon:
                         path.unlink()
+
+
+def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
+    connection.execute("ROLLBACK")
+    join_as_usual(connection)
 
 
 def _has_this_layout(connection: duckdb.DuckDBPyConnection) -> bool:

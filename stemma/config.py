@@ -243,7 +243,10 @@ class CleanConfig:
     flag: tuple[str, ...] = _key((), "Recipes or single rules that flag as well.")
     thresholds: tuple[tuple[str, float], ...] = _key((), "Other thresholds of rules, by the rule's name.")
     rules: tuple[RuleConfig, ...] = _key((), "Rules of your own.")
-    repair: bool = _key(True, "Whether text that was decoded wrongly is repaired (mojibake).")
+    repair: bool = _key(
+        True,
+        "Whether characters and white space are repaired: mojibake, Unicode form, controls, blank lines.",
+    )
     html: str = _key(
         "default", "How the text of web pages is found: best, or fastest.", choices=("default", "fast")
     )

@@ -67,6 +67,11 @@ class Dataset:
         """The table's name inside the published file, where the corpus is schema main (see `corpus_views`)."""
         return f"main.{self.name}" if self.schema == "corpus" else self.qualified
 
+    @property
+    def base(self) -> str:
+        """The table that rows are written to: `stored`, unless that is a view which adds generated columns."""
+        return f"{self.stored}_rows" if any(column.generated for column in self.columns) else self.stored
+
 
 RAW = Dataset(
     "corpus",
@@ -184,7 +189,8 @@ CLEANED = Dataset(
             "origins",
             sql_type(ORIGINS),
             "where text comes from: each stretch begins at char_start and stands in raw.content from source_char"
-            " on, or at a place such as 'page 3' or the path of an HTML element",
+            " on (byte_shift bytes of UTF-8 further than in text), or at a place such as 'page 3' or the path of an"
+            " HTML element",
             ("raw.content", "raw.content_bytes"),
             body=True,
         ),
@@ -238,6 +244,8 @@ CHUNKED = Dataset(
             "char_start", "INTEGER", "first character (code point) in cleaned.text", ("deduplicated.text",)
         ),
         Column("char_end", "INTEGER", "character after the last", ("deduplicated.text",)),
+        Column("byte_start", "INTEGER", "first byte in cleaned.text as UTF-8", ("deduplicated.text",)),
+        Column("byte_end", "INTEGER", "byte after the last", ("deduplicated.text",)),
         Column("tokens", "INTEGER", "length in the embedder's tokens", ("deduplicated.text",)),
         Column("section", "VARCHAR", "path of the headings above it", ("deduplicated.text",)),
         Column("text_hash", "UUID", "first 128 bits of the SHA-256 of text", ("deduplicated.text",)),

@@ -52,16 +52,18 @@ def _fresh(run: Run, stage: Stage, located: str) -> str:
     spans = segments_of(run, stage).bodies(run.warehouse.connection, located, CHUNK_SPANS)
     return f"""
         SELECT md5(concat_ws('|', document_id, text_hash, occurrence))::UUID AS chunk_id, document_id, ordinal,
-            char_start, char_end, tokens, section, text_hash, input_hash, origin,
-            hash(document_id, ordinal, char_start, char_end, tokens, section, text_hash) AS row_hash
-        FROM (SELECT s.document_id, c.ordinal, c.char_start, c.char_end, c.tokens, c.section, c.text_hash, s.input_hash,
-                s.origin, row_number() OVER (PARTITION BY s.document_id, c.text_hash ORDER BY c.ordinal) AS occurrence
+            char_start, char_end, byte_start, byte_end, tokens, section, text_hash, input_hash, origin,
+            hash(document_id, ordinal, char_start, char_end, byte_start, tokens, section, text_hash) AS row_hash
+        FROM (SELECT s.document_id, c.ordinal, c.char_start, c.char_end, c.byte_start, c.byte_end, c.tokens, c.section,
+                c.text_hash, s.input_hash, s.origin,
+                row_number() OVER (PARTITION BY s.document_id, c.text_hash ORDER BY c.ordinal) AS occurrence
             FROM {spans} AS c JOIN scope AS s USING (input_hash))"""
 
 
 # A memo row's list of chunks as rows: the list's columns are unnested side by side, in step.
 CHUNK_SPANS = """input_hash, unnest(range(len(chunks)))::INTEGER AS ordinal,
     unnest([c.char_start for c in chunks]) AS char_start, unnest([c.char_end for c in chunks]) AS char_end,
+    unnest([c.byte_start for c in chunks]) AS byte_start, unnest([c.byte_end for c in chunks]) AS byte_end,
     unnest([c.tokens for c in chunks]) AS tokens, unnest([c.section for c in chunks]) AS section,
     unnest([c.text_hash for c in chunks])::UUID AS text_hash"""
 CHUNK_TEXTS = (

@@ -6,6 +6,7 @@ import duckdb
 import pyarrow as pa
 
 from stemma.cleaning.filters.verdict import Rule, decisions_sql
+from stemma.cleaning.pii import replace_pii
 from stemma.datasets import MATCHES
 from stemma.hashing import UUID, key
 from stemma.incremental.counts import Counts
@@ -13,7 +14,7 @@ from stemma.resources.engine.chunked import cleaned_bodies
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import Annotation, Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run, load_rows
-from stemma.resources.engine.setup import Rules, Setup
+from stemma.resources.engine.setup import Rules, Setup, load_pii_key
 from stemma.resources.memo import quoted
 
 # What a row's hash covers: all that is published of it, but the texts, which are covered by their hashes.
@@ -36,7 +37,7 @@ def cleaned(setup: Setup) -> RowDataset:
     """Return how cleaned is made of raw."""
     # A raw title wins over one that cleaning finds; both and the date are taken over without being cleaned anew.
     desired = """(SELECT document_id, document_id AS part, input_hash,
-        hash(input_hash, title, document_date, date_from, source) AS origin FROM state.raw)"""
+        hash(input_hash, title, metadata->>'author', document_date, date_from, source) AS origin FROM state.raw)"""
     rules = setup.rules
     annotations = tuple(Annotation(stage, _texts, cleaned_bodies) for stage in setup.annotations)
     recipes = [setup.recipe(stage) for stage in (setup.clean, *setup.annotations)]
@@ -84,16 +85,19 @@ def _fresh(run: Run, located: str, rules: Rules) -> str:
         " hash(origins, pii) AS body_hash",
     )
     _load_annotations(run)
+    _load_names(run)
     # The document's own fields say its date best; what its page says is better than what its path does.
     by_path = "(r.document_date IS NULL OR coalesce(r.date_from = 'path', false))"
-    rows = f"""SELECT s.document_id, coalesce(r.title, m.title) AS title, m.author, m.text_hash, m.declared_language,
+    rows = f"""SELECT s.document_id, coalesce(t.clean, r.title, m.title) AS title,
+            coalesce(m.author, a.clean, r.metadata->>'author') AS author, m.text_hash, m.declared_language,
             m.language, m.language_score, m.words, m.scores, m.scores.characters AS characters,
             coalesce(CASE WHEN {by_path} THEN m.published END, r.document_date) AS document_date,
             CASE WHEN {by_path} AND m.published IS NOT NULL THEN 'content' ELSE r.date_from END
                 AS date_from,
             r.source, n.matches, n.model_scores, m.body_hash, s.input_hash, s.origin
         FROM {facts} AS m JOIN scope AS s USING (input_hash) JOIN state.raw AS r USING (document_id)
-        LEFT JOIN annotated AS n ON n.text_hash = m.text_hash"""
+        LEFT JOIN annotated AS n ON n.text_hash = m.text_hash
+        LEFT JOIN names AS t ON t.name = r.title LEFT JOIN names AS a ON a.name = r.metadata->>'author'"""
     return f"""WITH rows AS MATERIALIZED (
             SELECT *, {CONTAMINATION} AS contamination, hash({HASHED}) AS content_hash
             FROM ({rows})),
@@ -105,6 +109,21 @@ def _fresh(run: Run, located: str, rules: Rules) -> str:
 
 def _row_hash(verdicts: str) -> str:
     return f"hash(content_hash, {verdicts})"
+
+
+def _load_names(run: Run) -> None:
+    """Make the table names (name, clean): titles and authors of records in scope, without personal data."""
+    connection, kinds = run.warehouse.connection, run.config.clean.pii
+    names = pa.table({"name": pa.array([], pa.string()), "clean": pa.array([], pa.string())})
+    if kinds:
+        secret = load_pii_key()
+        found = connection.execute(
+            """SELECT DISTINCT name FROM (SELECT unnest([title, metadata->>'author']) AS name
+            FROM state.raw SEMI JOIN scope USING (document_id)) WHERE name IS NOT NULL"""
+        ).fetchall()
+        clean = [replace_pii(name, kinds, secret)[0] for (name,) in found]
+        names = pa.table({"name": [name for (name,) in found], "clean": clean}, schema=names.schema)
+    load_rows(connection, "names", names)
 
 
 def _load_annotations(run: Run) -> None:

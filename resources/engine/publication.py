@@ -262,17 +262,17 @@ def _fit_vectors(connection: duckdb.DuckDBPyConnection, dimensions: int) -> None
 def _create(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
     columns = [
         f"{column.name} {f'FLOAT[{dimensions}]' if column.type == 'FLOAT[]' else column.type}"
-        + (f" GENERATED ALWAYS AS ({column.generated}) VIRTUAL" if column.generated else "")
         for column in dataset.columns
+        if not column.generated
     ]
     connection.execute(
-        f"CREATE TABLE IF NOT EXISTS next.{dataset.stored} ({', '.join(columns)}, row_hash UBIGINT)"
+        f"CREATE TABLE IF NOT EXISTS next.{dataset.base} ({', '.join(columns)}, row_hash UBIGINT)"
     )
 
 
 def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Published) -> None:
     dataset, key = published.dataset, published.dataset.key
-    table = f"next.{dataset.stored}"
+    table = f"next.{dataset.base}"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE stale AS SELECT {key} FROM {table}
         ANTI JOIN {published.state} AS now USING ({key}, row_hash)"""

@@ -84,11 +84,11 @@ class Setup:
             libraries=LIBRARIES,
             digests={"unicode": unicodedata.unidata_version}
             | (
-                {"pii_key": hashlib.blake2b(b"stemma pii", key=_load_pii_key()[:64]).hexdigest()}
+                {"pii_key": hashlib.blake2b(b"stemma pii", key=load_pii_key()[:64]).hexdigest()}
                 if settings.pii
                 else {}
             ),
-            load=_load_pii_key if settings.pii else None,
+            load=load_pii_key if settings.pii else None,
             parallel=True,
             alone=needs_isolation,
         )
@@ -97,11 +97,18 @@ class Setup:
     def annotations(self) -> tuple[Stage, ...]:
         """Further stages over cleaned texts, each with one output: `matches` or `model_scores`."""
         settings = self.config.clean
+        taken = {field.name for field in SCORES} & {model.name for model in settings.models}
+        if taken:
+            raise UsageError(f"{self._place} [[clean.models]] name: {min(taken)!r} is the name of a metric")
         decontamination = (self._contamination,) if settings.decontaminate.sets else ()
         return decontamination + tuple(
             classifier_stage(model.name, model.path, model.label, model.version, self.config.directory)
             for model in settings.models
         )
+
+    @property
+    def _place(self) -> str:
+        return f"{self.config.file or 'configuration'}:"
 
     @functools.cached_property
     def evaluation_sets(self) -> list[EvaluationSet]:
@@ -157,7 +164,7 @@ class Setup:
                 user_flag=own["flag"],
             )
         except ValueError as error:
-            raise UsageError(f"{self.config.file or 'configuration'}: [clean] {error}") from error
+            raise UsageError(f"{self._place} [clean] {error}") from error
         return Rules(tuple(drop), tuple(flag))
 
     @functools.cached_property
@@ -223,7 +230,8 @@ class Setup:
         )
 
 
-def _load_pii_key(**_parameters: Any) -> bytes:
+def load_pii_key(**_parameters: Any) -> bytes:
+    """Return the key that personal data are hashed with. Raises UsageError where there is none, or a short one."""
     secret = os.environ.get(PII_KEY, "").encode()
     if len(secret) < PII_KEY_BYTES:
         raise UsageError(

@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 
 from stemma.chunking.characters import breakable
@@ -16,6 +17,8 @@ CHUNK_TYPE = pa.struct(
     [
         pa.field("char_start", pa.int32(), nullable=False),
         pa.field("char_end", pa.int32(), nullable=False),
+        pa.field("byte_start", pa.int32(), nullable=False),
+        pa.field("byte_end", pa.int32(), nullable=False),
         pa.field("tokens", pa.int32(), nullable=False),
         pa.field("section", pa.string(), nullable=False),
         pa.field("text", pa.string(), nullable=False),
@@ -31,8 +34,8 @@ STRATEGIES: dict[str, Callable[[Layout, int, int], list[Span]]] = {
 }
 _HASH_DIGITS = 32
 
-# char_start, char_end, tokens, section, text, text_hash
-Chunk = tuple[int, int, int, str, str, str]
+# char_start, char_end, byte_start, byte_end, tokens, section, text, text_hash
+Chunk = tuple[int, int, int, int, int, str, str, str]
 
 
 def chunk(
@@ -51,10 +54,10 @@ def chunk(
 
     Returns:
         One column, `chunks`: a list for each text, empty where that holds nothing but white space, of structs
-        of char_start and char_end (code points of the text), tokens, section (the path of headings above,
-        joined by " > ", or ""), text (exactly text[char_start:char_end], white space stripped) and text_hash
-        (first 32 hexadecimal digits of the SHA-256 of its UTF-8). Without overlap, nothing but white space
-        lies between chunks.
+        of char_start and char_end (code points of the text), byte_start and byte_end (of its UTF-8), tokens, section
+        (the path of headings above, joined by " > ", or ""), text (exactly text[char_start:char_end], white space
+        stripped) and text_hash (first 32 hexadecimal digits of the SHA-256 of its UTF-8). Without overlap, nothing
+        but white space lies between chunks.
 
     Raises:
         UsageError: for an unknown strategy or a size out of range.
@@ -82,18 +85,29 @@ def _chunk_group(
     documents = np.searchsorted(joined.starts, starts, side="right") - 1
     sections = _sections(layout, starts, documents)
     offsets = joined.starts[documents]
+    bytes_before = _bytes_before(joined.codes)
+    byte_starts = bytes_before[starts] - bytes_before[offsets]
     result: list[list[Chunk]] = [[] for _ in texts]
-    for document, start, tokens, section, body in zip(
+    for document, start, byte_start, tokens, section, body in zip(
         documents.tolist(),
         (starts - offsets).tolist(),
+        byte_starts.tolist(),
         counts,
         sections,
         bodies,
         strict=True,
     ):
-        text_hash = hashlib.sha256(body.encode()).hexdigest()[:_HASH_DIGITS]
-        result[document].append((start, start + len(body), tokens, section, body, text_hash))
+        data = body.encode()
+        span = (start, start + len(body), byte_start, byte_start + len(data))
+        text_hash = hashlib.sha256(data).hexdigest()[:_HASH_DIGITS]
+        result[document].append((*span, tokens, section, body, text_hash))
     return result
+
+
+def _bytes_before(codes: npt.NDArray[np.uint32]) -> npt.NDArray[np.int64]:
+    """Return how many bytes of UTF-8 stand before each code point, and before the end."""
+    widths = 1 + (codes > 0x7F).astype(np.int64) + (codes > 0x7FF) + (codes > 0xFFFF)
+    return np.concatenate(([0], np.cumsum(widths)))
 
 
 def _stripped(text: str, spans: list[Span]) -> list[Span]:

@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
+from stemma.errors import StemmaError
+
 INPUTS = pa.schema([pa.field("text", pa.string())])
 MODEL_SCORES = pa.map_(pa.string(), pa.float64())
 OUTPUTS = pa.schema([pa.field("model_scores", MODEL_SCORES)])
@@ -24,12 +26,14 @@ def classify(table: pa.Table, *, name: str, model: Classifier, **_settings: obje
         A table of schema `OUTPUTS`: `model_scores`, a map with the one entry `name` → score.
 
     Raises:
-        ValueError: the model returned another number of scores, or one that is not finite.
+        StemmaError: the model returned another number of scores than there are texts.
+        ValueError: it returned one that is not a finite number.
     """
     texts = table["text"].to_pylist()
     scores = [float(score) for score in model(texts)]
     if len(scores) != len(texts):
-        raise ValueError(f"the model {name} returned {len(scores)} scores for {len(texts)} texts")
+        # No fault of a text's: the model would return as many for each of them.
+        raise StemmaError(f"the model {name} returned {len(scores)} scores for {len(texts)} texts")
     if not all(map(math.isfinite, scores)):
         raise ValueError(f"the model {name} returned a score that is not a finite number")
     return pa.table({"model_scores": pa.array([[(name, score)] for score in scores], MODEL_SCORES)})

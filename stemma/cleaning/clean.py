@@ -1,5 +1,6 @@
 """The cleaning stage: one row of raw content in, one row of text, metadata, language and scores out."""
 
+import operator
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -35,7 +36,14 @@ SCORES = pa.struct(
     ]
 )
 ORIGINS = pa.list_(
-    pa.struct([("char_start", pa.int32()), ("source_char", pa.int32()), ("place", pa.string())])
+    pa.struct(
+        [
+            ("char_start", pa.int32()),
+            ("source_char", pa.int32()),
+            ("byte_shift", pa.int64()),
+            ("place", pa.string()),
+        ]
+    )
 )
 PII = pa.list_(pa.struct([("char_start", pa.int32()), ("char_end", pa.int32()), ("kind", pa.string())]))
 OUTPUTS = pa.schema(
@@ -88,7 +96,7 @@ def clean(
         repair: repair mojibake, Unicode form, invisible characters and white space. Without it the text stays
             as extracted, but for lone surrogates, which no UTF-8 column can hold.
         html: how the main text of web pages is found: "default" or "fast" (see `stemma.cleaning.extraction.html`).
-        pii: kinds of personal data to replace (see `stemma.cleaning.pii`), in text and title.
+        pii: kinds of personal data to replace (see `stemma.cleaning.pii`), in text, title and author.
         limits: what a document of a binary format may cost.
         model: the key under which personal data are hashed; needed where `pii` names any kind.
 
@@ -116,11 +124,18 @@ def clean(
     ]
     texts, repaired = _repair_all([extraction.text for extraction in extractions], repair)
     titles = [_one_line(extraction.title) for extraction in extractions]
+    authors = [_one_line(extraction.author) for extraction in extractions]
     replaced = [_Replaced(text) for text in texts]
     if pii:
         replaced = [_without_pii(text, pii, model) for text in texts]
         titles = [title and _without_pii(title, pii, model).text for title in titles]
-    origins = [_origins(e, text, new) for e, text, new in zip(extractions, texts, replaced, strict=True)]
+        authors = [author and _without_pii(author, pii, model).text for author in authors]
+    origins = [
+        _origins(content or "", extraction, text, new)
+        for content, extraction, text, new in zip(
+            table["content"].to_pylist(), extractions, texts, replaced, strict=True
+        )
+    ]
     texts = [each.text for each in replaced]
     languages = identify_all(texts)
     metrics = measure(texts, [code for code, _ in languages])
@@ -128,7 +143,7 @@ def clean(
         pa.array(texts, pa.string()),
         hash_texts(texts),
         pa.array(titles, pa.string()),
-        pa.array([_one_line(extraction.author) for extraction in extractions], pa.string()),
+        pa.array(authors, pa.string()),
         pa.array([extraction.published for extraction in extractions], pa.date32()),
         pa.array([extraction.language for extraction in extractions], pa.string()),
         pa.array([code for code, _ in languages], pa.string()),
@@ -180,18 +195,44 @@ def _without_pii(text: str, kinds: Sequence[str], key: bytes) -> _Replaced:
     return _Replaced(new, tuple(spans), breakpoints)
 
 
-def _origins(extraction: Extraction, repaired: str, replaced: _Replaced) -> list[Mapping[str, Any]]:
+def _origins(
+    content: str, extraction: Extraction, repaired: str, replaced: _Replaced
+) -> list[Mapping[str, Any]]:
     """Return where the text comes from; nothing for a text that is empty."""
     length = len(replaced.text)
     if not length:
         return []
     breakpoints = line_origins(extraction.text, repaired)
     if replaced.spans:
+        # Where a placeholder ends the text, a stretch of no length says where its value ends in the source.
+        length += replaced.spans[-1]["char_end"] == length
         breakpoints = compose(breakpoints, replaced.breakpoints, length)
+    origins = map_origins(extraction.origins, breakpoints, length)
+    places = [origin for origin in origins if origin.source_char is not None]
+    source = _utf8_offsets(content, [origin.source_char or 0 for origin in places])
+    text = _utf8_offsets(replaced.text, [origin.char_start for origin in places])
+    shifts = dict(zip(places, map(operator.sub, source, text), strict=True))
     return [
-        {"char_start": origin.char_start, "source_char": origin.source_char, "place": origin.place}
-        for origin in map_origins(extraction.origins, breakpoints, length)
+        {
+            "char_start": origin.char_start,
+            "source_char": origin.source_char,
+            "byte_shift": shifts.get(origin),
+            "place": origin.place,
+        }
+        for origin in origins
     ]
+
+
+def _utf8_offsets(text: str, places: Sequence[int]) -> list[int]:
+    """Return how many bytes of UTF-8 stand before each of these characters, which ascend."""
+    if text.isascii():
+        return list(places)
+    offsets, done, size = [], 0, 0
+    for place in places:
+        size += len(text[done:place].encode("utf-8", "surrogatepass"))
+        done = max(done, place)
+        offsets.append(size)
+    return offsets
 
 
 def _scores(metrics: pa.StructArray, repaired: Sequence[bool], fractions: Sequence[float]) -> pa.StructArray:

@@ -47,6 +47,7 @@ def make_plan(config: Config) -> list[dict[str, Any]]:
     plan: list[dict[str, Any]] = []
     try:
         pace, chunks_each = _experience(warehouse)
+        is_new = _is_new(warehouse)
         unknown = 0
         for name in NAMES:
             counts = DATASETS[name](run)
@@ -63,9 +64,19 @@ def make_plan(config: Config) -> list[dict[str, Any]]:
                 }
             )
             unknown = max(unknown, counts.rows_computed) if name != "deduplicated" else unknown
+            if name == "raw" and is_new:
+                # Contents that the memo has already may still be cleaned by another recipe.
+                unknown = counts.rows_in
     finally:
         warehouse.close()
     return plan
+
+
+def _is_new(warehouse: Any) -> bool:
+    """Is there no state yet, or none that this version made?"""
+    with warehouse.session() as connection:
+        row = connection.execute("SELECT count(*) FROM state.datasets").fetchone()
+    return row[0] == 0
 
 
 def _experience(warehouse: Any) -> tuple[dict[str, float], float]:

@@ -2,19 +2,31 @@
 
 from pathlib import Path
 
-from stemma.datasets import DATASETS
+from stemma.datasets import DATASETS, Dataset
 
-# The stretch of a cleaned text that a character stands in.
-_LAST_ORIGIN = "list_extract(list_filter(o.origins, lambda x: x.char_start <= {}), -1)"
-# Characters of a text are bytes of its file where the lengths say so: UTF-8, UTF-8 behind a byte order mark, or an
-# encoding of one byte a character. Fields of records are escaped in their file; there the lengths differ.
-_BYTE = """CASE r.byte_end - r.byte_start
-            WHEN strlen(r.content) THEN r.byte_start + strlen(left(r.content, {0}))
-            WHEN length(r.content) THEN r.byte_start + {0}
-            WHEN CASE WHEN r.record IS NULL AND r.encoding = 'utf_8' THEN strlen(r.content) + 3 END
-                THEN r.byte_start + 3 + strlen(left(r.content, {0})) END"""
+
+def _generated(dataset: Dataset) -> str:
+    """The view of a dataset with columns that are worked out when they are read."""
+    columns = ", ".join(
+        f"{column.generated} AS {column.name}" if column.generated else column.name
+        for column in dataset.columns
+    )
+    return f"SELECT {columns} FROM {dataset.base}"
+
+
+# A file's bytes are those of its text as UTF-8, perhaps behind a byte order mark, or one for each character; where
+# neither is so (UTF-16, a field of a record, which is escaped there), no byte is named.
+_ONE_BYTE = (
+    "cp(125[0-8]|437|720|737|775|85[0-9]|86[0-9]|874|1006|1125|1140)|iso8859_[0-9]+|latin_1|koi8_[rtu]"
+)
+_ONE_BYTE += "|mac_[a-z0-9]+|hp_roman8|kz1048|ptcp154|tis_620|ascii"
+_BYTE = f"""CASE WHEN r.encoding = 'utf_8' AND r.byte_end - r.byte_start = r.size_bytes THEN r.byte_start + {{byte}}
+            WHEN r.encoding = 'utf_8' AND r.record IS NULL AND r.byte_end - r.byte_start = r.size_bytes + 3
+                THEN r.byte_start + 3 + {{byte}}
+            WHEN r.record IS NULL AND regexp_full_match(r.encoding, '{_ONE_BYTE}') THEN r.byte_start + {{char}} END"""
 
 VIEWS = {
+    **{dataset.stored: _generated(dataset) for dataset in DATASETS if dataset.base != dataset.stored},
     "main.deduplicated": """SELECT m.document_id, m.cluster_id, m.cluster_size, c.title, c.text, c.text_hash,
             c.language, c.words, c.document_date
         FROM lineage.members AS m JOIN main.cleaned AS c USING (document_id)
@@ -34,16 +46,28 @@ VIEWS = {
             max(recipe) FILTER (WHERE name = 'deduplicated') AS deduplicated_recipe,
             max(recipe) FILTER (WHERE name = 'chunked') AS chunked_recipe,
             max(recipe) FILTER (WHERE name = 'embedded') AS embedded_recipe FROM lineage.datasets),
-        chunks AS (SELECT *, (first_origin).place AS place,
-                (first_origin).source_char::BIGINT + char_start - (first_origin).char_start AS source_char_start,
-                (last_origin).source_char::BIGINT + char_end - (last_origin).char_start AS source_char_end
-            FROM (SELECT t.*, {_LAST_ORIGIN.format("t.char_start")} AS first_origin,
-                    {_LAST_ORIGIN.format("t.char_end - 1")} AS last_origin
-                FROM main.chunked AS t JOIN main.cleaned AS o USING (document_id)))
+        origins AS (SELECT document_id, unnest(origins, recursive := true) FROM main.cleaned),
+        placeholders AS (SELECT document_id, unnest(pii, recursive := true) FROM main.cleaned WHERE len(pii) > 0),
+        -- A placeholder is not as long as what it stands for: a chunk that ends in one ends in the source where the
+        -- stretch after it begins.
+        chunks AS (SELECT t.*, f.place,
+                f.source_char::BIGINT + t.char_start - f.char_start AS source_char_start,
+                (t.byte_start + f.byte_shift)::BIGINT AS source_byte_start,
+                CASE WHEN p.char_end >= t.char_end AND n.source_char IS NOT NULL THEN n.source_char::BIGINT
+                    ELSE l.source_char::BIGINT + t.char_end - l.char_start END AS source_char_end,
+                CASE WHEN p.char_end >= t.char_end AND n.source_char IS NOT NULL
+                    THEN t.byte_end + p.char_end - t.char_end + n.byte_shift
+                    ELSE t.byte_end + l.byte_shift END::BIGINT AS source_byte_end
+            FROM main.chunked AS t
+            ASOF LEFT JOIN origins AS f ON f.document_id = t.document_id AND t.char_start >= f.char_start
+            ASOF LEFT JOIN origins AS l ON l.document_id = t.document_id AND t.char_end > l.char_start
+            ASOF LEFT JOIN placeholders AS p ON p.document_id = t.document_id AND t.char_end > p.char_start
+            LEFT JOIN origins AS n ON n.document_id = p.document_id AND n.char_start = p.char_end)
         SELECT e.chunk_id, e.document_id, r.source, r.uri, r.record, r.byte_start, r.byte_end, c.char_start, c.char_end,
-            c.source_char_start, c.source_char_end, {_BYTE.format("c.source_char_start")} AS source_byte_start,
-            {_BYTE.format("c.source_char_end")} AS source_byte_end, c.place, r.content_hash,
-            e.text_hash, recipes.*
+            c.source_char_start, c.source_char_end,
+            {_BYTE.format(byte="c.source_byte_start", char="c.source_char_start")} AS source_byte_start,
+            {_BYTE.format(byte="c.source_byte_end", char="c.source_char_end")} AS source_byte_end, c.place,
+            r.content_hash, e.text_hash, recipes.*
         FROM main.embedded AS e JOIN chunks AS c USING (chunk_id)
         JOIN main.raw AS r ON r.document_id = e.document_id CROSS JOIN recipes""",
 }

@@ -1,7 +1,7 @@
 """Files that are one document: plain text, Markdown, reStructuredText, HTML, Texinfo; PDF, Office, e-books."""
 
 import re
-from datetime import date
+from itertools import islice
 
 from stemma.reading.dates import parse_date, path_date
 from stemma.reading.encoding import decode
@@ -9,8 +9,9 @@ from stemma.reading.formats import BINARY_MEDIA_TYPES, MEDIA_TYPES
 from stemma.reading.records import Record
 
 _FRONT_MATTER = re.compile(r"(?:---|\+\+\+)[ \t]*\r?\n")
-_FENCE = re.compile(r"^(?:---|\.\.\.|\+\+\+)[ \t]*$", re.M)
-_ENTRY = re.compile(r"^(title|date)[ \t]*[:=][ \t]*(\S.*?)[ \t]*\r?$", re.M | re.I)
+_FENCE = re.compile(r"^(?:---|\.\.\.|\+\+\+)[ \t]*\r?$", re.M)
+_ENTRY = re.compile(r"^([A-Za-z][\w-]{0,60})[ \t]*[:=][ \t]*(\S[^\n]*)$", re.M)
+_MAX_ENTRIES = 100
 # Front matter is short; a thematic break at the top of a book is not its beginning.
 _MAX_FRONT_MATTER = 16 * 1024
 
@@ -22,8 +23,10 @@ def read_text(data: bytes, kind: str, path: str) -> Record:
     record.content = content
     record.encoding = encoding
     if kind == "markdown":
-        title, day = front_matter(content)
-        record.title = title
+        entries = front_matter(content)
+        day = parse_date(entries.get("date"))
+        record.title = entries.get("title") or None
+        record.metadata |= {name: value for name, value in entries.items() if name not in ("title", "date")}
         if day is not None:
             record.document_date = day
             record.date_from = "front_matter"
@@ -42,21 +45,21 @@ def _whole_file(data: bytes, media_type: str, path: str) -> Record:
     return Record(None, 0, len(data), media_type, document_date=day, date_from="path" if day else None)
 
 
-def front_matter(content: str) -> tuple[str | None, date | None]:
-    """Return title and date from the simple `key: value` lines of YAML or TOML front matter.
+def front_matter(content: str) -> dict[str, str]:
+    """Return the simple `key: value` lines of YAML or TOML front matter, keys in small letters.
 
     Nothing is interpreted: no anchors, no tags, no nesting.
     """
     opening = _FRONT_MATTER.match(content)
     if opening is None:
-        return None, None
+        return {}
     closing = _FENCE.search(content, opening.end(), opening.end() + _MAX_FRONT_MATTER)
     if closing is None:
-        return None, None
+        return {}
     values: dict[str, str] = {}
-    for match in _ENTRY.finditer(content, opening.end(), closing.start()):
-        values.setdefault(match[1].lower(), _unquote(match[2]))
-    return values.get("title") or None, parse_date(values.get("date"))
+    for match in islice(_ENTRY.finditer(content, opening.end(), closing.start()), _MAX_ENTRIES):
+        values.setdefault(match[1].lower(), _unquote(match[2].rstrip()))
+    return values
 
 
 def _unquote(value: str) -> str:

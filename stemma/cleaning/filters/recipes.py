@@ -192,6 +192,15 @@ def profile_rules(
     return list(reversed(dropped.values())), list(reversed(flagged.values()))
 
 
+def check_names(names: Sequence[str]) -> None:
+    """Check names of the user's own rules. Raises ValueError for one that a rule or recipe of ours bears."""
+    known = {rule.name for recipe in _RECIPES for rule in rules_of(recipe)}
+    known |= {*_RECIPES, EMPTY.name, "language", "contamination", "exact", "near"}
+    for name in names:
+        if name in known or name.startswith("fineweb2_"):
+            raise ValueError(f"rule {name!r}: a rule or recipe of Stemma has this name; take another")
+
+
 def _profile_drops(profile: Profile, languages: Sequence[str]) -> list[Rule]:
     rules = _named(profile.drop)
     others = [code for code in dict.fromkeys(languages) if settings_of(code)]

@@ -33,7 +33,11 @@ _ALLOWED = {
 }
 _ALLOWED |= {"BETWEEN", "COLLATE"}
 # Scalar functions that DuckDB calls consistent although they tell of the session.
-_SESSION = {"current_setting", "getvariable", "version"}
+# Words that stand like columns and tell of clock or session, and texts that a cast makes a time of now.
+_PSEUDO_COLUMNS = {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp", "user"}
+_PSEUDO_COLUMNS |= {"current_user", "session_user", "current_schema", "current_catalog", "current_role"}
+_TIMES = {"now", "today", "yesterday", "tomorrow"}
+_SESSION = {"age", "current_setting", "getvariable", "version"}
 
 
 def user_rule(
@@ -62,7 +66,8 @@ def user_rule(
         raise ValueError(f"no name of a rule: {name!r} (lower-case letters, digits and underscores)")
     kinds = {"BOOLEAN": condition, "DOUBLE": score or "1.0"}
     written = [_checked(name, expression, kind, scores) for kind, expression in kinds.items()]
-    return Rule(name, written[0], f"{written[1]}::DOUBLE", float(threshold))
+    # What fails for a document (a cast, a division) is null there, and null does not fail the rule.
+    return Rule(name, f"TRY({written[0]})", f"TRY(({written[1]})::DOUBLE)", float(threshold))
 
 
 def _checked(name: str, expression: str, kind: str, scores: pa.DataType) -> str:
@@ -101,6 +106,14 @@ def _check_parts(connection: Any, written: str) -> None:
     for part in parts:
         if part["class"] not in _ALLOWED:
             raise ValueError(f"{part['class'].lower()} is not allowed: a rule sees one document")
+        if part["class"] == "COLUMN_REF" and part["column_names"][0].lower() in _PSEUDO_COLUMNS:
+            raise ValueError(
+                f"{part['column_names'][0]} is not allowed: a rule depends on the document alone"
+            )
+        if part["class"] == "CONSTANT" and str(part["value"].get("value")).strip().lower() in _TIMES:
+            raise ValueError(
+                f"{part['value']['value']!r} is not allowed: as a time it would be that of the clock"
+            )
     names = sorted({part["function_name"] for part in parts if part["class"] == "FUNCTION"})
     query = "SELECT function_name FROM duckdb_functions() WHERE stability <> 'CONSISTENT'"
     unstable = _SESSION | {row[0] for row in connection.execute(query).fetchall()}
