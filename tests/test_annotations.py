@@ -68,6 +68,53 @@ def test_places_are_exact_around_what_was_replaced(corpus, monkeypatch):
     assert {"W", "end"} & {text for text, _, _ in rows}
 
 
+def test_a_chunk_that_ends_in_a_placeholder_ends_where_its_value_does(corpus, monkeypatch):
+    monkeypatch.setenv("STEMMA_PII_KEY", KEY)
+    first = "Wörter. Write to a.very.long.name.of.somebody@rivermail.net"
+    corpus.write(
+        "one.txt", f"{first}\n\nThe second paragraph names x@yz.com\n\nThird ends: ann.lee@rivermail.net"
+    )
+    corpus.set(clean={"pii": ("email",)}, chunk={"strategy": "recursive", "max_tokens": 16})
+    corpus.run()
+    file = (corpus.docs / "one.txt").read_bytes()
+    pieces = [
+        file[start:end].decode()
+        for start, end in corpus.query(
+            """SELECT source_byte_start, source_byte_end FROM lineage.trace
+            WHERE uri LIKE '%one.txt' ORDER BY char_start"""
+        )
+    ]
+    assert [piece.split()[-1] for piece in pieces] == [
+        "a.very.long.name.of.somebody@rivermail.net",
+        "x@yz.com",
+        "ann.lee@rivermail.net",
+    ]
+
+
+def test_titles_and_authors_hold_no_personal_data_either(corpus, monkeypatch):
+    monkeypatch.setenv("STEMMA_PII_KEY", KEY)
+    record = {
+        "id": "1",
+        "title": "to ann.lee@rivermail.net",
+        "author": "ann.lee@rivermail.net",
+        "text": "A text.",
+    }
+    corpus.write("rows.jsonl", json.dumps(record) + "\n")
+    corpus.write(
+        "front.md", "---\ntitle: Mail ann.lee@rivermail.net now\nauthor: Ann\n---\nSome words in it.\n"
+    )
+    page = "<title>Hi ann.lee@rivermail.net</title><meta name='author' content='ann.lee@rivermail.net'>"
+    corpus.write("page.html", f"<html><head>{page}</head><body><p>Words of a page.</p></body></html>")
+    corpus.set(clean={"pii": ("email",)})
+    corpus.run()
+    named = corpus.query("SELECT title, author FROM corpus.cleaned WHERE title IS NOT NULL ORDER BY title")
+    assert len(named) == 3
+    assert "@" not in str(named)
+    assert "Ann" in str(named)
+    assert str(named).count("EMAIL") == 5
+    assert corpus.differences() == []
+
+
 def test_another_key_is_another_recipe(corpus, monkeypatch):
     monkeypatch.setenv("STEMMA_PII_KEY", KEY)
     corpus.write("one.txt", "Write to ann.lee@rivermail.net today, and to nobody else.")

@@ -6,7 +6,7 @@ import duckdb
 import pytest
 from harness import NOTHING, Corpus, sentence
 
-from stemma.errors import UsageError
+from stemma.errors import StemmaError, UsageError
 from stemma.resources.engine import Setup
 
 PROSE = (
@@ -200,3 +200,33 @@ def test_a_state_of_another_layout_is_made_anew(corpus):
     assert corpus.differences() == []
     assert corpus.value("SELECT count(DISTINCT run_id) FROM lineage.runs") == 2, "the history goes on"
     assert first.run_id != result.run_id
+
+
+def test_a_rule_that_makes_no_sense_for_a_document_does_not_hold(corpus):
+    from stemma.config import RuleConfig
+
+    rules = (
+        RuleConfig("odd", "CAST(language AS INTEGER) > 1"),
+        RuleConfig("odd_score", "words > 1", "CAST(language AS INTEGER)", action="flag"),
+    )
+    corpus.set(clean={"rules": rules})
+    corpus.run()
+    assert decided(corpus) == {}
+    assert corpus.query("SELECT DISTINCT score FROM lineage.flags WHERE rule = 'odd_score'") == [(None,)]
+
+
+def test_a_model_that_returns_too_few_scores_stops_the_run(corpus):
+    from stemma.config import ModelConfig
+
+    (corpus.root / "short_models.py").write_text("def short(texts):\n    return [1.0] * (len(texts) - 1)\n")
+    corpus.set(clean={"models": (ModelConfig("short", "short_models:short"),)})
+    with pytest.raises(StemmaError, match="scores for"):
+        corpus.run()
+
+
+def test_a_model_may_not_be_named_like_a_metric(corpus):
+    from stemma.config import ModelConfig
+
+    corpus.set(clean={"models": (ModelConfig("words", "json:dumps"),)})
+    with pytest.raises(UsageError, match="metric"):
+        corpus.run()

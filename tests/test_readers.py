@@ -16,6 +16,7 @@ from harness import READER, Corpus, sentence
 
 from stemma.config import DecontaminateConfig
 from stemma.datasets import DATASETS, LEDGER
+from stemma.resources import warehouse
 
 DIMENSIONS = 384
 
@@ -233,3 +234,27 @@ def test_a_published_file_that_is_lost_is_made_anew(corpus: Corpus) -> None:
     assert result.publication.published
     assert set(result.computed.values()) == {0}
     assert corpus.differences() == []
+
+
+def test_a_run_that_needs_more_memory_asks_for_it(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warehouse, "MEMORY_BYTES", 24 * 2**20)
+    rows = [json.dumps({"id": number, "text": sentence(number, 40)}) for number in range(6000)]
+    corpus.write("rows.jsonl", "\n".join(rows))
+    corpus.run()
+    assert corpus.count("corpus.embedded") == 6000
+
+
+def test_a_large_file_is_traced_in_memory_that_does_not_follow_its_size(corpus: Corpus) -> None:
+    text = "\r\n\r\n".join(f"Größe {number}: {sentence(number, 30)}  " for number in range(8000))
+    corpus.write("large.txt", text)
+    corpus.run()
+    file = (corpus.docs / "large.txt").read_bytes()
+    with duckdb.connect(
+        str(corpus.path), read_only=True, config={**READER, "memory_limit": "300MB"}
+    ) as reader:
+        spans = reader.execute(
+            """SELECT source_byte_start, source_byte_end, c.text FROM lineage.trace AS t
+            JOIN corpus.chunked AS c USING (chunk_id) ORDER BY ordinal"""
+        ).fetchall()
+    assert len(spans) >= 3000
+    assert all(file[start:end].decode().split() == text.split() for start, end, text in spans)

@@ -795,3 +795,11 @@ def test_hostile_files_end_as_expected(shared, tmp_path) -> None:  # type: ignor
         assert case.get("rows") in (None, len(good)), name
         if "expected_prefix" in case:
             assert (good[0].content or "").startswith(case["expected_prefix"]), name
+
+
+def test_front_matter_with_windows_line_ends() -> None:
+    text = b"---\r\ntitle: X\r\ndate: 2020-01-02\r\nauthor: 'Ann Lee'\r\n---\r\n\r\nHello"
+    (record,) = read(io.BytesIO(text), "a.md")
+    assert isinstance(record, Record)
+    assert (record.title, str(record.document_date), record.date_from) == ("X", "2020-01-02", "front_matter")
+    assert record.metadata == {"author": "Ann Lee"}

@@ -7,7 +7,14 @@ import pytest
 from stemma.cleaning.filters.fineweb2 import languages as fineweb2_languages
 from stemma.cleaning.filters.fineweb2 import settings_of
 from stemma.cleaning.filters.metrics import METRICS, measure
-from stemma.cleaning.filters.recipes import PROFILES, profile_rules, recipe_names, rules_of, with_threshold
+from stemma.cleaning.filters.recipes import (
+    PROFILES,
+    check_names,
+    profile_rules,
+    recipe_names,
+    rules_of,
+    with_threshold,
+)
 from stemma.cleaning.filters.stop_words import STOP_WORDS
 from stemma.cleaning.filters.user_rules import user_rule
 from stemma.cleaning.filters.verdict import (
@@ -257,7 +264,10 @@ def test_a_rule_of_the_user_is_asked_like_any_other():
         "tiny", "scores.words < 20 AND language = 'en' -- mails", score="scores.words", threshold=20
     )
     assert rule == Rule(
-        "tiny", "((scores.words < 20) AND (\"language\" = 'en'))", "scores.words::DOUBLE", 20.0
+        "tiny",
+        "TRY(((scores.words < 20) AND (\"language\" = 'en')))",
+        "TRY((scores.words)::DOUBLE)",
+        20.0,
     )
     drop, flag = profile_rules(user_drop=[rule], user_flag=[user_rule("odd", "words % 2 = 1")])
     assert names(drop) == ["empty", "tiny"]
@@ -320,4 +330,29 @@ def test_a_bad_score_or_name_is_an_error():
 
 def test_a_user_may_name_scores_that_are_no_metric_of_ours():
     scores = pa.struct([*METRICS, pa.field("model", pa.float64())])
-    assert user_rule("bad", "scores.model < 0.5", scores=scores).condition == "(scores.model < 0.5)"
+    assert user_rule("bad", "scores.model < 0.5", scores=scores).condition == "TRY((scores.model < 0.5))"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "current_date > DATE '2020-01-01'",
+        "CURRENT_TIMESTAMP > TIMESTAMP '2020-01-01'",
+        "localtimestamp > TIMESTAMP '2020-01-01'",
+        "age(TIMESTAMP '2020-01-01') > INTERVAL 1 DAY",
+        "'now'::TIMESTAMP > TIMESTAMP '2020-01-01'",
+        "' Today '::DATE > DATE '2020-01-01'",
+        "current_user = 'me'",
+    ],
+)
+def test_a_user_may_not_ask_the_clock_or_the_session(condition):
+    with pytest.raises(ValueError, match="not allowed"):
+        user_rule("bad", condition)
+
+
+@pytest.mark.parametrize(
+    "name", ["empty", "language", "c4", "gopher_stop_words_min", "fineweb2_deu_x", "near"]
+)
+def test_a_user_may_not_take_a_name_of_ours(name):
+    with pytest.raises(ValueError, match="take another"):
+        check_names([name])

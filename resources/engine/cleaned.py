@@ -89,7 +89,7 @@ def _fresh(run: Run, located: str, rules: Rules) -> str:
     # The document's own fields say its date best; what its page says is better than what its path does.
     by_path = "(r.document_date IS NULL OR coalesce(r.date_from = 'path', false))"
     rows = f"""SELECT s.document_id, coalesce(t.clean, r.title, m.title) AS title,
-            coalesce(m.author, a.clean, r.metadata->>'author') AS author, m.text_hash, m.declared_language,
+            coalesce(m.author, a.clean, (r.metadata->>'author')) AS author, m.text_hash, m.declared_language,
             m.language, m.language_score, m.words, m.scores, m.scores.characters AS characters,
             coalesce(CASE WHEN {by_path} THEN m.published END, r.document_date) AS document_date,
             CASE WHEN {by_path} AND m.published IS NOT NULL THEN 'content' ELSE r.date_from END
@@ -97,7 +97,7 @@ def _fresh(run: Run, located: str, rules: Rules) -> str:
             r.source, n.matches, n.model_scores, m.body_hash, s.input_hash, s.origin
         FROM {facts} AS m JOIN scope AS s USING (input_hash) JOIN state.raw AS r USING (document_id)
         LEFT JOIN annotated AS n ON n.text_hash = m.text_hash
-        LEFT JOIN names AS t ON t.name = r.title LEFT JOIN names AS a ON a.name = r.metadata->>'author'"""
+        LEFT JOIN names AS t ON t.name = r.title LEFT JOIN names AS a ON a.name = (r.metadata->>'author')"""
     return f"""WITH rows AS MATERIALIZED (
             SELECT *, {CONTAMINATION} AS contamination, hash({HASHED}) AS content_hash
             FROM ({rows})),
