@@ -10,6 +10,7 @@ seen, append the results to Parquet. Peers do less than Stemma: no language, no 
 """
 
 import argparse
+import importlib
 import json
 import os
 import pickle
@@ -47,12 +48,12 @@ SCENARIOS = (
 CHARACTERS_A_TOKEN = 4
 
 
-def clean_edited(table: Any, *, repair: bool) -> Any:
+def clean_edited(table: Any, **parameters: Any) -> Any:
     """Clean as Stemma does, and replace one rare word: an edit that changes about 1 % of the texts."""
     from stemma.cleaning.clean import clean
     from stemma.hashing import hash_texts
 
-    cleaned = clean(table, repair=repair)
+    cleaned = clean(table, **parameters)
     texts = [text.replace("especially", "particularly") for text in cleaned["text"].to_pylist()]
     cleaned = cleaned.set_column(cleaned.schema.get_field_index("text"), "text", [texts])
     return cleaned.set_column(cleaned.schema.get_field_index("text_hash"), "text_hash", hash_texts(texts))
@@ -71,7 +72,10 @@ def work_stemma(folder: Path, state: Path, cleaner: int, chunk_size: int, model:
     from stemma.resources.warehouse import Warehouse
 
     if cleaner == 2:
-        setup.clean = clean_edited
+        # By a name that worker processes find as well.
+        os.environ["PYTHONPATH"] = str(Path(__file__).parent)
+        sys.path.insert(0, os.environ["PYTHONPATH"])
+        setup.clean = importlib.import_module(Path(__file__).stem).clean_edited
     _import_lazily_loaded(model)
     started, cpu = time.perf_counter(), time.process_time()
     config = with_paths(load_config(None, environ={}, cwd=state), [str(folder)])
@@ -84,12 +88,15 @@ def work_stemma(folder: Path, state: Path, cleaner: int, chunk_size: int, model:
     engine.run_all(run)
     warehouse.close()
     seconds = time.perf_counter() - started
+    run.workers.close()
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
     stages = {name: counts.seconds for name, counts in run.counts.items()}
     # Recipes and publication.
     stages["rest"] = seconds - sum(stages.values())
     return {
         "seconds": seconds,
-        "cpu_seconds": time.process_time() - cpu,
+        "cpu_seconds": time.process_time() - cpu + children.ru_utime + children.ru_stime,
+        "worker_rss_mb": children.ru_maxrss // 1024,
         "embed_calls": run.counts["embedded"].rows_computed,
         "documents": run.counts["raw"].rows,
         "chunks": run.counts["embedded"].rows,

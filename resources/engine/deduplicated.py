@@ -5,8 +5,6 @@ bands is kept, only buckets that a document entered or left propose pairs anew, 
 verified, and only families that an edge or a member touched are solved again.
 """
 
-import json
-
 import duckdb
 import numpy as np
 import pyarrow as pa
@@ -437,8 +435,12 @@ def _close(
     *,
     settled: bool,
 ) -> None:
-    explained = explain(stage) | {"settings": repr(run.config.deduplicate)}
-    remember_recipe(connection, "deduplicated", counts.recipe, json.dumps(explained, sort_keys=True))
+    remember_recipe(
+        connection,
+        "deduplicated",
+        counts.recipe,
+        lambda: explain(stage) | {"settings": repr(run.config.deduplicate)},
+    )
     finish(
         run,
         connection,

@@ -511,7 +511,7 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
         _replace_errors(connection, run.run_id)
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw")
         counts.rows_reused = counts.rows_in - min(counts.rows_in, counts.rows_computed)
-        remember_recipe(connection, "raw", counts.recipe, json.dumps({"reader": run.setup.code(read)}))
+        remember_recipe(connection, "raw", counts.recipe, lambda: {"reader": run.setup.code(read)})
         finish(run, connection, counts, upstream_version=0)
     bodies_of(run).merge()
 

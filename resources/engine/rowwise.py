@@ -1,6 +1,5 @@
 """The one mechanism behind every row-wise stage: plan by anti-join, compute what is unknown, apply the delta."""
 
-import json
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -370,9 +369,7 @@ def _close(
 ) -> None:
     if run.dry:
         return
-    remember_recipe(
-        connection, dataset.name, dataset.recipe, json.dumps(explain(dataset.stage), sort_keys=True)
-    )
+    remember_recipe(connection, dataset.name, dataset.recipe, lambda: explain(dataset.stage))
     finish(
         run,
         connection,

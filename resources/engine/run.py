@@ -1,5 +1,6 @@
 """One run: what it is made of, and the bookkeeping that every dataset's update shares."""
 
+import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -203,13 +204,16 @@ def replace_errors(
     )
 
 
-def remember_recipe(connection: duckdb.DuckDBPyConnection, dataset: str, recipe: str, explained: str) -> None:
-    """Keep what went into a recipe, once."""
-    connection.execute(
-        "INSERT INTO state.recipes SELECT ?, ?, ?"
-        " WHERE NOT EXISTS (SELECT 1 FROM state.recipes WHERE recipe = ? AND dataset = ?)",
-        [recipe, dataset, explained, recipe, dataset],
-    )
+def remember_recipe(
+    connection: duckdb.DuckDBPyConnection, dataset: str, recipe: str, explained: Callable[[], dict[str, Any]]
+) -> None:
+    """Keep what went into a recipe, once; to work that out reads much code."""
+    known = "SELECT count(*) FROM state.recipes WHERE recipe = ? AND dataset = ?"
+    if not fetch_value(connection, known, [recipe, dataset]):
+        connection.execute(
+            "INSERT INTO state.recipes VALUES (?, ?, ?)",
+            [recipe, dataset, json.dumps(explained(), sort_keys=True)],
+        )
 
 
 def load_rows(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
