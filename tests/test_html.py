@@ -91,6 +91,7 @@ def test_unknown_profile():
         (f"<table><tr><td>x</td><td>{SENTENCE * 9}</td></tr></table>", f"x\n{(SENTENCE * 9).strip()}"),
         ("<h3> a\n b </h3>c", "### a b\n\nc"),
         ("<p>&nbsp;</p><p>a</p>", "a"),
+        ("a <code>b<h2>c</h2><pre>d</pre><p>e</p>", "a b\n\n## c\n\n```\nd\n```\n\ne"),
         ("<ol start=3><li>a<li>b</ol><ol start=x><li>c</ol>", "3. a\n4. b\n\n1. c"),
         (
             "<table><tr><th>a<th>b<tr><td rowspan=3>1<td>x<tr><td>y<tr><td>z<tr><td>2<td>w</table>",

@@ -27,6 +27,8 @@ _LINES = frozenset({
 _TABLE_PARTS = frozenset({"thead", "tbody", "tfoot", "colgroup", "col"})
 # What makes a table row a piece of page layout and not a row of data.
 _LAYOUT = ("table", "ul", "ol", "pre", "h1", "h2", "h3", "h4", "h5", "h6")
+# What stands in a `<code>` that someone forgot to close, not in code.
+_NEVER_IN_CODE = frozenset({"p", "blockquote", *_LAYOUT})
 # A longer cell is no datum, but a part of the page.
 _MAX_CELL = 500
 # Columns that one cell may be said to span, and columns that a cell of a row above may.
@@ -173,6 +175,8 @@ class _Writer:
     def whole(self, element: Element) -> bool:
         """Write an element in one piece where its kind asks for it (code, a row of data)."""
         tag = element.tag
+        if tag == "code" and any(child.tag in _NEVER_IN_CODE for child in element):
+            return False
         if tag == "pre" or (tag == "code" and "\n" in _verbatim(element).strip()):
             self._write_code(element)
         elif tag == "code":
