@@ -82,6 +82,7 @@ def _with_units(page: Page, kept: list[bool]) -> list[bool]:
         if page.elements[index].tag in ("pre", "table"):
             belongs = before or behind
         else:
+            # Not at the start: lists there cost held-out pages 0.002 and bring nothing.
             at_end = share >= _LEAST_AT_END and bool(page.flags[outer] & _MAIN)
             belongs = before and (behind or at_end)
         if belongs and share >= _LEAST_AROUND:
