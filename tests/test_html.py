@@ -16,6 +16,7 @@ from stemma.cleaning.extraction.html import PROFILES, _parse, extract_html
 from stemma.cleaning.extraction.page_blocks import FLAG, read_page, words_of_name
 from stemma.cleaning.extraction.page_metadata import parse_day, read_metadata
 from stemma.cleaning.extraction.render import render, to_markdown
+from stemma.cleaning.extraction.rescue import rescue
 
 SENTENCE = "The river rose in the night and by morning the lower fields had become a lake. "
 PARAGRAPH = SENTENCE * 5
@@ -90,6 +91,20 @@ def test_unknown_profile():
         (f"<table><tr><td>x</td><td>{SENTENCE * 9}</td></tr></table>", f"x\n{(SENTENCE * 9).strip()}"),
         ("<h3> a\n b </h3>c", "### a b\n\nc"),
         ("<p>&nbsp;</p><p>a</p>", "a"),
+        ("a <code>b<h2>c</h2><pre>d</pre><p>e</p>", "a b\n\n## c\n\n```\nd\n```\n\ne"),
+        ("<ol start=3><li>a<li>b</ol><ol start=x><li>c</ol>", "3. a\n4. b\n\n1. c"),
+        (
+            "<table><tr><th>a<th>b<tr><td rowspan=3>1<td>x<tr><td>y<tr><td>z<tr><td>2<td>w</table>",
+            "| a | b |\n|---|---|\n| 1 | x |\n|  | y |\n|  | z |\n| 2 | w |",
+        ),
+        (
+            "<table><tr><td>a<td rowspan=2 colspan=2>b<td>c<tr><td>d<td>e</table>"
+            "<table><tr><td>f<td>g</table>",
+            "| a | b |  | c |\n|---|---|---|---|\n| d |  |  | e |\n\n| f | g |\n|---|---|",
+        ),
+        ('<h2>Use<a class="headerlink" href="#use">¶</a></h2>a', "## Use\n\na"),
+        ('<h2><a class="anchor" href="#use">#</a> Use</h2>a', "## Use\n\na"),
+        ('<h2><a class="anchor" href="#use">Use</a> of <a href="#">#</a></h2>a', "## Use of #\n\na"),
     ],
 )
 def test_rendering(page, text):
@@ -101,6 +116,105 @@ def test_rendering_leaves_the_tree_as_it_is():
     before = to_markdown(body)
     assert to_markdown(body) == before
     assert to_markdown(body, lambda element: element.tag == "table") != before
+
+
+# Structure that belongs to what is kept -----------------------------------------------------------
+
+BEFORE = '<nav><a href="/a">Accueil</a> <a href="/b">Nouvelles</a></nav>'
+BEHIND = (
+    '<aside><h4>À lire aussi</h4><ul><li><a href="/1">Une autre page</a><li><a href="/2">Encore une</a></ul>'
+    "</aside><footer><h3>Le site</h3><p>Tous droits réservés</p></footer>"
+)
+FRENCH = "Les eaux du fleuve montent au printemps, quand la neige des montagnes fond sous le soleil de mai. "
+
+
+def french(content: str) -> str:
+    return f"<html lang=fr><body>{BEFORE}<main><article>{content}</article></main>{BEHIND}</body></html>"
+
+
+def test_structure_amid_kept_paragraphs_is_kept():
+    """By the model alone this page loses its headings, its table, its code and its quotation."""
+    text = extract_html(
+        french(
+            f"<h1>Le fleuve</h1><p>{FRENCH * 4}</p><h2>Les mesures</h2><ul><li>à Ulm<li>à Linz</ul>"
+            "<h3>Tableau</h3><table><tr><th>Ville<th>Niveau<tr><td>Ulm<td>2,5<tr><td>Linz<td>3,1</table>"
+            f"<pre><code class=language-python>if n > 3:\n    crier()</code></pre><p>{FRENCH * 3}</p>"
+            "<blockquote><p>Le fleuve ne revient pas.</p></blockquote>"
+        )
+    ).text
+    paragraphs = [(FRENCH * times).strip() for times in (4, 3)]
+    assert text.split("\n\n") == [
+        "# Le fleuve",
+        paragraphs[0],
+        "## Les mesures",
+        "- à Ulm\n- à Linz",
+        "### Tableau",
+        "| Ville | Niveau |\n|---|---|\n| Ulm | 2,5 |\n| Linz | 3,1 |",
+        "```python\nif n > 3:\n    crier()\n```",
+        paragraphs[1],
+        "Le fleuve ne revient pas.",
+    ]
+
+
+def test_documentation_keeps_its_code_and_tables():
+    page = (
+        '<div class="related"><ul><li><a href="x">next</a><li><a href="y">previous</a></ul></div>'
+        '<div class="body" role="main"><section><h1>Module foo<a class="headerlink" href="#s">¶</a></h1>'
+        f'<p>{SENTENCE * 3}</p><h2>Usage<a class="headerlink" href="#u">¶</a></h2><p>{SENTENCE}</p>'
+        '<div class="highlight-python"><div class="highlight"><pre><span>import</span> foo\n</pre></div></div>'
+        f"<p>{SENTENCE * 2}</p><table><tr><th>Option<th>Meaning<tr><td>-v<td>verbose</table></section></div>"
+        '<div class="sphinxsidebar"><h3>Table of Contents</h3><ul><li><a href="#">Module foo</a></ul></div>'
+        '<div class="footer">Created using Sphinx</div>'
+    )
+    text = extract_html(page).text
+    assert text.startswith("# Module foo\n\n")
+    assert "\n\n## Usage\n\n" in text
+    assert "```\nimport foo\n```" in text
+    assert "| Option | Meaning |\n|---|---|\n| -v | verbose |" in text
+    for part in ("next", "Contents", "Created"):
+        assert part not in text
+
+
+def kept_of(content: str, *words: str) -> list[str]:
+    """What `rescue` adds when the blocks with these words are kept."""
+    page = read_page(body_of(content))
+    kept = [any(word in text for word in words) for text in page.texts]
+    more = rescue(page, kept)
+    assert all(new >= old for new, old in zip(more, kept, strict=True))
+    return [text for text, old, new in zip(page.texts, kept, more, strict=True) if new and not old]
+
+
+@pytest.mark.parametrize(
+    ("page", "added"),
+    [
+        # Headings whose sections begin with what is kept.
+        ("<h2>a</h2><p>keep</p><h2>b</h2><p>other</p><h3>c</h3><p>keep</p>", ["a", "c"]),
+        ("<div><h2>a</h2></div><p>keep</p><div><h2>b</h2></div><p>other</p>", ["a"]),
+        ("<section><h2>a</h2><p>x</p></section><p>keep</p>", []),
+        ("<nav><h2>a</h2><p>keep</p></nav>", []),
+        # The main heading, not next to its section.
+        ("<article><header><h1>a</h1><p>by line</p></header><p>keep</p><p>keep</p></article>", ["a"]),
+        ("<header><h1>site</h1><p>slogan</p></header><article><p>keep</p></article>", []),
+        ("<div><div><h1>far</h1><p>x</p></div><div><div><p>keep</p></div></div></div>", []),
+        # Code and tables next to what is kept.
+        ("<p>keep</p><pre>a</pre>", ["a"]),
+        ("<p>keep</p><pre>a</pre><p>other, much longer</p>", []),
+        ("<table><tr><td>a<td>b</table><p>keep</p>", ["a", "b"]),
+        (f"<p>keep</p><table><tr><td>a<td>{'b' * 501}</table>", []),
+        ("<table><tr><td>keep<table><tr><td>b</table></table>", ["b"]),
+        ("<p>keep</p><footer><pre>a</pre></footer>", []),
+        # Lists and quotations between.
+        ("<p>keep</p><ul><li>a<li>b</ul><p>keep</p>", ["a", "b"]),
+        ("<p>keep</p><ul><li>a<li>b</ul>", []),
+        ("<p>keep</p><ul><li><a href=1>a</a></ul><p>keep</p>", []),
+        ("<main><p>keep</p><blockquote>a</blockquote></main>", ["a"]),
+        ("<div><p>keep</p><blockquote>a</blockquote></div>", []),
+        ("<main><blockquote>a</blockquote><p>keep</p></main>", []),
+        ("<p>none</p><h2>a</h2><pre>b</pre>", []),
+    ],
+)
+def test_what_is_rescued(page, added):
+    assert kept_of(page, "keep") == added
 
 
 # Blocks -------------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from stemma.cleaning.extraction.block_model import keep_blocks
 from stemma.cleaning.extraction.page_blocks import FLAG, NEVER_SHOWN, Page, read_page, words_of_name
 from stemma.cleaning.extraction.page_metadata import PageMetadata, read_metadata
 from stemma.cleaning.extraction.render import Element, render
+from stemma.cleaning.extraction.rescue import rescue
 
 if TYPE_CHECKING:
     from lxml.etree import _Element
@@ -57,7 +58,8 @@ def extract_html(content: str, *, profile: str = "default") -> Extraction:
 
     Args:
         content: the page, decoded; what it declares as its encoding does not count.
-        profile: "default" lets the block model choose; "fast" keeps what is no boilerplate by its element
+        profile: "default" lets the block model choose and adds the headings, code, tables and lists that belong
+            to its choice; "fast" keeps what is no boilerplate by its element
             (`<nav>`, `<footer>`, …) or its links.
 
     Returns:
@@ -129,7 +131,7 @@ def _choose(page: Page, metadata: PageMetadata, profile: str) -> list[bool]:
     characters = sum(map(len, page.texts))
     if profile == "fast" or characters < _SHORT_PAGE_CHARACTERS or len(page.texts) > _MAX_MODELLED_BLOCKS:
         return _keep_by_rules(page, links_alone=characters < _SHORT_BLOCK_CHARACTERS)
-    return keep_blocks(page, metadata.hints)
+    return rescue(page, keep_blocks(page, metadata.hints))
 
 
 def _keep_by_rules(page: Page, *, links_alone: bool) -> list[bool]:

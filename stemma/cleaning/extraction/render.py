@@ -27,10 +27,15 @@ _LINES = frozenset({
 _TABLE_PARTS = frozenset({"thead", "tbody", "tfoot", "colgroup", "col"})
 # What makes a table row a piece of page layout and not a row of data.
 _LAYOUT = ("table", "ul", "ol", "pre", "h1", "h2", "h3", "h4", "h5", "h6")
+# What stands in a `<code>` that someone forgot to close, not in code.
+_NEVER_IN_CODE = frozenset({"p", "blockquote", *_LAYOUT})
 # A longer cell is no datum, but a part of the page.
 _MAX_CELL = 500
-# Columns that one cell may be said to span.
+# Columns that one cell may be said to span, and columns that a cell of a row above may.
 _MAX_SPAN = 20
+# What documentation writes behind a heading as a link to it.
+_PERMALINKS = frozenset({"¶", "#", "§", "\u200b"})
+_PERMALINK_CLASS = re.compile(r"headerlink|header-link|anchor|permalink|hash-link")
 _CODE_LANGUAGE = re.compile(
     r"\b(?:language|lang|highlight|highlight-source|brush)[-: ]+([A-Za-z][\w+#]{0,19})(?![\w-])"
 )
@@ -128,6 +133,8 @@ class _Writer:
         # One entry for each open list: the number of its last item, None where items bear no number.
         self._lists: list[int | None] = []
         self._table_begins = False
+        # For each column of the open table, in how many rows more a cell of a row above stands.
+        self._spanned: dict[int, int] = {}
 
     def open(self, element: Element) -> None:
         tag = element.tag
@@ -138,14 +145,16 @@ class _Writer:
             self._break(1)
         elif tag in _LISTS:
             self._break(1 if self._lists else 2)
-            self._lists.append(0 if tag == "ol" else None)
+            self._lists.append(_number(element, "start", 1) - 1 if tag == "ol" else None)
         elif tag == "li":
             self._open_item()
         elif tag in _HEADINGS:
             self._break(2)
             self._prefix = "#" * _HEADINGS[tag] + " "
         else:
-            self._table_begins = self._table_begins or tag == "table"
+            if tag == "table":
+                self._table_begins = True
+                self._spanned.clear()
             self._break(_break_around(tag))
 
     def close(self, element: Element) -> None:
@@ -166,10 +175,14 @@ class _Writer:
     def whole(self, element: Element) -> bool:
         """Write an element in one piece where its kind asks for it (code, a row of data)."""
         tag = element.tag
+        if tag == "code" and any(child.tag in _NEVER_IN_CODE for child in element):
+            return False
         if tag == "pre" or (tag == "code" and "\n" in _verbatim(element).strip()):
             self._write_code(element)
         elif tag == "code":
             self.text(f"`{text}`" if (text := _inline(element)) else None, element)
+        elif tag == "a":
+            return _is_permalink(element)
         elif tag == "tr" and next(element.iter(*_LAYOUT), None) is None:
             return self._write_row(element)
         else:
@@ -213,7 +226,7 @@ class _Writer:
         self._newlines = 2
 
     def _write_row(self, row: Element) -> bool:
-        cells = [text for cell in row for text in _cell(cell)]
+        cells = self._cells(row)
         if max(map(len, cells), default=0) > _MAX_CELL:
             return False
         if any(cells):
@@ -226,6 +239,26 @@ class _Writer:
             self._break(1)
         return True
 
+    def _cells(self, row: Element) -> list[str]:
+        """Return the texts of a row's cells, with an empty one where a cell of a row above stands."""
+        spanned, self._spanned = self._spanned, {}
+        cells: list[str] = []
+
+        def pass_spanned() -> None:
+            while left := spanned.pop(len(cells), 0):
+                if left > 1:
+                    self._spanned[len(cells)] = left - 1
+                cells.append("")
+
+        for cell in row:
+            pass_spanned()
+            for text in _cell(cell):
+                if (rows := _number(cell, "rowspan", 1)) > 1 and len(cells) < _MAX_SPAN:
+                    self._spanned[len(cells)] = rows - 1
+                cells.append(text)
+        pass_spanned()
+        return cells
+
     def _open_item(self) -> None:
         self._break(1)
         number = self._lists[-1] if self._lists else None
@@ -237,9 +270,22 @@ class _Writer:
 
 def _cell(cell: Element) -> list[str]:
     """Return a cell's text on one line, with an empty cell for each further column that it spans."""
-    span = cell.get("colspan", "1").strip()
-    columns = min(int(span), _MAX_SPAN) if span.isascii() and span.isdigit() and len(span) < 4 else 1
+    columns = min(_number(cell, "colspan", 1), _MAX_SPAN)
     return [_inline(cell).replace("|", "\\|"), *[""] * (columns - 1)]
+
+
+def _number(element: Element, name: str, default: int) -> int:
+    """Return an attribute that is a whole number of up to three digits, else the default."""
+    value = element.get(name, "").strip()
+    return int(value) if value.isascii() and value.isdigit() and len(value) <= 3 else default
+
+
+def _is_permalink(link: Element) -> bool:
+    return (
+        len(link) == 0
+        and (link.text or "").strip() in _PERMALINKS
+        and _PERMALINK_CLASS.search(link.get("class") or "") is not None
+    )
 
 
 def _language(element: Element) -> str:
