@@ -586,7 +586,7 @@ def test_verify_says_0_and_after_tampering_1(copied: Path, stemma: Any) -> None:
     assert all(row["missing"] == row["extra"] == 0 for row in told.json)
     (copied / CORPUS).chmod(0o644)
     with duckdb.connect(str(copied / CORPUS)) as connection:
-        connection.execute("UPDATE main.cleaned SET title = 'tampered' WHERE starts_with(title, 'How')")
+        connection.execute("UPDATE main.cleaned_rows SET title = 'tampered' WHERE starts_with(title, 'How')")
     told = stemma("verify")
     assert told.code == 1
     (line,) = [line for line in told.out.splitlines() if line.startswith("corpus.cleaned")]

@@ -214,12 +214,19 @@ def _run(root: Path, files: Path) -> int:
     (root / "stemma.toml").write_text(
         f'[[sources]]\nname = "docs"\npath = {json.dumps(str(files))}\n[embed]\nmodel = "hash:64"\n'
     )
-    return _peak_bytes([sys.executable, "-m", "stemma.cli", "run", "--quiet"], root)
+    config = str(root / "stemma.toml")
+    return _peak_bytes([sys.executable, "-m", "stemma.cli", "run", "--quiet", "--config", config], root)
 
 
 def _peak_bytes(command: list[str], cwd: Path) -> int:
     """Run a command, which must succeed; returns the most bytes that it held in memory."""
-    with subprocess.Popen(command, cwd=cwd, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    # Tests before this one may have set what a run in this process needs.
+    environ = {
+        name: value for name, value in os.environ.items() if name not in ("STEMMA_CONFIG", "DAGSTER_HOME")
+    }
+    with subprocess.Popen(
+        command, cwd=cwd, env=environ, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as process:
         assert process.stderr is not None
         said = process.stderr.read().decode()
         _pid, status, usage = os.wait4(process.pid, 0)
