@@ -3,6 +3,8 @@
 import codecs
 import re
 
+from stemma.reading.legacy import detect_one_byte
+
 # What a decoder reads to guess: enough for statistics, and the guess costs the same for every file.
 SAMPLE = 256 * 1024
 _DECLARATION = 4096
@@ -79,7 +81,8 @@ def decode(data: bytes, declared: bool = False, charset: str | None = None) -> t
     In this order: a byte order mark; UTF-16 and UTF-32 by their NULs; ISO 2022 by its escapes; strict UTF-8;
     UTF-8 with damage (at least as many good multi-byte characters as bad bytes: the bad bytes are read as
     Windows-1252); `charset`, which a mail or HTTP header names; with `declared`, the encoding that an HTML or
-    XML head names; charset-normalizer's guess; Windows-1252 with replacement.
+    XML head names; the encoding of one byte that the text's language shows (see `detect_one_byte`);
+    charset-normalizer's guess; Windows-1252 with replacement.
     """
     skip, mark = byte_order_mark(data)
     wide = wide_encoding(data)
@@ -118,7 +121,7 @@ def decode_header_bytes(data: bytes, charset: str | None = None) -> str:
 def _decode_legacy(data: bytes, named: str | None) -> tuple[str, str]:
     if named is not None and _fits(data, named):
         return replace_surrogates(data.decode(named)), named
-    name = detect(data) or named or "cp1252"
+    name = detect_one_byte(data[:SAMPLE]) or detect(data) or named or "cp1252"
     return replace_surrogates(data.decode(name, "replace")), name
 
 
