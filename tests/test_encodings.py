@@ -1,9 +1,12 @@
 """Old encodings of one byte a character: the language of the text tells them apart."""
 
+import io
+import json
 import random
 
 import pytest
 
+from stemma.reading import ReadError, Record, read
 from stemma.reading.encoding import decode
 from stemma.reading.legacy import detect_one_byte
 
@@ -99,3 +102,39 @@ def test_any_bytes_have_an_answer() -> None:
         text, name = decode(data)
         assert (text, name) == decode(data)
         assert text.encode() or not data
+
+
+@pytest.mark.parametrize(
+    ("language", "encoding"), [("french", "cp1252"), ("polish", "iso8859_2"), ("japanese", "shift_jis")]
+)
+def test_json_in_old_encodings(language: str, encoding: str) -> None:
+    # In Shift JIS the second byte of ソ is a backslash.
+    text = PROSE.get(language, OTHERS["shift_jis"] + "ソース表").replace("’", "'")
+    lines = "".join(json.dumps({"id": i, "text": text}, ensure_ascii=False) + "\n" for i in "ab")
+    data = lines.encode(encoding)
+    found = [r for r in read(io.BytesIO(data), "a.jsonl") if isinstance(r, Record)]
+    assert [(r.record, r.content) for r in found] == [("a", text), ("b", text)]
+    for record in found:
+        row = json.loads(data[record.byte_start : record.byte_end].decode(encoding))
+        assert row == {"id": record.record, "text": text}
+    array = ("[" + ",\n".join(lines.splitlines()) + "]").encode(encoding)
+    found = [r for r in read(io.BytesIO(array), "a.json") if isinstance(r, Record)]
+    assert [(r.record, r.content) for r in found] == [("a", text), ("b", text)]
+
+
+def test_one_bad_line_of_json_is_an_error_of_that_line() -> None:
+    data = b'{"text": "plain"}\n{"text": "caf\xe9"}\n{"text": "more"}\n'
+    first, bad, last = read(io.BytesIO(data), "a.jsonl")
+    assert isinstance(first, Record)
+    assert isinstance(last, Record)
+    assert isinstance(bad, ReadError)
+    assert bad.error == "not UTF-8"
+
+
+def test_a_character_cut_by_the_end_of_the_head_is_no_other_encoding() -> None:
+    start = b'[{"text": "'
+    for shift in range(3):
+        data = start + b"x" * (65536 - len(start) - shift) + "€".encode() + b'"}]'
+        (record,) = read(io.BytesIO(data), "a.json")
+        assert isinstance(record, Record)
+        assert (record.content or "").endswith("€")

@@ -8,6 +8,8 @@ from stemma.reading.legacy import detect_one_byte
 # What a decoder reads to guess: enough for statistics, and the guess costs the same for every file.
 SAMPLE = 256 * 1024
 _DECLARATION = 4096
+# So many bytes beyond ASCII in the only line of a JSON file are a text in an old encoding, fewer are damage.
+_MIN_EVIDENCE = 8
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf_8"),
@@ -102,6 +104,33 @@ def decode(data: bytes, declared: bool = False, charset: str | None = None) -> t
     if named is None and declared:
         named = _declared_encoding(data)
     return _decode_legacy(data, named)
+
+
+def text_encoding(head: bytes, strict: bool = False) -> str:
+    """Return the encoding of rows, of which these are the first bytes: UTF-8 unless they are something else.
+
+    With `strict` (JSON, which the standard wants in UTF-8), one bad line among others is a fault of that line,
+    and so are a few bad bytes in the only one.
+    """
+    sample = (head[: head.rfind(b"\n") + 1] or head)[:SAMPLE]
+    try:
+        # A character that the end of the sample cuts is no fault.
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return "utf_8" if strict and _is_little_evidence(sample) else decode(sample)[1]
+    return decode(sample)[1] if b"\x1b$" in sample else "utf_8"
+
+
+def _is_little_evidence(sample: bytes) -> bool:
+    lines = [line for line in sample.split(b"\n") if line.strip()]
+    bad = [line for line in lines if not _fits(line, "utf_8")]
+    few = sum(byte > 0x7F for byte in bad[0]) < _MIN_EVIDENCE
+    return len(bad) == 1 and (len(lines) > 1 or few)
+
+
+def has_one_byte_characters(encoding: str) -> bool:
+    """Is each byte one character in this encoding, so that ASCII bytes stand for themselves anywhere?"""
+    return len(bytes(range(256)).decode(encoding, "replace")) == 256
 
 
 def decode_header_bytes(data: bytes, charset: str | None = None) -> str:

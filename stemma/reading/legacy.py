@@ -26,7 +26,7 @@ _ALPHABETS = {
     "cy": "áàâäéèêëíìîïóòôöúùûüŵýỳŷÿ",
     "da": "æøåéáäö",
     "de": "äöüßéà",
-    "en": "éèêëçïöôñàâæœ",
+    "en": "éèêëçïöôñàâæœäáåíóúüø",
     "es": "áéíñóúü",
     "et": "äõöüšž",
     "eu": "ñçü",
@@ -63,6 +63,8 @@ _LETTERS = {code: frozenset(small + small.upper()) for code, small in _ALPHABETS
 # Greek has an accent on nearly every word, which what only looks like Greek letters lacks.
 _GREEK_ACCENTS = frozenset("άέήίόύώ")
 _MIN_ACCENTS = 0.07
+# Letters of names from elsewhere, as texts in any language have them.
+_ELSEWHERE = frozenset("áàâäãåçéèêëíìîïñóòôöõøúùûüß")
 _NO_LETTERS: frozenset[str] = frozenset()
 # What texts in any language use between words; the apostrophe inside them as well.
 _PUNCTUATION = frozenset("\u00a0«»‹›„“”‚‘’–—…·•§°©®€£¿¡ªº№×½¼¾²³™،؛؟\u200e\u200f\u200c\u00ad")
@@ -148,6 +150,8 @@ def _score(text: str, letters: frozenset[str]) -> float:
         total += 1
         if char in letters:
             points += _misplaced(char, before, after) or 1.0
+        elif char in _ELSEWHERE:
+            continue
         elif char in _PUNCTUATION:
             inside = before.isalpha() and after.isalpha() and char not in _INSIDE_WORDS
             points += -1.0 if inside else 1.0
