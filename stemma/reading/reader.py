@@ -171,7 +171,9 @@ def _read_rows(file: BinaryIO, head: bytes, kind: str, name: str, options: ReadO
             # Lines end as they did on the first Macintosh; the bytes keep their places.
             file = io.BytesIO(read_whole(file, options).replace(b"\r", b"\n"))
             head = head.replace(b"\r", b"\n")
-        delimiter = "\t" if kind == "tsv" else sniff_delimiter(head[skip:].decode(encoding, "replace"))
+        start = head[skip:].decode(encoding, "replace")
+        tabs = kind == "tsv" and (options.format == "tsv" or "\t" in start.partition("\n")[0])
+        delimiter = "\t" if tabs else sniff_delimiter(start)
         file.read(skip)
         yield from read_delimited(file, Rows(name, options, encoding), options, skip, encoding, delimiter)
         return
