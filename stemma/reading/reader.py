@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 from stemma.reading.archives import Member, Zip, tar_members
 from stemma.reading.arrow import read_arrow
-from stemma.reading.compression import compression, decompress, expansion_limit, stem
+from stemma.reading.compression import Decompressed, compression, expansion_limit, stem
 from stemma.reading.delimited import read_delimited, sniff_delimiter
 from stemma.reading.encoding import (
     byte_order_mark,
@@ -70,11 +70,13 @@ def _read(file: BinaryIO, name: str, options: ReadOptions, archive: Budget | Non
     head = read_fully(file, HEAD)
     size = file.seek(0, io.SEEK_END) if archive is None else 0
     file = rewound(file, head)
+    unpacked = None
     kind = compression(head)
     if kind is not None:
         if options.format == "auto" and extension_format(name) is not None:
             raise Unreadable("unsupported format", f"it is {kind}-compressed, which its name does not say")
-        file = decompress(file, kind, options)
+        unpacked = Decompressed(file, kind, options)
+        file = io.BufferedReader(unpacked, BUFFER)
         if archive is not None:
             file = io.BufferedReader(Metered(file, archive), BUFFER)
         head = read_fully(file, HEAD)
@@ -88,6 +90,8 @@ def _read(file: BinaryIO, name: str, options: ReadOptions, archive: Budget | Non
         yield from _read_members(tar_members(file, options), options, budget)
     else:
         yield from _read_content(file, head, name, options)
+    if unpacked is not None and unpacked.junk:
+        yield ReadError(None, None, None, f"damaged {kind}", f"what follows its end is not {kind}")
 
 
 def _read_zip(file: BinaryIO, name: str, options: ReadOptions, archive: Budget | None) -> Results:
