@@ -160,7 +160,13 @@ def _sqlite_rows(query: str, database: str) -> Rows:
 def _sqlalchemy_rows(query: str, url: str) -> Rows:
     import sqlalchemy
 
-    engine = sqlalchemy.create_engine(url)
+    address = sqlalchemy.make_url(url)
+    if address.get_backend_name() == "sqlite" and address.database:
+        # SQLite would make an empty file of that name.
+        path = address.database.removeprefix("file:")
+        if path != ":memory:" and not Path(path).is_file():
+            raise StemmaError(f"there is no file {path}")
+    engine = sqlalchemy.create_engine(address)
     try:
         # Never committed: what a query might change is rolled back.
         with engine.connect().execution_options(stream_results=True) as connection:

@@ -163,3 +163,11 @@ def test_a_row_without_text_costs_that_row(tmp_path: Path) -> None:
         ("query:notes", "9", "empty text field")
     ]
     assert table.corpus.count("corpus.raw") == 6
+
+
+def test_missing_sqlite_file_behind_an_address_is_not_created(tmp_path: Path, sqlite: Path) -> None:
+    missing = tmp_path / "missing.db"
+    assert f"there is no file {missing}" in failure(tmp_path, "SELECT 1 AS id", f"sqlite:///{missing}")
+    assert not missing.exists()
+    assert rows(tmp_path, "SELECT 1 AS id", "sqlite://") == ['{"id": 1}']
+    assert rows(tmp_path, "SELECT id FROM notes LIMIT 1", f"sqlite:///{sqlite}") == ['{"id": 1}']

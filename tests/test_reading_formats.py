@@ -4,6 +4,7 @@ import base64
 import datetime
 import gzip
 import io
+import json
 import zlib
 
 import brotli
@@ -367,7 +368,44 @@ def test_mail_without_a_date_has_that_of_its_path() -> None:
 def test_plain_text_that_begins_like_a_header_is_no_mail() -> None:
     assert only(b"From: me\n\nThis is a letter.", "letter").media_type == "text/plain"
     assert only(b"From: me\n\nThis is a letter.", "letter").content == "From: me\n\nThis is a letter."
-    assert only(MAIL, "a.txt").content == MAIL.decode("iso-8859-1")
+    letter = b"From: me\nDate: 1 May 2020\nSubject: hello\n\nThis is a letter."
+    assert only(letter, "letter.txt").content == letter.decode()
+    assert only(b"A letter\n\nSubject: to change.", "letter.eml").content == "A letter\n\nSubject: to change."
+    assert only(b"A letter\n\nSubject: to change.", "letter.eml").media_type == "text/plain"
+
+
+def test_mail_named_as_text_is_mail() -> None:
+    named, mail = only(MAIL, "a.txt"), only(MAIL, "a.eml")
+    assert (named.content, named.title) == (mail.content, mail.title)
+
+
+def test_json_text_named_as_lines_is_read_whole() -> None:
+    rows = [{"id": "a", "text": "one"}, {"id": "b", "text": "two"}]
+    texts = [json.dumps(rows, indent=2), json.dumps(rows), "[" + ",\n".join(map(json.dumps, rows)) + "]"]
+    texts += ["\n".join(json.dumps(row, indent=2) for row in rows)]
+    for text in texts:
+        found = results(text.encode(), "a.jsonl")
+        assert outline(found) == [("a", "one"), ("b", "two")]
+    (alone,) = results(json.dumps(rows[0], indent=1).encode(), "a.jsonl")
+    assert isinstance(alone, Record)
+    assert alone.content == "one"
+
+
+def test_lines_stay_lines_whatever_the_first_one_is() -> None:
+    for first in (b"[1, 2]", b'{"id": "a",', b'{"text": "cut', b'{"text": "a,', b"{}"):
+        bad, good = results(first + b'\n{"id": "b", "text": "two"}\n', "a.jsonl")
+        assert isinstance(bad, ReadError)
+        assert outline([good]) == [("b", "two")]
+
+
+def test_table_without_tabs_named_tsv_is_sniffed() -> None:
+    for delimiter in ",;|\t":
+        data = f"id{delimiter}text\na{delimiter}one\nb{delimiter}two\n".encode()
+        assert outline(results(data, "a.tsv")) == [("a", "one"), ("b", "two")]
+    (row,) = results(
+        b"id\ttext, and more, text\na\tone, two, three\n", "a.tsv", text_field="text, and more, text"
+    )
+    assert outline([row]) == [("a", "one, two, three")]
 
 
 def test_plain_parts_win_over_html_and_attachments_are_listed() -> None:
@@ -531,3 +569,21 @@ def test_options_and_results_travel_between_processes() -> None:
     for data, name in ((MAIL, "a.eml"), (b"{", "a.jsonl"), (arrow(TABLE), "a.arrow")):
         found = results(data, name)
         assert pickle.loads(pickle.dumps(found)) == found
+
+
+def test_of_the_guessed_text_fields_the_first_with_text_counts() -> None:
+    def read_one(row: dict[str, object], **options: str) -> Record | ReadError:
+        (result,) = results(json.dumps(row).encode(), "a.jsonl", **options)
+        return result
+
+    for empty in ("", " \n", None):
+        found = read_one({"id": "a", "text": empty, "body": "a long text"})
+        assert isinstance(found, Record)
+        assert (found.content, found.fields["text"]) == ("a long text", "body")
+    chosen = read_one({"text": "", "body": "a long text"}, text_field="text")
+    assert isinstance(chosen, Record)
+    assert chosen.content == ""
+    empty_all = read_one({"text": "", "body": ""})
+    assert isinstance(empty_all, Record)
+    assert empty_all.fields["text"] == "text"
+    assert isinstance(read_one({"text": 42, "body": "a long text"}), ReadError)

@@ -95,6 +95,8 @@ class _Members:
         self._kind = kind
         self._decompressor: Decompressor | None = None
         self._input = b""
+        self._any = False
+        self.junk = False
 
     def read(self, limit: int) -> bytes:
         """Return the next 1 to `limit` bytes, or none at the end of the last member."""
@@ -122,8 +124,13 @@ class _Members:
         if not self._input:
             return False
         if compression(self._input) != self._kind:
+            if self._any:
+                # As gzip -d does: what came before is whole, by its own checksum.
+                self.junk = True
+                return False
             raise Unreadable(f"damaged {self._kind}", f"what follows its end is not {self._kind}")
         self._decompressor = _DECOMPRESSORS[self._kind]()
+        self._any = True
         return True
 
 
@@ -163,6 +170,11 @@ class Decompressed(io.RawIOBase):
         self._source = _Zstandard(self._file) if kind == "zstd" else _Members(self._file, kind)
         self._bytes_out = 0
 
+    @property
+    def junk(self) -> bool:
+        """Does something else follow the last member, where reading ended?"""
+        return isinstance(self._source, _Members) and self._source.junk
+
     def readable(self) -> bool:
         return True
 
@@ -191,8 +203,3 @@ def expansion_limit(size: int, options: ReadOptions) -> int:
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()) or type(error).__name__
-
-
-def decompress(file: BinaryIO, kind: str, options: ReadOptions) -> BinaryIO:
-    """Return a buffered stream of the decompressed bytes of `file`; see `Decompressed`."""
-    return io.BufferedReader(Decompressed(file, kind, options), BUFFER)

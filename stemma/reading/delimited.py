@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
 
-from stemma.reading.encoding import SAMPLE, decode
 from stemma.reading.fields import Place, Rows, find_roles, missing_text_field
 from stemma.reading.records import MIB, ReadError, ReadOptions, Record, Unreadable
 
@@ -192,9 +191,3 @@ def _lines(file: BinaryIO, start: int, limit: int) -> Iterator[_Line]:
             data = b""
         yield _Line(start, end, data)
         start = end
-
-
-def text_encoding(head: bytes) -> str:
-    """Return the encoding of the rows: UTF-8 unless the head is something else."""
-    sample = head[: head.rfind(b"\n") + 1] or head
-    return decode(sample[:SAMPLE])[1]

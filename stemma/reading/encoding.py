@@ -3,9 +3,13 @@
 import codecs
 import re
 
+from stemma.reading.legacy import detect_one_byte
+
 # What a decoder reads to guess: enough for statistics, and the guess costs the same for every file.
 SAMPLE = 256 * 1024
 _DECLARATION = 4096
+# So many bytes beyond ASCII in the only line of a JSON file are a text in an old encoding, fewer are damage.
+_MIN_EVIDENCE = 8
 
 _BOMS = (
     (codecs.BOM_UTF8, "utf_8"),
@@ -79,7 +83,8 @@ def decode(data: bytes, declared: bool = False, charset: str | None = None) -> t
     In this order: a byte order mark; UTF-16 and UTF-32 by their NULs; ISO 2022 by its escapes; strict UTF-8;
     UTF-8 with damage (at least as many good multi-byte characters as bad bytes: the bad bytes are read as
     Windows-1252); `charset`, which a mail or HTTP header names; with `declared`, the encoding that an HTML or
-    XML head names; charset-normalizer's guess; Windows-1252 with replacement.
+    XML head names; the encoding of one byte that the text's language shows (see `detect_one_byte`);
+    charset-normalizer's guess; Windows-1252 with replacement.
     """
     skip, mark = byte_order_mark(data)
     wide = wide_encoding(data)
@@ -101,6 +106,33 @@ def decode(data: bytes, declared: bool = False, charset: str | None = None) -> t
     return _decode_legacy(data, named)
 
 
+def text_encoding(head: bytes, strict: bool = False) -> str:
+    """Return the encoding of rows, of which these are the first bytes: UTF-8 unless they are something else.
+
+    With `strict` (JSON, which the standard wants in UTF-8), one bad line among others is a fault of that line,
+    and so are a few bad bytes in the only one.
+    """
+    sample = (head[: head.rfind(b"\n") + 1] or head)[:SAMPLE]
+    try:
+        # A character that the end of the sample cuts is no fault.
+        codecs.getincrementaldecoder("utf-8")().decode(sample)
+    except UnicodeDecodeError:
+        return "utf_8" if strict and _is_little_evidence(sample) else decode(sample)[1]
+    return decode(sample)[1] if b"\x1b$" in sample else "utf_8"
+
+
+def _is_little_evidence(sample: bytes) -> bool:
+    lines = [line for line in sample.split(b"\n") if line.strip()]
+    bad = [line for line in lines if not _fits(line, "utf_8")]
+    few = sum(byte > 0x7F for byte in bad[0]) < _MIN_EVIDENCE
+    return len(bad) == 1 and (len(lines) > 1 or few)
+
+
+def has_one_byte_characters(encoding: str) -> bool:
+    """Is each byte one character in this encoding, so that ASCII bytes stand for themselves anywhere?"""
+    return len(bytes(range(256)).decode(encoding, "replace")) == 256
+
+
 def decode_header_bytes(data: bytes, charset: str | None = None) -> str:
     """Return the text of a header's few bytes: UTF-8, else `charset` where it fits, else Windows-1252.
 
@@ -118,7 +150,7 @@ def decode_header_bytes(data: bytes, charset: str | None = None) -> str:
 def _decode_legacy(data: bytes, named: str | None) -> tuple[str, str]:
     if named is not None and _fits(data, named):
         return replace_surrogates(data.decode(named)), named
-    name = detect(data) or named or "cp1252"
+    name = detect_one_byte(data[:SAMPLE]) or detect(data) or named or "cp1252"
     return replace_surrogates(data.decode(name, "replace")), name
 
 

@@ -97,7 +97,7 @@ class Rows:
         """Return the document in `fields`; with `only`, the file is this one document and needs no key."""
         roles = find_roles(tuple(fields), self._options)
         key = None if only else _key(fields, roles) or str(place.position)
-        name = roles.text
+        name = _text_name(fields, roles)
         value = None if name is None else fields[name]
         if name is None or not isinstance(value, str):
             return ReadError(key, place.byte_start, place.byte_end, *_text_error(fields, name, self._options))
@@ -129,22 +129,29 @@ class Rows:
 
 @dataclass(frozen=True)
 class Roles:
-    """Which field is what; `dates` are tried in order until one holds a date."""
+    """Which field is what; `dates` are tried in order until one holds a date, `texts` until one holds text."""
 
-    text: str | None
+    texts: tuple[str, ...]
     id: str | None
     title: str | None
     dates: tuple[str, ...]
+
+    @property
+    def text(self) -> str | None:
+        """The text's field by its name alone."""
+        return self.texts[0] if self.texts else None
 
 
 @lru_cache(maxsize=256)
 def find_roles(names: tuple[str, ...], options: ReadOptions) -> Roles:
     """Return the roles of the fields of these names: as chosen in the options, or guessed by name."""
-    text = next(_found(names, TEXT_FIELDS, options.text_field), None)
+    texts = tuple(_found(names, TEXT_FIELDS, options.text_field))
     return Roles(
-        text,
+        texts,
         next(_found(names, ID_FIELDS, options.id_field), None),
-        next((name for name in _found(names, TITLE_FIELDS, options.title_field) if name != text), None),
+        next(
+            (name for name in _found(names, TITLE_FIELDS, options.title_field) if name not in texts[:1]), None
+        ),
         tuple(_found(names, DATE_FIELDS, options.date_field)),
     )
 
@@ -157,6 +164,19 @@ def _found(names: tuple[str, ...], candidates: tuple[str, ...], chosen: str | No
     yield from (candidate for candidate in candidates if candidate in names)
     folded = {name.casefold(): name for name in reversed(names) if name not in candidates}
     yield from (folded[candidate] for candidate in candidates if candidate in folded)
+
+
+def _text_name(fields: Mapping[str, Any], roles: Roles) -> str | None:
+    """Return the first field of those guessed that holds text; where all are empty, the first of them."""
+    for name in roles.texts:
+        value = fields[name]
+        if isinstance(value, str):
+            if value and not value.isspace():
+                return name
+        elif value is not None:
+            # What holds something else first is an error, as its name would have it.
+            break
+    return roles.text
 
 
 def _key(fields: Mapping[str, Any], roles: Roles) -> str | None:

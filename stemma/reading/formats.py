@@ -125,6 +125,13 @@ _JSON_START = re.compile(rb"\s*[{\[]")
 _MBOX_START = re.compile(rb"From [^\n]{1,200}\d\d:\d\d[^\n]{0,60}\n>?[A-Za-z][A-Za-z0-9-]{0,60}:")
 _HEADER = re.compile(rb"([A-Za-z][A-Za-z0-9-]{0,60}):[^\n]*\n(?:[ \t][^\n]*\n)*")
 _MAIL_HEADERS = frozenset({b"date", b"subject", b"to", b"message-id", b"received", b"mime-version"})
+_MACHINE_HEADERS = frozenset({b"message-id", b"received", b"mime-version"})
+# One of these in its first lines makes a file named so a mail.
+_MAIL_HEADER = re.compile(
+    rb"^>?(?:From |(?:From|To|Cc|Date|Subject|Sender|Reply-To|Return-Path|Delivered-To|Received|Message-ID"
+    rb"|MIME-Version|Content-[A-Za-z-]{1,40}|X-[A-Za-z0-9-]{1,60})[ \t]*:)",
+    re.I | re.M,
+)
 _RST_MARKUP = re.compile(rb"^[ \t]*\.\. (?:[a-z][\w-]*::|_[^\n:]+:)|:[a-z]{1,30}:`[^`\n]+`", re.M)
 
 
@@ -168,8 +175,13 @@ def detect_format(head: bytes, name: str) -> str:
     if not (named in ("json", "jsonl") and _JSON_START.match(head)):
         _reject_binary(head)
     if named in _SIGNED:
-        raise Unreadable("unsupported format", f"named .{named}, but the content is text")
-    if named in ("jsonl", "csv", "tsv", "texinfo", "rst", "eml"):
+        content = "HTML" if _HTML_START.match(_start(head)) else "text"
+        raise Unreadable("unsupported format", f"named .{named}, but the content is {content}")
+    if named == "jsonl":
+        return "json" if _is_one_json_text(head) else "jsonl"
+    if named == "eml" and not _MAIL_HEADER.search(_first_block(head)):
+        named = None
+    if named in ("csv", "tsv", "texinfo", "rst", "eml"):
         return named
     return _text_format(head, named)
 
@@ -240,27 +252,53 @@ def _text_format(head: bytes, named: str | None) -> str:
         return "jsonl"
     if named in ("json", "html"):
         return named
-    start = decode(head[:4096])[0] if wide_encoding(head) else head[:4096].decode("utf-8", "replace")
+    start = _start(head)
     if _HTML_START.match(start):
         return "html"
     if named is None and start.startswith("\\input texinfo"):
         return "texinfo"
-    if named is None and _is_mail(head):
+    if named in (None, "text") and _is_mail(head, sure=named is None):
         return "eml"
     if named in (None, "text") and _has_rst_markup(head):
         return "rst"
     return named or "text"
 
 
-def _is_mail(head: bytes) -> bool:
-    """Does a file without an extension begin with the headers of a mail, and nothing but headers?"""
+def _start(head: bytes) -> str:
+    return decode(head[:4096])[0] if wide_encoding(head) else head[:4096].decode("utf-8", "replace")
+
+
+def _first_block(head: bytes) -> bytes:
+    """Return what stands before the first blank line."""
+    return re.split(rb"\r?\n\r?\n", head, maxsplit=1)[0]
+
+
+def _is_one_json_text(head: bytes) -> bool:
+    """Does a file begin with a JSON text that goes on over its lines: an array, or an object spread out?"""
+    if wide_encoding(head) is not None:
+        return False
+    first, _, rest = head[byte_order_mark(head)[0] :].lstrip().partition(b"\n")
+    first, second = first.rstrip(), rest.lstrip()[:1]
+    if first.startswith(b"["):
+        # Of lines that are arrays each is whole.
+        return first == b"[" or first[-1:] in b",{" or (first[1:].lstrip()[:1] == b"{" and not second)
+    return first == b"{" or (first.startswith(b"{") and first[-1:] in b",{[" and second in b'"}]')
+
+
+def _is_mail(head: bytes, sure: bool) -> bool:
+    """Does a file begin with the headers of a mail, and nothing but headers?
+
+    Without `sure`, where the name says that it is something else, one of those must be there that only
+    programs write.
+    """
     names: set[bytes] = set()
     at = 0
     while match := _HEADER.match(head, at):
         names.add(match[1].lower())
         at = match.end()
     ends = head.startswith((b"\n", b"\r\n"), at)
-    return ends and b"from" in names and len(names & _MAIL_HEADERS) >= 2
+    enough = ends and b"from" in names and len(names & _MAIL_HEADERS) >= 2
+    return enough and (sure or not names.isdisjoint(_MACHINE_HEADERS))
 
 
 def _has_rst_markup(head: bytes) -> bool:

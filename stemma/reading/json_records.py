@@ -16,11 +16,14 @@ Find = Callable[[bytes, int], re.Match[bytes] | None]
 _SPACE = re.compile(rb"[ \t\r\n]*")
 
 
-def read_jsonl(file: BinaryIO, rows: Rows, options: ReadOptions, start: int) -> Iterator[Record | ReadError]:
+def read_jsonl(
+    file: BinaryIO, rows: Rows, options: ReadOptions, start: int, encoding: str = "utf_8"
+) -> Iterator[Record | ReadError]:
     """Yield a record for each line that holds an object; blank lines are passed over.
 
     A record without an id is named by its line's 0-based number. Lines end at b"\\n" alone: U+2028 and its
-    like are text. `start` is where the first line begins (after a byte order mark).
+    like are text. `start` is where the first line begins (after a byte order mark). The bytes of a line are
+    in `encoding`.
     """
     limit = options.max_record_bytes
     position = 0
@@ -32,7 +35,7 @@ def read_jsonl(file: BinaryIO, rows: Rows, options: ReadOptions, start: int) -> 
             yield ReadError(str(position), start, end, "too large", detail)
         elif content := line.strip(_BLANK):
             content_end = start + len(line.rstrip(b"\r\n"))
-            yield _object(content, rows, Place(position, start, content_end), options)
+            yield _object(content, rows, Place(position, start, content_end), options, encoding)
         start = end
         position += 1
 
@@ -47,25 +50,39 @@ def _skip_line(file: BinaryIO) -> int:
     return skipped
 
 
-def read_json(file: BinaryIO, rows: Rows, options: ReadOptions, start: int) -> Iterator[Record | ReadError]:
-    """Yield the elements of an array, or the objects of a file; one object alone is one document."""
+def read_json(
+    file: BinaryIO, rows: Rows, options: ReadOptions, start: int, encoding: str = "utf_8"
+) -> Iterator[Record | ReadError]:
+    """Yield the elements of an array, or the objects of a file; one object alone is one document.
+
+    The bytes are in `encoding`: UTF-8, or one of one byte for each character.
+    """
     values = Values(file, start, options.max_record_bytes)
     for position, (begin, end, data) in enumerate(values):
         if position == 0 and values.is_last():
-            yield _object(data, rows, Place(0, 0, values.size), options, only=True)
+            yield _object(data, rows, Place(0, 0, values.size), options, encoding, only=True)
         else:
-            yield _object(data, rows, Place(position, begin, end), options)
+            yield _object(data, rows, Place(position, begin, end), options, encoding)
 
 
 def _object(
-    data: bytes, rows: Rows, place: Place, options: ReadOptions, only: bool = False
+    data: bytes, rows: Rows, place: Place, options: ReadOptions, encoding: str, only: bool = False
 ) -> Record | ReadError:
     try:
-        fields = parse_object(data, options.max_depth)
+        fields = parse_object(_as_utf8(data, encoding), options.max_depth)
     except Unreadable as error:
         record = None if only else str(place.position)
         return ReadError(record, place.byte_start, place.byte_end, error.error, error.detail)
     return rows.record(fields, place, only)
+
+
+def _as_utf8(data: bytes, encoding: str) -> bytes:
+    if encoding == "utf_8":
+        return data
+    try:
+        return data.decode(encoding).encode("utf-8", "replace")
+    except UnicodeDecodeError as error:
+        raise Unreadable("not UTF-8", f"byte {error.start} is not {encoding}") from error
 
 
 class Values:

@@ -6,9 +6,14 @@ from typing import BinaryIO
 
 from stemma.reading.archives import Member, Zip, tar_members
 from stemma.reading.arrow import read_arrow
-from stemma.reading.compression import compression, decompress, expansion_limit, stem
-from stemma.reading.delimited import read_delimited, sniff_delimiter, text_encoding
-from stemma.reading.encoding import byte_order_mark, wide_encoding
+from stemma.reading.compression import Decompressed, compression, expansion_limit, stem
+from stemma.reading.delimited import read_delimited, sniff_delimiter
+from stemma.reading.encoding import (
+    byte_order_mark,
+    has_one_byte_characters,
+    text_encoding,
+    wide_encoding,
+)
 from stemma.reading.fields import Keys, Rows
 from stemma.reading.formats import (
     BINARY_MEDIA_TYPES,
@@ -65,11 +70,13 @@ def _read(file: BinaryIO, name: str, options: ReadOptions, archive: Budget | Non
     head = read_fully(file, HEAD)
     size = file.seek(0, io.SEEK_END) if archive is None else 0
     file = rewound(file, head)
+    unpacked = None
     kind = compression(head)
     if kind is not None:
         if options.format == "auto" and extension_format(name) is not None:
             raise Unreadable("unsupported format", f"it is {kind}-compressed, which its name does not say")
-        file = decompress(file, kind, options)
+        unpacked = Decompressed(file, kind, options)
+        file = io.BufferedReader(unpacked, BUFFER)
         if archive is not None:
             file = io.BufferedReader(Metered(file, archive), BUFFER)
         head = read_fully(file, HEAD)
@@ -83,6 +90,8 @@ def _read(file: BinaryIO, name: str, options: ReadOptions, archive: Budget | Non
         yield from _read_members(tar_members(file, options), options, budget)
     else:
         yield from _read_content(file, head, name, options)
+    if unpacked is not None and unpacked.junk:
+        yield ReadError(None, None, None, f"damaged {kind}", f"what follows its end is not {kind}")
 
 
 def _read_zip(file: BinaryIO, name: str, options: ReadOptions, archive: Budget | None) -> Results:
@@ -160,23 +169,29 @@ def _read_rows(file: BinaryIO, head: bytes, kind: str, name: str, options: ReadO
         yield from _read_wide_rows(file, wide, kind, name, options)
         return
     skip, _ = byte_order_mark(head)
+    encoding = text_encoding(head, strict=kind in ("jsonl", "json"))
     if kind in ("csv", "tsv"):
-        encoding = text_encoding(head)
         if b"\r" in head and b"\n" not in head:
             # Lines end as they did on the first Macintosh; the bytes keep their places.
             file = io.BytesIO(read_whole(file, options).replace(b"\r", b"\n"))
             head = head.replace(b"\r", b"\n")
-        delimiter = "\t" if kind == "tsv" else sniff_delimiter(head[skip:].decode(encoding, "replace"))
+        start = head[skip:].decode(encoding, "replace")
+        tabs = kind == "tsv" and (options.format == "tsv" or "\t" in start.partition("\n")[0])
+        delimiter = "\t" if tabs else sniff_delimiter(start)
         file.read(skip)
         yield from read_delimited(file, Rows(name, options, encoding), options, skip, encoding, delimiter)
         return
+    if kind == "json" and encoding != "utf_8" and not has_one_byte_characters(encoding):
+        # The second byte of a character may be a bracket or a quote there.
+        yield from _read_wide_rows(file, encoding, kind, name, options)
+        return
     file.read(skip)
-    rows = Rows(name, options, "utf_8")
-    yield from (read_jsonl if kind == "jsonl" else read_json)(file, rows, options, skip)
+    rows = Rows(name, options, encoding)
+    yield from (read_jsonl if kind == "jsonl" else read_json)(file, rows, options, skip, encoding)
 
 
 def _read_wide_rows(file: BinaryIO, encoding: str, kind: str, name: str, options: ReadOptions) -> Results:
-    """Read rows in UTF-16 or UTF-32, where no byte range can be named: the splitters work on UTF-8."""
+    """Read rows in UTF-16, UTF-32 and the like, where no byte range is named: the splitters work on UTF-8."""
     data = read_whole(file, options)
     text = data[byte_order_mark(data)[0] :].decode(encoding, "replace").encode("utf-8")
     for result in _read_rows(io.BytesIO(text), text[:HEAD], kind, name, options):
