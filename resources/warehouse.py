@@ -35,7 +35,7 @@ STORAGE_VERSION = "v1.5.0"
 NEXT_OPTIONS = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE 2048, RECOVERY_MODE no_wal_writes"
 # DuckDB's share of memory to begin with. State is narrow and bodies stream, so a corpus of ten thousand documents
 # needs no more; a larger one starts with a share that follows its state, and `grant_memory` raises it on demand.
-MEMORY_BYTES = 96 * 1024 * 1024
+MEMORY_BYTES = 160 * 1024 * 1024
 MEMORY_PER_STATE_BYTE = 2
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
@@ -137,7 +137,8 @@ class Warehouse:
         """The process's in-memory connection: temporary tables and the memo; the state only within a session."""
         if self._connection is None:
             self.folder.mkdir(parents=True, exist_ok=True)
-            self._memory_bytes = max(MEMORY_BYTES, MEMORY_PER_STATE_BYTE * _bytes(self.state_path))
+            needed = max(MEMORY_BYTES, MEMORY_PER_STATE_BYTE * _bytes(self.state_path))
+            self._memory_bytes = max(self._memory_bytes, needed)
             self._connection = duckdb.connect(
                 config={
                     "memory_limit": f"{self._memory_bytes}B",
@@ -163,12 +164,15 @@ class Warehouse:
             self._connection = None
 
     def grant_memory(self) -> bool:
-        """Double DuckDB's share of memory; False once it has half of the machine's."""
+        """Double DuckDB's share of memory, on a new connection; False once it has half of the machine's.
+
+        The old one may have a database attached that a failed checkpoint has made useless.
+        """
         machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
         if self._memory_bytes * 2 > machine // 2:
             return False
         self._memory_bytes *= 2
-        self.connection.execute(f"SET memory_limit = '{self._memory_bytes}B'")
+        self.close()
         return True
 
     @contextlib.contextmanager
@@ -305,8 +309,10 @@ class Warehouse:
                 connection.execute("COMMIT")
                 connection.execute("CHECKPOINT next")
             finally:
-                connection.execute("USE memory")
-                connection.execute("DETACH next")
+                # A database whose checkpoint failed answers nothing any more; its connection is given up with it.
+                with contextlib.suppress(duckdb.IOException):
+                    connection.execute("USE memory")
+                    connection.execute("DETACH next")
             sync(target)
             target.chmod(0o444)
             os.replace(target, self.path)
@@ -325,6 +331,8 @@ class Warehouse:
                 _rewrite(connection, self.path, target)
             elif not is_copied:
                 copy_file(self.path, target)
+        except duckdb.OutOfMemoryException:
+            raise
         except duckdb.Error as error:
             raise StemmaError(
                 f"{self.path}: not a DuckDB file that Stemma published ({first_line(error)});"
