@@ -266,11 +266,13 @@ class _Walk:
             return ListingError(_shown(entry.path), "name is not UTF-8", "rename it to have it read")
         return _Folder(entry.path, relative + "/") if is_folder else self._file(entry, relative)
 
-    def _file(self, entry: os.DirEntry[str], relative: str) -> FileEntry | ListingError:
+    def _file(self, entry: os.DirEntry[str], relative: str) -> FileEntry | ListingError | None:
         try:
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISLNK(status.st_mode):
                 return self._link(entry, relative)
+        except FileNotFoundError:
+            return None  # gone since the folder was listed
         except OSError as error:
             return ListingError(_shown(entry.path), "unreadable file", error.strerror or str(error))
         if not stat.S_ISREG(status.st_mode):

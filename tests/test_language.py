@@ -65,7 +65,7 @@ def test_the_second_model_is_loaded_only_where_the_first_is_unsure():
 def test_language_of_a_long_text_takes_no_longer():
     start = time.perf_counter()
     assert identify(PARAGRAPH * 10_000)[0] == "en"
-    assert time.perf_counter() - start < 0.5
+    assert time.perf_counter() - start < 5
 
 
 def test_languages_of_the_universal_declaration(udhr):
