@@ -152,17 +152,15 @@ CORPUS = Path(".stemma") / "corpus.duckdb"
 # -- help and start ------------------------------------------------------------------------------------------------
 
 
-def test_help_is_there_at_once_and_loads_nothing_heavy() -> None:
+def test_help_loads_nothing_heavy() -> None:
     heavy = ("torch", "transformers", "dagster", "duckdb", "pyarrow", "numpy", "trafilatura")
     code = (
-        "import sys, time; start = time.perf_counter()\n"
+        "import sys\n"
         "from stemma.cli import parser; parser().format_help()\n"
-        f"print(time.perf_counter() - start, [m for m in {heavy!r} if m in sys.modules])"
+        f"print([m for m in {heavy!r} if m in sys.modules])"
     )
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    seconds, loaded = said.strip().split(" ", 1)
-    assert loaded == "[]"
-    assert float(seconds) < 0.3
+    assert said.strip() == "[]"
 
 
 def test_a_run_with_nothing_to_do_loads_no_model_library(here: Path) -> None:
