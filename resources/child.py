@@ -31,14 +31,15 @@ _PR_SET_PDEATHSIG = 1
 # What is read is answered in pieces of this size.
 _ITEMS = 256
 _ITEM_BYTES = 4 * MIB
-_LENGTH = struct.Struct("<q")
+# What stands before each part of a message, and the number of parts before them.
+LENGTH = struct.Struct("<q")
 
 
 def write_message(stream: BinaryIO, *parts: bytes) -> None:
     """Write byte strings as one message: their number, then each with its length before it."""
-    stream.write(_LENGTH.pack(len(parts)))
+    stream.write(LENGTH.pack(len(parts)))
     for part in parts:
-        stream.write(_LENGTH.pack(len(part)))
+        stream.write(LENGTH.pack(len(part)))
         stream.write(part)
     stream.flush()
 
@@ -179,12 +180,12 @@ def _limit_memory(mebibytes: int) -> None:
 
 
 def _read_request(stream: BinaryIO) -> list[bytes] | None:
-    header = stream.read(_LENGTH.size)
-    if len(header) < _LENGTH.size:
+    header = stream.read(LENGTH.size)
+    if len(header) < LENGTH.size:
         return None
     parts = []
-    for _ in range(_LENGTH.unpack(header)[0]):
-        size = _LENGTH.unpack(stream.read(_LENGTH.size))[0]
+    for _ in range(LENGTH.unpack(header)[0]):
+        size = LENGTH.unpack(stream.read(LENGTH.size))[0]
         parts.append(stream.read(size))
     return parts
 

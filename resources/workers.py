@@ -7,7 +7,6 @@ import os
 import pickle
 import queue
 import select
-import struct
 import subprocess
 import sys
 import time
@@ -24,13 +23,20 @@ from stemma.errors import RetryableError, StemmaError
 from stemma.incremental.compute import Computed, compute, failed, schema_of
 from stemma.incremental.stage import Stage
 from stemma.reading import ReadError, ReadOptions, Record
-from stemma.resources.child import failures_from_json, from_ipc, items_from_parts, to_ipc, write_message
+from stemma.resources.child import (
+    LENGTH,
+    failures_from_json,
+    from_ipc,
+    items_from_parts,
+    to_ipc,
+    write_message,
+)
 
 # Fewer rows than this are computed sooner than a process has started (0.4 s).
 SMALL_ROWS = 256
 MEMORY_MIB = 2048
+PARSER_DIED = "ParserDied"
 SECONDS = 60.0
-_LENGTH = struct.Struct("<q")
 # A signal by which a process ends for its own fault, so that it would again: SIGILL, SIGABRT, SIGBUS, SIGFPE, SIGSEGV.
 _OWN_FAULT = frozenset({4, 6, 7, 8, 11})
 
@@ -55,6 +61,10 @@ class _Died(Exception):
         super().__init__()
         self.late = late
         self.signal = signal
+
+    @property
+    def detail(self) -> str:
+        return f"the process that parsed it died (signal {self.signal})"
 
 
 class Workers:
@@ -133,9 +143,9 @@ class Workers:
 
     @staticmethod
     def _here(stage: Stage, batches: Iterable[pa.Table]) -> Iterator[Computed]:
-        model = stage.load(**stage.parameters) if stage.load is not None else None
+        model = _Lazy(stage)
         for batch in batches:
-            yield compute(stage, batch, model)
+            yield compute(stage, batch, model.value)
 
     def _together(self, stage: Stage, pickled: bytes, batch: pa.Table) -> list[Computed]:
         """Compute a batch at once; if it kills its process, row by row."""
@@ -159,8 +169,7 @@ class Workers:
             detail = f"it took more than {self._limits.seconds:g} seconds; the next run tries again"
             return failed(stage, row, "TimeoutError", detail, retryable=True)
         # Whoever killed it (the system, short of memory) had a reason that may pass; a fault of its own stays.
-        detail = f"the process that parsed it died (signal {death.signal})"
-        return failed(stage, row, "ParserDied", detail, retryable=death.signal not in _OWN_FAULT)
+        return failed(stage, row, PARSER_DIED, death.detail, retryable=death.signal not in _OWN_FAULT)
 
     def _compute(self, stage: Stage, pickled: bytes, batch: pa.Table) -> Computed:
         worker = self._take()
@@ -201,9 +210,7 @@ def _pickled(stage: Stage) -> bytes | None:
 
 
 def _parser_died(death: _Died) -> ReadError:
-    return ReadError(
-        None, None, None, "ParserDied", f"the process that parsed it died (signal {death.signal})"
-    )
+    return ReadError(None, None, None, PARSER_DIED, death.detail)
 
 
 def _split(stage: Stage, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
@@ -330,8 +337,8 @@ class _Worker:
 
     def _answer(self, process: "subprocess.Popen[bytes]", deadline: float) -> list[bytes]:
         parts = []
-        for _ in range(_LENGTH.unpack(self._read(process, _LENGTH.size, deadline))[0]):
-            size = _LENGTH.unpack(self._read(process, _LENGTH.size, deadline))[0]
+        for _ in range(LENGTH.unpack(self._read(process, LENGTH.size, deadline))[0]):
+            size = LENGTH.unpack(self._read(process, LENGTH.size, deadline))[0]
             parts.append(self._read(process, size, deadline))
         return parts
 

@@ -23,14 +23,6 @@ _LONGEST_REPLACEMENT = 3
 _SAME_AGAIN = (4, 2, 1)
 # So many edits of a line are looked for (10 µs each): more has only a hostile one.
 _EDITS_OF_A_LINE = 500
-_SPACES = re.compile(r"\s*")
-# What no repair removes, if no terminal escape is near.
-_LASTING = re.compile("[0-9A-Za-z]")
-# An edit in a line replaces up to 12 characters by up to 3; after it, so many in a row are the same again.
-_EDITS = sorted(((new, old) for new in range(4) for old in range(13) if new or old), key=sum)
-_SAME_AGAIN = (4, 2, 1)
-# So many edits of a line are looked for (10 µs each): more has only a hostile one.
-_EDITS_OF_A_LINE = 500
 
 
 def line_origins(source: str, repaired: str) -> Breakpoints:
