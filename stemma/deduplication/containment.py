@@ -82,13 +82,13 @@ def contained_buckets(signed: pa.Table, *, probes: int = 16) -> Buckets:
 def plausible_contained(signed: pa.Table, pairs: np.ndarray, threshold: float) -> np.ndarray:
     """Return which pairs (int64[m, 2], rows of `signed`) may have a containment of `threshold` or more.
 
-    The share of the second's sample that the first's has estimates the containment c with variance
-    c (1 - c) / size of the sample. A pair is plausible (bool[m]) unless its estimate lies five standard
-    deviations below the threshold.
+    Of the second's sample of n hashes the first's has n c on average, with variance n c (1 - c) at most. A
+    pair is plausible (bool[m]) unless it has fewer than the threshold's by five standard deviations and the
+    term that Bernstein's inequality adds for small samples: 1 pair in 270,000 at the threshold has.
     """
     samples = _samples(signed)
     sizes = np.fromiter((len(sample) for sample in samples), np.int64, len(samples))[pairs[:, 1]]
-    slack = DEVIATIONS * np.sqrt(threshold * (1 - threshold) * sizes)
+    slack = DEVIATIONS * np.sqrt(threshold * (1 - threshold) * sizes) + DEVIATIONS**2 / 6
     return _shared(samples, pairs) >= threshold * sizes - slack
 
 

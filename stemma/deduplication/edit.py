@@ -26,7 +26,7 @@ EDIT = pa.schema([pa.field("characters", pa.int32()), pa.field("signature", pa.b
 PERMUTATIONS = 160
 
 # How probably a pair at the lowest similarity that its ratio allows is to share a band. Few pairs are so low.
-RECALL = 0.95
+RECALL = 0.945
 
 # A character of a compared form takes up to four bytes in the normal form, and a space.
 LONGEST_CHARACTER = 5
@@ -70,7 +70,7 @@ def _sign(texts: Sequence[str], max_characters: int, permutations: int, seed: in
 
 
 def compared_forms(texts: Sequence[str], *, max_characters: int | None = None) -> list[str]:
-    """Return each text's words (see `tokens`) joined by single spaces, but by none in scripts without spaces.
+    """Return each text's words (see `tokens`) joined by single spaces, but none beside one without spaces.
 
     A space beside every Chinese character would make texts seem longer than they are, and their differences
     smaller. Texts of more than `max_characters` code points return empty, as those without words do.
@@ -80,7 +80,7 @@ def compared_forms(texts: Sequence[str], *, max_characters: int | None = None) -
     for positions, words in word_blocks(texts):
         for position, form in zip(positions.tolist(), normal_forms(words), strict=True):
             if len(form) <= LONGEST_CHARACTER * most:
-                compared = _needless_spaces().sub("", form.decode())
+                compared = _needless_spaces().sub(r"\1", form.decode())
                 forms[position] = compared if len(compared) <= most else ""
     return forms
 
@@ -88,7 +88,7 @@ def compared_forms(texts: Sequence[str], *, max_characters: int | None = None) -
 @cache
 def _needless_spaces() -> re.Pattern[str]:
     unspaced = "".join(f"{chr(low)}-{chr(high)}" for low, high in UNSPACED)
-    return re.compile(f"(?<=[{unspaced}]) | (?=[{unspaced}])")
+    return re.compile(f"(?<![^ ])([{unspaced}][^ ]*) | (?=[{unspaced}])")
 
 
 def _trigrams(forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -126,9 +126,10 @@ def lowest_jaccard(threshold: float) -> float:
 def edit_bands(threshold: float, permutations: int = PERMUTATIONS) -> tuple[int, int]:
     """Return (bands, rows in a band): the most rows that find a pair at `lowest_jaccard` in RECALL of cases.
 
-    With 160 permutations (40, 4) at 0.9 and (26, 6) at 0.95. datasketch's optimiser, which weighs only how
-    many pairs are missed, says 3 rows at 0.9: among 100,000 sentences that gave 7 times the candidates,
-    and less recall, because buckets grew beyond the members that are compared.
+    With 160 permutations (26, 6) at 0.95, (40, 4) at 0.9 and (53, 3) at 0.85. `band_parameters`, with weights for recall,
+    says (45, 3) at 0.9: among 100,000 sentences that led to 131 candidates a text instead of 19, and to fewer
+    true pairs, because buckets grew beyond the 64 members that are compared. At 0.8, with 2 rows, that is
+    what happens here too.
     """
     least = lowest_jaccard(threshold)
     rows = permutations // 2
