@@ -279,14 +279,15 @@ def test_ratios_equal_plain_python(texts):
     ]
 
 
-def test_ratios_at_the_threshold_reach_it():
-    for length in range(10, 257):
-        longer = "".join(chr(0x4E00 + place) for place in range(length))
-        shorter = longer[length // 10 :]
-        texts = [longer, shorter]
-        (score,) = edit_scores(texts, array([(0, 1)]), cutoff=0.9)
-        assert score == 1 - (length // 10) / length
-        assert plausible_edit(signed(texts), array([(0, 1)]), 0.9).all()
+@pytest.mark.parametrize("length", [10, 20, 40, 123, 256])
+def test_ratios_at_the_threshold_reach_it(length):
+    longer = "".join(chr(0x4E00 + place) for place in range(length))
+    for edits in range(1, length // 4):
+        texts = [longer, longer[edits:]]
+        ratio = 1 - edits / length
+        assert edit_scores(texts, array([(0, 1)]), cutoff=ratio).tolist() == [ratio]
+        assert edit_scores(texts, array([(0, 1)]), cutoff=ratio + 1e-6).tolist() == [0]
+        assert plausible_edit(signed(texts), array([(0, 1)]), ratio).all()
 
 
 def test_ratios_of_no_pairs_and_of_no_words():

@@ -31,6 +31,9 @@ RECALL = 0.945
 # A character of a compared form takes up to four bytes in the normal form, and a space.
 LONGEST_CHARACTER = 5
 
+# rapidfuzz returns 0 for many a ratio that equals its cutoff: 0.85 with 6 edits of 40 characters.
+ROUNDING = 1e-9
+
 PADDING = "\0\0"
 MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)
 
@@ -126,10 +129,10 @@ def lowest_jaccard(threshold: float) -> float:
 def edit_bands(threshold: float, permutations: int = PERMUTATIONS) -> tuple[int, int]:
     """Return (bands, rows in a band): the most rows that find a pair at `lowest_jaccard` in RECALL of cases.
 
-    With 160 permutations (26, 6) at 0.95, (40, 4) at 0.9 and (53, 3) at 0.85. `band_parameters`, with weights for recall,
-    says (45, 3) at 0.9: among 100,000 sentences that led to 131 candidates a text instead of 19, and to fewer
-    true pairs, because buckets grew beyond the 64 members that are compared. At 0.8, with 2 rows, that is
-    what happens here too.
+    With 160 permutations (26, 6) at 0.95, (40, 4) at 0.9 and (53, 3) at 0.85. `band_parameters`, with weights
+    for recall, says (45, 3) at 0.9: among 100,000 sentences that led to 131 candidates a text instead of 19,
+    and to fewer true pairs, because buckets grew beyond the 64 members that are compared. At 0.8, with 2 rows
+    or 1, that is what happens here too.
     """
     least = lowest_jaccard(threshold)
     rows = permutations // 2
@@ -185,9 +188,10 @@ def edit_scores(
             [forms[a] for a, _ in block],
             [forms[b] for _, b in block],
             scorer=Levenshtein.normalized_similarity,
-            score_cutoff=cutoff,
+            score_cutoff=max(cutoff - ROUNDING, 0),
             dtype=np.float64,
         )
+    scores[scores < cutoff] = 0
     is_empty = np.fromiter((not form for form in forms), bool, len(forms))
     scores[is_empty[pairs].all(axis=1)] = 0
     if numbers:
