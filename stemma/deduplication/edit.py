@@ -32,7 +32,7 @@ RECALL = 0.945
 LONGEST_CHARACTER = 5
 
 # rapidfuzz returns 0 for many a ratio that equals its cutoff: 0.85 with 6 edits of 40 characters.
-ROUNDING = 1e-9
+ROUNDING = 1e-6
 
 PADDING = "\0\0"
 MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)
