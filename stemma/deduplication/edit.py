@@ -31,9 +31,6 @@ RECALL = 0.945
 # A character of a compared form takes up to four bytes in the normal form, and a space.
 LONGEST_CHARACTER = 5
 
-# rapidfuzz returns 0 for many a ratio that equals its cutoff: 0.85 with 6 edits of 40 characters.
-ROUNDING = 1e-6
-
 PADDING = "\0\0"
 MULTIPLIER = np.uint64(0xD6E8FEB86659FD93)
 
@@ -168,14 +165,12 @@ def plausible_edit(
     return is_close
 
 
-def edit_scores(
-    texts: Sequence[str], pairs: np.ndarray, *, cutoff: float = 0.0, numbers: bool = False
-) -> np.ndarray:
+def edit_scores(texts: Sequence[str], pairs: np.ndarray, *, numbers: bool = False) -> np.ndarray:
     """Return the edit ratio (float64) of each pair (int64[m, 2], positions in `texts`).
 
-    That is 1 - Levenshtein distance / length of the longer compared form (see `compared_forms`). Ratios below
-    `cutoff` come as 0, sooner. With `numbers`, texts that differ in their numbers have ratio 0 (see
-    `same_numbers`); so have two texts without words.
+    That is 1 - Levenshtein distance / length of the longer compared form (see `compared_forms`), and 0 for two
+    texts without words. With `numbers`, texts that differ in their numbers have ratio 0 (see `same_numbers`).
+    No cutoff is passed to rapidfuzz: it returns 0 for many a ratio equal to its cutoff (6 edits in 40 at 0.85).
     """
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cpdist
@@ -188,10 +183,8 @@ def edit_scores(
             [forms[a] for a, _ in block],
             [forms[b] for _, b in block],
             scorer=Levenshtein.normalized_similarity,
-            score_cutoff=max(cutoff - ROUNDING, 0),
             dtype=np.float64,
         )
-    scores[scores < cutoff] = 0
     is_empty = np.fromiter((not form for form in forms), bool, len(forms))
     scores[is_empty[pairs].all(axis=1)] = 0
     if numbers:
