@@ -70,10 +70,10 @@ def _sign(texts: Sequence[str], max_characters: int, permutations: int, seed: in
 
 
 def compared_forms(texts: Sequence[str], *, max_characters: int | None = None) -> list[str]:
-    """Return each text's words (see `tokens`) joined by single spaces, but none beside one without spaces.
+    """Return each text's words (see `tokens`), joined by single spaces where their script has spaces.
 
     A space beside every Chinese character would make texts seem longer than they are, and their differences
-    smaller. Texts of more than `max_characters` code points return empty, as those without words do.
+    smaller. What has more than `max_characters` code points comes back empty, as does a text without words.
     """
     forms = [""] * len(texts)
     most = np.inf if max_characters is None else max_characters
