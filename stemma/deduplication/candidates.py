@@ -16,6 +16,10 @@ DEVIATIONS = 5.0
 # Pairs whose signatures are compared at a time: 4 MB each side at 128 permutations.
 PAIRS = 1 << 13
 
+# A pair of ranks is one number: the smaller rank shifted by these bits, and the larger one.
+RANK_BITS = 32
+LARGEST_RANK = (1 << RANK_BITS) - 1
+
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -58,7 +62,9 @@ def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
     return keys
 
 
-def candidate_pairs(keys: np.ndarray, members: np.ndarray, *, witnesses: int = 64) -> np.ndarray:
+def candidate_pairs(
+    keys: np.ndarray, members: np.ndarray, *, witnesses: int = 64, asks: np.ndarray | None = None
+) -> np.ndarray:
     """Return the distinct pairs (int64[m, 2], a < b, sorted) of members that share a bucket.
 
     Row i says that member `members[i]` (int64) is in bucket `keys[i]` (uint64). In a bucket each member is
@@ -66,25 +72,52 @@ def candidate_pairs(keys: np.ndarray, members: np.ndarray, *, witnesses: int = 6
     depend on nothing but the bucket. Members should be ranks by a hash of the content: then the choice of
     witnesses does not depend on who came first. 64 witnesses lead to 99 % of the removals that all pairs
     lead to on the licence texts (a loose family of 500), 16 to 90–95 %.
+
+    With `asks` (bool, one a row), a pair of a bucket is proposed only if a row of its larger member asks.
     """
-    names, ranks = np.unique(members, return_inverse=True)
-    order = np.lexsort((ranks, keys))
-    keys, ranks = keys[order], ranks[order]
-    is_new = _differs(keys) | _differs(ranks)
-    keys, ranks = keys[is_new], ranks[is_new]
+    rows = _shared_rows(keys, members)
+    keys, members = keys[rows], members[rows]
+    asking = np.ones(len(rows), bool) if asks is None else asks[rows]
+    firsts = np.flatnonzero(_differs(keys) | _differs(members))
+    if len(firsts) < len(rows):
+        asking = np.logical_or.reduceat(asking, firsts)
+        keys, members = keys[firsts], members[firsts]
     starts = np.flatnonzero(_differs(keys))
-    firsts = np.repeat(starts, np.diff(starts, append=len(keys)))
-    depths = np.arange(len(keys)) - firsts
-    deepest = min(witnesses, int(depths.max(initial=0)))
-    codes = [_coded(ranks, firsts, depths, depth, len(names)) for depth in range(deepest)]
-    distinct = _distinct(np.concatenate(codes)) if codes else np.empty(0, np.int64)
-    return names[np.stack(np.divmod(distinct, max(len(names), 1)), axis=1)]
+    starts = np.repeat(starts, np.diff(starts, append=len(keys)))
+    depths = np.arange(len(keys)) - starts
+    names, ranks = np.unique(members, return_inverse=True)
+    later = np.flatnonzero(asking & (depths > 0))
+    codes = [np.empty(0, np.int64)]
+    for depth in range(witnesses):
+        later = later[depths[later] > depth]
+        if not len(later):
+            break
+        codes.append(_distinct(ranks[starts[later] + depth] << RANK_BITS | ranks[later]))
+    distinct = _distinct(np.concatenate(codes))
+    return names[np.stack([distinct >> RANK_BITS, distinct & LARGEST_RANK], axis=1)]
 
 
-def _coded(ranks: np.ndarray, firsts: np.ndarray, depths: np.ndarray, depth: int, size: int) -> np.ndarray:
-    """Pair the member at `depth` in each bucket with every later one; a pair is coded as one number."""
-    later = np.flatnonzero(depths > depth)
-    return _distinct(ranks[firsts[later] + depth] * size + ranks[later])
+def _shared_rows(keys: np.ndarray, members: np.ndarray) -> np.ndarray:
+    """Return the rows (int64) whose key another row has as well, in the order of key and member.
+
+    Most rows are alone in their bucket, so it matters to drop them early, and by the fastest sort that numpy
+    has, which is that of plain integers: the rows' numbers take the place of the keys' lowest bits.
+    """
+    order = None if np.all(members[1:] >= members[:-1]) else np.argsort(members)
+    place_bits = np.uint64(max(len(keys) - 1, 0).bit_length())
+    places = np.uint64((1 << int(place_bits)) - 1)
+    packed = keys & ~places if order is None else keys[order] & ~places
+    packed |= np.arange(len(keys), dtype=np.uint64)
+    packed.sort()
+    is_new = np.ones(len(keys) + 1, bool)
+    np.greater(packed[1:] ^ packed[:-1], places, out=is_new[1:-1])
+    rows = (packed[~(is_new[1:] & is_new[:-1])] & places).astype(np.int64)
+    if order is not None:
+        rows = order[rows]
+    # Keys that differ only in their lowest bits are still mixed, and some of them alone.
+    rows = rows[np.argsort(keys[rows], kind="stable")]
+    is_new = np.append(_differs(keys[rows]), True)
+    return rows[~(is_new[1:] & is_new[:-1])]
 
 
 def _distinct(codes: np.ndarray) -> np.ndarray:
