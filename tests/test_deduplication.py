@@ -393,25 +393,36 @@ def test_band_keys_differ_by_band_and_by_value():
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 5), st.sampled_from([3, 5, 8, 13, 2**40, 2**62])), max_size=40),
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, 2**16, 2**32, 2**32 + 1, 2**48, 2**64 - 1]),
+            st.sampled_from([-3, 5, 8, 13, 2**40, 2**62]),
+            st.booleans(),
+        ),
+        max_size=40,
+    ),
     st.integers(1, 4),
+    st.booleans(),
     st.randoms(use_true_random=False),
 )
-def test_candidate_pairs_are_those_of_the_definition(rows, witnesses, shuffler):
-    buckets: dict[int, set[int]] = {}
-    for bucket, member in rows:
-        buckets.setdefault(bucket, set()).add(member)
+def test_candidate_pairs_are_those_of_the_definition(rows, witnesses, all_ask, shuffler):
+    buckets: dict[int, dict[int, bool]] = {}
+    for bucket, member, asks in rows:
+        asking = buckets.setdefault(bucket, {})
+        asking[member] = asking.get(member, False) or asks or all_ask
     expected = {
         (witness, member)
-        for members in buckets.values()
-        for witness in sorted(members)[:witnesses]
-        for member in members
-        if witness < member
+        for asking in buckets.values()
+        for witness in sorted(asking)[:witnesses]
+        for member, asks in asking.items()
+        if witness < member and asks
     }
     shuffled = list(rows)
     shuffler.shuffle(shuffled)
-    keys, members = np.array([*zip(*shuffled, strict=True)], np.int64).reshape(2, -1)
-    pairs = candidate_pairs(keys.astype(np.uint64), members, witnesses=witnesses)
+    keys = np.array([key for key, _, _ in shuffled], np.uint64)
+    members = np.array([member for _, member, _ in shuffled], np.int64)
+    asks = None if all_ask else np.array([asks for _, _, asks in shuffled], bool)
+    pairs = candidate_pairs(keys, members, witnesses=witnesses, asks=asks)
     assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
     assert pairs.shape == (len(expected), 2)
 

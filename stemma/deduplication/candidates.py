@@ -75,17 +75,19 @@ def candidate_pairs(
 
     With `asks` (bool, one a row), a pair of a bucket is proposed only if a row of its larger member asks.
     """
-    rows = _shared_rows(keys, members)
-    keys, members = keys[rows], members[rows]
-    asking = np.ones(len(rows), bool) if asks is None else asks[rows]
-    firsts = np.flatnonzero(_differs(keys) | _differs(members))
+    if np.any(members[1:] < members[:-1]):
+        order = np.argsort(members)
+        keys, members, asks = keys[order], members[order], None if asks is None else asks[order]
+    is_first = _differs(members)
+    rows = _shared_rows(keys)
+    names, ranks = members[is_first], np.cumsum(is_first)[rows] - 1
+    keys, asking = keys[rows], np.ones(len(rows), bool) if asks is None else asks[rows]
+    firsts = np.flatnonzero(_differs(keys) | _differs(ranks))
     if len(firsts) < len(rows):
-        asking = np.logical_or.reduceat(asking, firsts)
-        keys, members = keys[firsts], members[firsts]
+        keys, ranks, asking = keys[firsts], ranks[firsts], np.logical_or.reduceat(asking, firsts)
     starts = np.flatnonzero(_differs(keys))
     starts = np.repeat(starts, np.diff(starts, append=len(keys)))
     depths = np.arange(len(keys)) - starts
-    names, ranks = np.unique(members, return_inverse=True)
     later = np.flatnonzero(asking & (depths > 0))
     codes = [np.empty(0, np.int64)]
     for depth in range(witnesses):
@@ -97,27 +99,25 @@ def candidate_pairs(
     return names[np.stack([distinct >> RANK_BITS, distinct & LARGEST_RANK], axis=1)]
 
 
-def _shared_rows(keys: np.ndarray, members: np.ndarray) -> np.ndarray:
-    """Return the rows (int64) whose key another row has as well, in the order of key and member.
+def _shared_rows(keys: np.ndarray) -> np.ndarray:
+    """Return the rows (int64) whose key another row has as well, in the order of key and row.
 
-    Most rows are alone in their bucket, so it matters to drop them early, and by the fastest sort that numpy
-    has, which is that of plain integers: the rows' numbers take the place of the keys' lowest bits.
+    Most rows are alone in their bucket. They are told by their keys' upper halves, sorted 16 bits at a time:
+    these numpy sorts in linear time, five times faster than whole keys.
     """
-    order = None if np.all(members[1:] >= members[:-1]) else np.argsort(members)
-    place_bits = np.uint64(max(len(keys) - 1, 0).bit_length())
-    places = np.uint64((1 << int(place_bits)) - 1)
-    packed = keys & ~places if order is None else keys[order] & ~places
-    packed |= np.arange(len(keys), dtype=np.uint64)
-    packed.sort()
-    is_new = np.ones(len(keys) + 1, bool)
-    np.greater(packed[1:] ^ packed[:-1], places, out=is_new[1:-1])
-    rows = (packed[~(is_new[1:] & is_new[:-1])] & places).astype(np.int64)
-    if order is not None:
-        rows = order[rows]
-    # Keys that differ only in their lowest bits are still mixed, and some of them alone.
-    rows = rows[np.argsort(keys[rows], kind="stable")]
-    is_new = np.append(_differs(keys[rows]), True)
-    return rows[~(is_new[1:] & is_new[:-1])]
+    digits = [keys.astype("<u8", copy=False).view("<u2")[digit::4] for digit in (2, 3)]
+    order = digits[0].argsort(kind="stable").astype(np.uint32)
+    order = order[digits[1][order].argsort(kind="stable")]
+    rows = order[_repeated((keys >> np.uint64(32)).astype(np.uint32)[order])].astype(np.int64)
+    # A timsort: only keys that differ in their lower halves alone are out of order.
+    rows = rows[keys[rows].argsort(kind="stable")]
+    return rows[_repeated(keys[rows])]
+
+
+def _repeated(values: np.ndarray) -> np.ndarray:
+    """Mark the values (sorted) that stand there more than once."""
+    borders = np.append(_differs(values), True)
+    return ~(borders[1:] & borders[:-1])
 
 
 def _distinct(codes: np.ndarray) -> np.ndarray:
