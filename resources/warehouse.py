@@ -40,11 +40,11 @@ MEMORY_PER_STATE_BYTE = 2
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
-# Memos that `compact` keeps whatever their recipe: contents, and pairs, which no dataset names.
-MEMO_BY_CONTENT = ("read", "pairs")
+# Memos that `compact` keeps whatever their recipe.
+MEMO_BY_CONTENT = ("read",)
 
 # What a state of another version of Stemma hands on: all else is planned anew, and found in the memo.
-HANDED_ON = ("runs", "recipes")
+HANDED_ON = ("runs", "recipes", "versions")
 
 STATE_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state.datasets (
@@ -65,7 +65,7 @@ CREATE TABLE IF NOT EXISTS state.cleaned (
     model_scores MAP(VARCHAR, DOUBLE), verdicts STRUCT(rule VARCHAR, score DOUBLE, threshold DOUBLE)[],
     run_id VARCHAR, input_hash UUID, origin UBIGINT, content_hash UBIGINT, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.deduplicated (
-    document_id UUID, cluster_id UUID, cluster_size BIGINT, kept_document_id UUID, similarity DOUBLE,
+    document_id UUID, cluster_id UUID, cluster_size BIGINT, kept BOOLEAN, kept_document_id UUID, similarity DOUBLE,
     method VARCHAR, threshold DOUBLE, run_id VARCHAR, text_hash UUID, input_hash UUID, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.chunked (
     chunk_id UUID, document_id UUID, ordinal INTEGER, char_start INTEGER, char_end INTEGER,
@@ -83,11 +83,18 @@ CREATE TABLE IF NOT EXISTS state.runs (
 CREATE TABLE IF NOT EXISTS state.publication (fingerprint VARCHAR);
 CREATE TABLE IF NOT EXISTS state.layout (digest VARCHAR);
 CREATE TABLE IF NOT EXISTS state.recipes (recipe VARCHAR, dataset VARCHAR, explained JSON);
+CREATE TABLE IF NOT EXISTS state.dedup_index (recipe VARCHAR);
 CREATE TABLE IF NOT EXISTS state.dedup_documents (
-    document_id UUID, node UUID, text_hash UUID, document_date DATE, length BIGINT, row_hash UBIGINT);
-CREATE TABLE IF NOT EXISTS state.dedup_bands (bucket UBIGINT, node UUID);
-CREATE TABLE IF NOT EXISTS state.dedup_candidates (bucket UBIGINT, a UUID, b UUID);
-CREATE TABLE IF NOT EXISTS state.dedup_edges (a UUID, b UUID, similarity DOUBLE);
+    document_id UUID, node UUID, text_hash UUID, source VARCHAR, category VARCHAR, document_date DATE, length BIGINT,
+    quality DOUBLE, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.dedup_bands (
+    layer UTINYINT, bucket UBIGINT, node UUID, rank BIGINT, asks BOOLEAN);
+CREATE TABLE IF NOT EXISTS state.dedup_candidates (layer UTINYINT, bucket UBIGINT, a UUID, b UUID);
+CREATE TABLE IF NOT EXISTS state.dedup_pairs (layer UTINYINT, a UUID, b UUID, score DOUBLE);
+CREATE TABLE IF NOT EXISTS state.dedup_pending (document_id UUID);
+CREATE TABLE IF NOT EXISTS state.versions (
+    document_id UUID, version BIGINT, text_hash UUID, since TIMESTAMP, since_run VARCHAR, until TIMESTAMP,
+    until_run VARCHAR);
 """
 
 LAYOUT = key(STATE_SCHEMA).hex()

@@ -39,6 +39,8 @@ Fields = tuple[tuple[str, str], ...]
 Labels = tuple[tuple[str, str | int | float | bool], ...]
 Numbers = tuple[tuple[str, float], ...]
 _PAIRS: dict[Any, str] = {Fields: "text", Labels: "text, a number, or true or false", Numbers: "a number"}
+# The layers of deduplication: what makes two documents duplicates.
+LAYERS = ("exact", "near", "contained", "edit", "semantic", "passage")
 # Keys that speak of files and have no meaning for a query.
 _FILE_KEYS = ("include", "exclude", "format", "trust_mtime")
 
@@ -106,6 +108,19 @@ class WarehouseConfig:
 
 
 @dataclass(frozen=True)
+class SourceDuplicatesConfig:
+    layers: tuple[str, ...] = _key(
+        (),
+        "What the source's documents are dropped for; `none`: they are never dropped as duplicates.",
+        choices=(*LAYERS, "none"),
+        default_meaning="as in `[deduplicate]`",
+    )
+    thresholds: tuple[tuple[str, float], ...] = _key(
+        (), "Other thresholds for the source's documents, by layer.", above=0, maximum=1
+    )
+
+
+@dataclass(frozen=True)
 class SourceConfig:
     name: str = _key(
         MISSING,
@@ -163,6 +178,10 @@ class SourceConfig:
     )
     trust_mtime: bool = _key(
         False, "Whether a file of the size and time that it had is taken as unchanged, without reading it."
+    )
+    deduplicate: SourceDuplicatesConfig = field(
+        default_factory=SourceDuplicatesConfig,
+        metadata={"rule": Rule("Which duplicates are dropped from the source.")},
     )
 
 
@@ -262,7 +281,58 @@ class CleanConfig:
 
 
 @dataclass(frozen=True)
+class ContainedConfig:
+    threshold: float = _key(
+        0.9,
+        "Share of a document's word shingles that another one has, from which it is contained there.",
+        above=0.5,
+        maximum=1,
+    )
+    min_shingles: int = _key(
+        50, "Shingles that a document has at least to count as contained.", minimum=5, maximum=1_000_000
+    )
+
+
+@dataclass(frozen=True)
+class EditConfig:
+    threshold: float = _key(
+        0.9,
+        "1 - edit distance / length, from which two short texts are duplicates.",
+        minimum=0.7,
+        maximum=1,
+    )
+    max_characters: int = _key(
+        256, "Characters of a short text, at most, counted after normalisation.", minimum=1, maximum=4096
+    )
+
+
+@dataclass(frozen=True)
+class SemanticConfig:
+    threshold: float = _key(
+        0.95,
+        "Cosine similarity of the documents' vectors from which they are duplicates.",
+        minimum=0.5,
+        maximum=1,
+    )
+    category: str | None = _key(
+        None,
+        "Compare only documents of one category: `source`, `language`, or the name of a label.",
+        default_meaning="all are compared",
+    )
+    thresholds: tuple[tuple[str, float], ...] = _key(
+        (), "Other thresholds, by category.", minimum=0.5, maximum=1
+    )
+
+
+@dataclass(frozen=True)
+class PassageConfig:
+    min_words: int = _key(50, "Words of a shared passage, at least.", minimum=8, maximum=10_000)
+    cut: bool = _key(False, "Whether a passage is cut from the later document.")
+
+
+@dataclass(frozen=True)
 class DeduplicateConfig:
+    layers: tuple[str, ...] = _key(("exact", "near"), "What counts as a duplicate.", choices=LAYERS)
     threshold: float = _key(
         0.7,
         "Jaccard similarity of word shingles from which two documents are duplicates.",
@@ -274,9 +344,42 @@ class DeduplicateConfig:
         "Whether duplicates are looked for in the whole corpus or in each source.",
         choices=("global", "source"),
     )
-    keep: str = _key("oldest", "Which document of a family is kept.", choices=("oldest", "newest", "longest"))
+    keep: str = _key(
+        "oldest",
+        "Which document of a family is kept; `best` by `quality`.",
+        choices=("oldest", "newest", "longest", "best"),
+    )
+    quality: str | None = _key(
+        None,
+        'For `keep = "best"`: what makes a document better, in SQL over the columns of a cleaned document.',
+        default_meaning="failing fewer rules",
+    )
+    priority: tuple[str, ...] = _key(
+        (),
+        "Sources, the most precious first, before all others: what one has is never dropped for what comes after it.",
+    )
+    numbers: str = _key(
+        "ignore",
+        "`compare`: near-duplicates whose numbers differ are none.",
+        choices=("ignore", "compare"),
+    )
+    index: str = _key(
+        "lsh",
+        "How near-duplicates are found: `bloom` takes less room, but is approximate and only for sources that grow.",
+        choices=("lsh", "bloom"),
+    )
     shingle_words: int = _key(5, "Words in a shingle.", minimum=1, maximum=100)
     permutations: int = _key(128, "Hash functions in a MinHash signature.", minimum=16, maximum=1024)
+    contained: ContainedConfig = field(
+        default_factory=ContainedConfig, metadata={"rule": Rule("Documents inside others.")}
+    )
+    edit: EditConfig = field(default_factory=EditConfig, metadata={"rule": Rule("Short texts.")})
+    semantic: SemanticConfig = field(
+        default_factory=SemanticConfig, metadata={"rule": Rule("Documents that mean the same.")}
+    )
+    passage: PassageConfig = field(
+        default_factory=PassageConfig, metadata={"rule": Rule("Passages that documents share.")}
+    )
 
 
 @dataclass(frozen=True)
@@ -462,6 +565,7 @@ def _read(file: Path, directory: Path, environ: Mapping[str, str]) -> Config:
     if not isinstance(tables, list):
         check.fail(("sources",), "write [[sources]], in two brackets, above each source")
     sources = check.sources(tables, directory, environ)
+    check.duplicates(sections["deduplicate"], sources)
     check.warehouse(data.get("warehouse", {}).get("path", ""), directory)
     check.model(sections["embed"].model, directory)
     return _resolved(Config(**sections, sources=sources, file=file, directory=directory))
@@ -602,6 +706,40 @@ class _Check:
         for values, name in zip(unnamed, names, strict=True):
             values["name"] = name
         return tuple(SourceConfig(**values) for values in read)
+
+    def duplicates(self, settings: DeduplicateConfig, sources: Sequence[SourceConfig]) -> None:
+        """Check what the keys of [deduplicate] and of the sources say of each other."""
+        names = [source.name for source in sources]
+        for position, name in enumerate(settings.priority):
+            if name not in names:
+                message = f"there is no source {name!r}{_nearest(name, names)}"
+                self.fail(("deduplicate", "priority", position), message)
+        if settings.quality is not None and settings.keep != "best":
+            self.fail(("deduplicate", "quality"), 'belongs to keep = "best"')
+        if settings.index == "bloom" and not {"exact", "near"}.issuperset(settings.layers):
+            self.fail(("deduplicate", "index"), '"bloom" knows the layers exact and near only')
+        for position, source in enumerate(sources):
+            place = ("sources", position, "deduplicate")
+            own = source.deduplicate
+            if settings.index == "bloom" and own != SourceDuplicatesConfig():
+                self.fail(place, 'with index = "bloom" all sources are treated alike')
+            if "none" in own.layers and len(own.layers) > 1:
+                self.fail((*place, "layers"), '"none" stands alone')
+            for layer, threshold in own.thresholds:
+                self._source_threshold((*place, "thresholds", layer), settings, layer, threshold)
+
+    def _source_threshold(
+        self, place: tuple[str | int, ...], settings: DeduplicateConfig, layer: str, threshold: float
+    ) -> None:
+        if layer not in ("near", "contained", "edit", "semantic"):
+            self.fail(place, "the layers with a threshold are near, contained, edit and semantic")
+        section = DeduplicateConfig if layer == "near" else type(getattr(settings, layer))
+        rule: Rule = next(key for key in dataclasses.fields(section) if key.name == "threshold").metadata[
+            "rule"
+        ]
+        complaint = rule.complaint(threshold)
+        if complaint:
+            self.fail(place, f"must be {complaint}, not {_shown(threshold)}")
 
     def _place(self, source: tuple[str | int, ...], values: Mapping[str, Any]) -> None:
         """Check that a source has either a path or a query with what belongs to it."""
@@ -791,9 +929,13 @@ def _toml_section(heading: str, section: Any, default: Any) -> list[str]:
     for key in dataclasses.fields(section):
         value = getattr(section, key.name)
         if value != (_default_of(key) if default is None else getattr(default, key.name)):
-            written = _toml_table(value) if key.type in _PAIRS else _toml_value(value)
-            lines.append(f"{key.name} = {written}")
+            lines.append(f"{key.name} = {_toml_key(key, section)}")
     return [*lines, ""]
+
+
+def _toml_key(key: dataclasses.Field[Any], section: Any) -> str:
+    value = getattr(section, key.name)
+    return _toml_table(value) if key.type in _PAIRS else _toml_value(value)
 
 
 def _toml_value(value: Any) -> str:
@@ -805,7 +947,7 @@ def _toml_value(value: Any) -> str:
         return f"[{', '.join(map(_toml_value, value))}]"
     if dataclasses.is_dataclass(value):
         keys = [key for key in dataclasses.fields(value) if getattr(value, key.name) != _default_of(key)]
-        return f"{{{', '.join(f'{key.name} = {_toml_value(getattr(value, key.name))}' for key in keys)}}}"
+        return f"{{{', '.join(f'{key.name} = {_toml_key(key, value)}' for key in keys)}}}"
     return _toml_text(str(value))
 
 

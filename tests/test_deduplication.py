@@ -6,9 +6,8 @@ import random
 import re
 import time
 import unicodedata
-from collections import deque
 from functools import cache
-from itertools import combinations, pairwise
+from itertools import combinations
 from uuid import UUID
 
 import numpy as np
@@ -18,12 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.deduplication import (
-    FAMILIES,
     SIGNED,
     band_keys,
     band_parameters,
     candidate_pairs,
-    families,
     jaccard,
     plausible_pairs,
     shingle_sets,
@@ -393,25 +390,36 @@ def test_band_keys_differ_by_band_and_by_value():
 
 @settings(deadline=None)
 @given(
-    st.lists(st.tuples(st.integers(0, 5), st.sampled_from([3, 5, 8, 13, 2**40, 2**62])), max_size=40),
+    st.lists(
+        st.tuples(
+            st.sampled_from([0, 1, 2**16, 2**32, 2**32 + 1, 2**48, 2**64 - 1]),
+            st.sampled_from([-3, 5, 8, 13, 2**40, 2**62]),
+            st.booleans(),
+        ),
+        max_size=40,
+    ),
     st.integers(1, 4),
+    st.booleans(),
     st.randoms(use_true_random=False),
 )
-def test_candidate_pairs_are_those_of_the_definition(rows, witnesses, shuffler):
-    buckets: dict[int, set[int]] = {}
-    for bucket, member in rows:
-        buckets.setdefault(bucket, set()).add(member)
+def test_candidate_pairs_are_those_of_the_definition(rows, witnesses, all_ask, shuffler):
+    buckets: dict[int, dict[int, bool]] = {}
+    for bucket, member, asks in rows:
+        asking = buckets.setdefault(bucket, {})
+        asking[member] = asking.get(member, False) or asks or all_ask
     expected = {
         (witness, member)
-        for members in buckets.values()
-        for witness in sorted(members)[:witnesses]
-        for member in members
-        if witness < member
+        for asking in buckets.values()
+        for witness in sorted(asking)[:witnesses]
+        for member, asks in asking.items()
+        if witness < member and asks
     }
     shuffled = list(rows)
     shuffler.shuffle(shuffled)
-    keys, members = np.array([*zip(*shuffled, strict=True)], np.int64).reshape(2, -1)
-    pairs = candidate_pairs(keys.astype(np.uint64), members, witnesses=witnesses)
+    keys = np.array([key for key, _, _ in shuffled], np.uint64)
+    members = np.array([member for _, member, _ in shuffled], np.int64)
+    asks = None if all_ask else np.array([asks for _, _, asks in shuffled], bool)
+    pairs = candidate_pairs(keys, members, witnesses=witnesses, asks=asks)
     assert [tuple(pair) for pair in pairs.tolist()] == sorted(expected)
     assert pairs.shape == (len(expected), 2)
 
@@ -441,231 +449,6 @@ def test_licences_precision_and_recall(shared):
         assert len(truth) > least
         assert found.items() <= truth.items()
         assert len(found) >= 0.99 * len(truth)
-
-
-# --- families
-
-
-def documents_of(rows: list[dict]) -> pa.Table:
-    return pa.table(
-        {
-            "document_id": uuids([row["id"] for row in rows]),
-            "node": uuids([row.get("node", row["id"]) for row in rows]),
-            "document_date": pa.array([row.get("day") for row in rows], pa.int32()).cast(pa.date32()),
-            "length": pa.array([row.get("length", 1) for row in rows], pa.int64()),
-        }
-    )
-
-
-def edges_of(edges: list[tuple[int, int, float]]) -> pa.Table:
-    a, b, similarity = ([*column] for column in zip(*edges, strict=True)) if edges else ([], [], [])
-    return pa.table({"a": uuids(a), "b": uuids(b), "similarity": pa.array(similarity, pa.float64())})
-
-
-def solved(rows: list[dict], edges: list[tuple[int, int, float]], **options: str) -> dict[int, dict]:
-    table = families(documents_of(rows), edges_of(edges), **options)
-    assert table.schema == FAMILIES
-    assert table["document_id"].to_pylist() == [uuid(row["id"]) for row in rows]
-    return {row["document_id"].int: row for row in table.to_pylist()}
-
-
-def families_in_plain_python(
-    rows: list[dict], edges: list[tuple[int, int, float]], keep: str
-) -> dict[int, tuple]:
-    """The definition, a document at a time."""
-
-    def priority(row: dict) -> tuple:
-        undated, day = row["day"] is None, row["day"] or 0
-        if keep == "newest":
-            return undated, -day, row["id"]
-        return (-row["length"] if keep == "longest" else 0), undated, day, row["id"]
-
-    by_node: dict[int, list[dict]] = {}
-    for row in sorted(rows, key=priority):
-        by_node.setdefault(row["node"], []).append(row)
-    neighbours: dict[int, dict[int, float]] = {node: {} for node in by_node}
-    for a, b, similarity in edges:
-        neighbours[a][b] = neighbours[b][a] = similarity
-    kept: list[int] = []
-    for node in by_node:
-        if not neighbours[node].keys() & set(kept):
-            kept.append(node)
-    result: dict[int, tuple] = {}
-    for node, (best, *others) in by_node.items():
-        if node in kept:
-            result[best["id"]] = (True, None, None, None)
-            result.update({row["id"]: (False, best["id"], 1.0, "exact") for row in others})
-        else:
-            witnesses = [
-                (-neighbours[node][other], kept.index(other)) for other in neighbours[node] if other in kept
-            ]
-            similarity, place = min(witnesses)
-            keeper = by_node[kept[place]][0]["id"]
-            result.update({row["id"]: (False, keeper, -similarity, "near") for row in (best, *others)})
-    for node in by_node:
-        component, queue = {node}, deque([node])
-        while queue:
-            for other in neighbours[queue.popleft()].keys() - component:
-                component.add(other)
-                queue.append(other)
-        ids = [row["id"] for member in component for row in by_node[member]]
-        for row in by_node[node]:
-            result[row["id"]] = (min(ids), len(ids), *result[row["id"]])
-    return result
-
-
-def test_a_chain_keeps_both_ends():
-    rows = [{"id": 1}, {"id": 2}, {"id": 3}]
-    result = solved(rows, [(1, 2, 0.8), (2, 3, 0.9)])
-    assert [result[number]["kept"] for number in (1, 2, 3)] == [True, False, True]
-    assert result[2]["kept_document_id"] == uuid(3), "the witness is the most similar kept neighbour"
-    assert result[2]["similarity"] == 0.9
-    assert result[2]["method"] == "near"
-    assert {row["cluster_id"] for row in result.values()} == {uuid(1)}
-    assert {row["cluster_size"] for row in result.values()} == {3}
-
-
-def test_of_equally_similar_witnesses_the_first_by_priority_testifies():
-    result = solved(
-        [{"id": 1, "day": 9}, {"id": 2, "day": 10}, {"id": 3, "day": 8}], [(1, 2, 0.8), (2, 3, 0.8)]
-    )
-    assert result[2]["kept_document_id"] == uuid(3)
-
-
-def test_exact_duplicates_of_kept_and_removed_nodes():
-    rows = [{"id": 5, "node": 1}, {"id": 4, "node": 1}, {"id": 7, "node": 2, "day": 3}, {"id": 6, "node": 2}]
-    result = solved(rows, [(1, 2, 0.75)])
-    assert result[7]["kept"], "a date comes before none"
-    assert result[6] | {"cluster_id": None} == {
-        "document_id": uuid(6),
-        "cluster_id": None,
-        "cluster_size": 4,
-        "kept": False,
-        "kept_document_id": uuid(7),
-        "similarity": 1.0,
-        "method": "exact",
-    }
-    for number in (4, 5):
-        assert (result[number]["kept_document_id"], result[number]["similarity"]) == (uuid(7), 0.75)
-        assert result[number]["method"] == "near"
-        assert result[number]["cluster_id"] == uuid(4)
-
-
-@pytest.mark.parametrize(("keep", "kept"), [("oldest", 2), ("newest", 3), ("longest", 4)])
-def test_keep_policies(keep, kept):
-    rows = [
-        {"id": 1, "node": 9, "length": 7},
-        {"id": 2, "node": 9, "day": -5},
-        {"id": 3, "node": 9, "day": 20_000},
-        {"id": 4, "node": 9, "day": 3, "length": 8},
-        {"id": 5, "node": 9, "day": 4, "length": 8},
-    ]
-    result = solved(rows, [], keep=keep)
-    assert [number for number in result if result[number]["kept"]] == [kept]
-
-
-def test_ties_go_by_the_bytes_of_the_id():
-    high, low = 0xF0 << 120, 0x0F << 120
-    result = solved([{"id": high, "node": 1}, {"id": low, "node": 1}], [])
-    assert result[low]["kept"]
-    assert result[high]["cluster_id"] == uuid(low)
-
-
-def test_documents_without_neighbours_stay():
-    result = solved([{"id": 1}, {"id": 2}], [])
-    assert all(row["kept"] and row["cluster_size"] == 1 and row["method"] is None for row in result.values())
-    assert families(documents_of([]), edges_of([])).schema == FAMILIES
-
-
-def test_wrong_families_are_refused():
-    with pytest.raises(ValueError, match="twice"):
-        solved([{"id": 1}, {"id": 1}], [])
-    with pytest.raises(ValueError, match="no document has"):
-        solved([{"id": 1}], [(1, 2, 0.9)])
-    with pytest.raises(ValueError, match="keep must be"):
-        solved([{"id": 1}], [], keep="best")
-
-
-@settings(max_examples=150, deadline=None)
-@given(st.data())
-def test_families_equal_plain_python_in_any_order(data):
-    ids = data.draw(st.lists(st.integers(0, 2**128 - 1), min_size=1, max_size=14, unique=True))
-    days, lengths = st.none() | st.integers(-3, 3), st.integers(1, 3)
-    rows = [
-        {
-            "id": number,
-            "node": data.draw(st.integers(0, 7)),
-            "day": data.draw(days),
-            "length": data.draw(lengths),
-        }
-        for number in ids
-    ]
-    nodes = sorted({row["node"] for row in rows})
-    possible = list(combinations(nodes, 2))
-    chosen = data.draw(st.lists(st.sampled_from(possible), unique=True)) if possible else []
-    edges = [(a, b, data.draw(st.sampled_from([0.7, 0.8, 0.9]))) for a, b in chosen]
-    keep = data.draw(st.sampled_from(["oldest", "newest", "longest"]))
-    expected = families_in_plain_python(rows, edges, keep)
-    shuffled = data.draw(st.permutations(rows))
-    turned = [(b, a, similarity) for a, b, similarity in data.draw(st.permutations(edges))]
-    for some_rows, some_edges in ((rows, edges), (shuffled, turned)):
-        result = solved(some_rows, some_edges, keep=keep)
-        assert {
-            number: (
-                row["cluster_id"].int,
-                row["cluster_size"],
-                row["kept"],
-                row["kept_document_id"] and row["kept_document_id"].int,
-                row["similarity"],
-                row["method"],
-            )
-            for number, row in result.items()
-        } == expected
-
-
-def test_every_removed_licence_has_a_kept_witness(shared):
-    texts = licences(shared)[::3]
-    table = sign(pa.table({"text": texts}))
-    hashes = table["norm_hash"].combine_chunks()
-    edges = verified_pairs(texts, 0.7, witnesses=64)
-    a, b = (hashes.take(pa.array([pair[side] for pair in edges], pa.int64())) for side in (0, 1))
-    documents = pa.table(
-        {
-            "document_id": uuid_array(digest(str(number).encode()) for number in range(len(texts))),
-            "node": hashes,
-            "document_date": pa.nulls(len(texts), pa.date32()),
-            "length": pa.array([len(text) for text in texts], pa.int64()),
-        }
-    )
-    similarities = pa.array(list(edges.values()), pa.float64())
-    rows = families(
-        documents, pa.table({"a": a, "b": b, "similarity": similarities}), keep="longest"
-    ).to_pylist()
-    position = {row["document_id"]: number for number, row in enumerate(rows)}
-    removed = [row for row in rows if not row["kept"]]
-    assert len(removed) > 100
-    sets = [shingles_in_plain_python(text) for text in texts]
-    for row in removed:
-        keeper = position[row["kept_document_id"]]
-        assert rows[keeper]["kept"]
-        assert rows[keeper]["cluster_id"] == row["cluster_id"]
-        assert row["similarity"] == similarity_in_plain_python(
-            sets[position[row["document_id"]]], sets[keeper]
-        )
-
-
-def test_long_chains_and_stars_take_seconds():
-    count = 200_000
-    rows = [{"id": number} for number in range(count)]
-    chain = [(a, b, 0.8) for a, b in pairwise(range(count // 2))]
-    star = [(count // 2, leaf, 0.9) for leaf in range(count // 2 + 1, count)]
-    documents, edges = documents_of(rows), edges_of(chain + star)
-    start = time.perf_counter()
-    result = families(documents, edges)
-    assert time.perf_counter() - start < 10
-    kept = result["kept"].to_numpy()
-    assert kept[: count // 2].tolist() == [True, False] * (count // 4)
-    assert np.flatnonzero(kept[count // 2 :]).tolist() == [0]
 
 
 def test_plausible_pairs_keep_every_pair_that_reaches_the_threshold(shared):

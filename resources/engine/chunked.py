@@ -15,7 +15,7 @@ def chunked(setup: Setup) -> RowDataset:
     desired = """(SELECT d.document_id, d.document_id AS part, d.text_hash AS input_hash,
         coalesce(c.input_hash, d.input_hash) AS body_hash, hash(d.text_hash) AS origin
         FROM state.deduplicated AS d LEFT JOIN state.cleaned AS c USING (document_id, text_hash)
-        WHERE d.kept_document_id IS NULL)"""
+        WHERE d.kept)"""
     return RowDataset(
         name="chunked",
         upstream="deduplicated",

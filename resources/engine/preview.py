@@ -12,7 +12,7 @@ QUERIES = {
     " list_extract(verdicts, 1).rule AS dropped_by"
     " FROM state.cleaned AS c JOIN state.raw USING (document_id)",
     "deduplicated": "SELECT path, cluster_size, method, round(similarity, 3) AS similarity,"
-    " kept_document_id IS NULL AS kept FROM state.deduplicated JOIN state.raw USING (document_id)",
+    " kept FROM state.deduplicated JOIN state.raw USING (document_id)",
     "chunked": "SELECT path, ordinal, char_start, char_end, tokens, section"
     " FROM state.chunked JOIN state.raw USING (document_id)",
     "embedded": "SELECT chunk_id, path, model FROM state.embedded JOIN state.raw USING (document_id)",

@@ -203,7 +203,7 @@ CONTAMINATIONS = """SELECT document_id, uri, match.set AS evaluation_set, match.
         match.char_start AS char_start, match.char_end AS char_end, match.matched AS matched, match.total AS total
     FROM (SELECT document_id, uri, unnest(matches) AS match
         FROM state.cleaned JOIN state.raw USING (document_id) WHERE len(matches) > 0)"""
-MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept_document_id, similarity, method, threshold, run_id
+MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept, kept_document_id, similarity, method, threshold, run_id
     FROM state.deduplicated"""
 LEDGERS = {
     "lineage.rejections": ("document_id, rule", REJECTIONS),

@@ -174,7 +174,7 @@ def state_hash(connection: duckdb.DuckDBPyConnection, dataset: str) -> tuple[int
 
 def kept_rows(dataset: str) -> str:
     """Return the condition for the rows of state.<dataset> that are rows of the dataset: the others were dropped."""
-    return {"cleaned": "verdicts IS NULL", "deduplicated": "kept_document_id IS NULL"}.get(dataset, "true")
+    return {"cleaned": "verdicts IS NULL", "deduplicated": "kept"}.get(dataset, "true")
 
 
 def replace_errors(

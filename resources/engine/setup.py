@@ -168,6 +168,17 @@ class Setup:
         return Rules(tuple(drop), tuple(flag))
 
     @functools.cached_property
+    def document_quality(self) -> Rule | None:
+        """The user's measure of what makes a document better; its score is the SQL. Raises UsageError for nonsense."""
+        expression = self.config.deduplicate.quality
+        if expression is None:
+            return None
+        try:
+            return user_rule("quality", "true", score=expression, scores=SCORES)
+        except ValueError as error:
+            raise UsageError(f"{self._place} [deduplicate] {error}") from error
+
+    @functools.cached_property
     def sign(self) -> Stage:
         """Text to MinHash signature."""
         settings = self.config.deduplicate

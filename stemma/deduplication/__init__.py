@@ -5,14 +5,17 @@ of what shares a band; `jaccard` of the candidates' `shingle_sets`; and `familie
 threshold. Every step is a pure function of the texts, so that incremental runs equal a rebuild.
 """
 
+from stemma.deduplication.buckets import Buckets
 from stemma.deduplication.candidates import band_keys, band_parameters, candidate_pairs, plausible_pairs
-from stemma.deduplication.families import FAMILIES, families
+from stemma.deduplication.families import FAMILIES, Policy, families
 from stemma.deduplication.shingles import jaccard, shingle_sets
 from stemma.deduplication.signatures import SIGNED, sign, signature_array
 
 __all__ = [
     "FAMILIES",
     "SIGNED",
+    "Buckets",
+    "Policy",
     "band_keys",
     "band_parameters",
     "candidate_pairs",

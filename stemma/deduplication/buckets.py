@@ -1,4 +1,4 @@
-"""Buckets: what a layer hands to the engine so that it need not compare every text with every other."""
+"""Buckets: what may be alike shares one, and only what shares one is compared."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ import numpy as np
 
 
 class Buckets(NamedTuple):
-    """Which texts are in which buckets; m rows in any order.
+    """Rows of a table of signatures that are in a bucket, a row for each membership.
 
-    In a bucket the members stand by ascending `rank` (ties: by the engine's own order), and each member that
-    `asks` is to be compared with the first few members before it: linear in the size of the bucket, and a
-    pure function of its members.
+    keys (uint64[m]) names the bucket, rows (int64[m]) the position in the table, rank (int64[m]) the place in
+    the bucket (the smaller comes first), and asks (bool[m]) whether the row is to be compared with those
+    before it.
     """
 
-    keys: np.ndarray  # uint64[m]: the bucket
-    rows: np.ndarray  # int64[m]: the member's row in the signed table
-    rank: np.ndarray  # int64[m]
-    asks: np.ndarray  # bool[m]
+    keys: np.ndarray
+    rows: np.ndarray
+    rank: np.ndarray
+    asks: np.ndarray

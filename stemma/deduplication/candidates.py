@@ -16,6 +16,10 @@ DEVIATIONS = 5.0
 # Pairs whose signatures are compared at a time: 4 MB each side at 128 permutations.
 PAIRS = 1 << 13
 
+# A pair of ranks is one number: the smaller rank shifted by these bits, and the larger one.
+RANK_BITS = 32
+LARGEST_RANK = (1 << RANK_BITS) - 1
+
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
@@ -58,7 +62,9 @@ def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
     return keys
 
 
-def candidate_pairs(keys: np.ndarray, members: np.ndarray, *, witnesses: int = 64) -> np.ndarray:
+def candidate_pairs(
+    keys: np.ndarray, members: np.ndarray, *, witnesses: int = 64, asks: np.ndarray | None = None
+) -> np.ndarray:
     """Return the distinct pairs (int64[m, 2], a < b, sorted) of members that share a bucket.
 
     Row i says that member `members[i]` (int64) is in bucket `keys[i]` (uint64). In a bucket each member is
@@ -66,25 +72,52 @@ def candidate_pairs(keys: np.ndarray, members: np.ndarray, *, witnesses: int = 6
     depend on nothing but the bucket. Members should be ranks by a hash of the content: then the choice of
     witnesses does not depend on who came first. 64 witnesses lead to 99 % of the removals that all pairs
     lead to on the licence texts (a loose family of 500), 16 to 90–95 %.
+
+    With `asks` (bool, one a row), a pair of a bucket is proposed only if a row of its larger member asks.
     """
-    names, ranks = np.unique(members, return_inverse=True)
-    order = np.lexsort((ranks, keys))
-    keys, ranks = keys[order], ranks[order]
-    is_new = _differs(keys) | _differs(ranks)
-    keys, ranks = keys[is_new], ranks[is_new]
+    if np.any(members[1:] < members[:-1]):
+        order = np.argsort(members)
+        keys, members, asks = keys[order], members[order], None if asks is None else asks[order]
+    is_first = _differs(members)
+    rows = _shared_rows(keys)
+    names, ranks = members[is_first], np.cumsum(is_first)[rows] - 1
+    keys, asking = keys[rows], np.ones(len(rows), bool) if asks is None else asks[rows]
+    firsts = np.flatnonzero(_differs(keys) | _differs(ranks))
+    if len(firsts) < len(rows):
+        keys, ranks, asking = keys[firsts], ranks[firsts], np.logical_or.reduceat(asking, firsts)
     starts = np.flatnonzero(_differs(keys))
-    firsts = np.repeat(starts, np.diff(starts, append=len(keys)))
-    depths = np.arange(len(keys)) - firsts
-    deepest = min(witnesses, int(depths.max(initial=0)))
-    codes = [_coded(ranks, firsts, depths, depth, len(names)) for depth in range(deepest)]
-    distinct = _distinct(np.concatenate(codes)) if codes else np.empty(0, np.int64)
-    return names[np.stack(np.divmod(distinct, max(len(names), 1)), axis=1)]
+    starts = np.repeat(starts, np.diff(starts, append=len(keys)))
+    depths = np.arange(len(keys)) - starts
+    later = np.flatnonzero(asking & (depths > 0))
+    codes = [np.empty(0, np.int64)]
+    for depth in range(witnesses):
+        later = later[depths[later] > depth]
+        if not len(later):
+            break
+        codes.append(_distinct(ranks[starts[later] + depth] << RANK_BITS | ranks[later]))
+    distinct = _distinct(np.concatenate(codes))
+    return names[np.stack([distinct >> RANK_BITS, distinct & LARGEST_RANK], axis=1)]
 
 
-def _coded(ranks: np.ndarray, firsts: np.ndarray, depths: np.ndarray, depth: int, size: int) -> np.ndarray:
-    """Pair the member at `depth` in each bucket with every later one; a pair is coded as one number."""
-    later = np.flatnonzero(depths > depth)
-    return _distinct(ranks[firsts[later] + depth] * size + ranks[later])
+def _shared_rows(keys: np.ndarray) -> np.ndarray:
+    """Return the rows (int64) whose key another row has as well, in the order of key and row.
+
+    Most rows are alone in their bucket. They are told by their keys' upper halves, sorted 16 bits at a time:
+    these numpy sorts in linear time, five times faster than whole keys.
+    """
+    digits = [keys.astype("<u8", copy=False).view("<u2")[digit::4] for digit in (2, 3)]
+    order = digits[0].argsort(kind="stable").astype(np.uint32)
+    order = order[digits[1][order].argsort(kind="stable")]
+    rows = order[_repeated((keys >> np.uint64(32)).astype(np.uint32)[order])].astype(np.int64)
+    # A timsort: only keys that differ in their lower halves alone are out of order.
+    rows = rows[keys[rows].argsort(kind="stable")]
+    return rows[_repeated(keys[rows])]
+
+
+def _repeated(values: np.ndarray) -> np.ndarray:
+    """Mark the values (sorted) that stand there more than once."""
+    borders = np.append(_differs(values), True)
+    return ~(borders[1:] & borders[:-1])
 
 
 def _distinct(codes: np.ndarray) -> np.ndarray:

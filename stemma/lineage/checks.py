@@ -30,7 +30,7 @@ BLOCKING = {
         UNION ALL SELECT 'chunked', document_id FROM main.chunked ANTI JOIN main.cleaned USING (document_id)
         UNION ALL SELECT 'embedded', document_id FROM main.embedded ANTI JOIN main.chunked USING (chunk_id)
         UNION ALL SELECT 'duplicates', document_id FROM lineage.duplicates AS x
-            ANTI JOIN (SELECT document_id AS kept_document_id FROM lineage.members WHERE kept_document_id IS NULL)
+            ANTI JOIN (SELECT document_id AS kept_document_id FROM lineage.members WHERE kept)
             USING (kept_document_id)""",
     "every_chunk_embedded": """
         SELECT chunk_id, document_id FROM main.chunked ANTI JOIN main.embedded USING (chunk_id)

@@ -30,15 +30,15 @@ VIEWS = {
     "main.deduplicated": """SELECT m.document_id, m.cluster_id, m.cluster_size, c.title, c.text, c.text_hash,
             c.language, c.words, c.document_date
         FROM lineage.members AS m JOIN main.cleaned AS c USING (document_id)
-        WHERE m.kept_document_id IS NULL
+        WHERE m.kept
             AND NOT EXISTS (SELECT 1 FROM lineage.errors AS e WHERE e.document_id = m.document_id)""",
     "lineage.duplicates": """SELECT document_id, cluster_id, kept_document_id, similarity, method
-        FROM lineage.members WHERE kept_document_id IS NOT NULL""",
+        FROM lineage.members WHERE NOT kept""",
     "lineage.decisions": """SELECT d.document_id, r.uri, d.stage, d.rule, d.score, d.threshold, d.kept_document_id,
             d.run_id
         FROM (SELECT document_id, stage, rule, score, threshold, kept_document_id, run_id FROM lineage.rejections
             UNION ALL SELECT document_id, 'deduplicated', method, similarity, threshold, kept_document_id, run_id
-            FROM lineage.members WHERE kept_document_id IS NOT NULL) AS d
+            FROM lineage.members WHERE NOT kept) AS d
         JOIN main.raw AS r USING (document_id)""",
     "lineage.trace": f"""WITH recipes AS (SELECT
             max(recipe) FILTER (WHERE name = 'raw') AS raw_recipe,

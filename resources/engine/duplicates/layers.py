@@ -1,0 +1,133 @@
+"""The layers that find duplicates: how each signs a text, where it looks for candidates, and how it measures them."""
+
+import functools
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from stemma.config import SourceDuplicatesConfig
+from stemma.deduplication import (
+    Buckets,
+    Policy,
+    band_keys,
+    band_parameters,
+    candidate_pairs,
+    jaccard,
+    plausible_pairs,
+    shingle_sets,
+    signature_array,
+)
+from stemma.hashing import key
+from stemma.incremental.stage import Stage
+from stemma.resources.engine.setup import Setup
+
+# How layers are numbered in the state; a number is never given to another.
+NUMBERS = {"near": 1, "contained": 2, "edit": 3, "semantic": 4}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer of duplicates.
+
+    Attributes:
+        name: its name in lineage.duplicates.method.
+        threshold: the lowest that any source asks for.
+        stage: text to signature (null for a text that cannot take part), and what else `columns` names of it.
+        buckets: from signatures (a table of `columns`) to the buckets that they are in.
+        plausible: which pairs of signatures may reach the threshold.
+        scores: the exact scores of pairs of texts, by their positions; of contained, of the first with the second.
+        of_signatures: whether `scores` takes the table of signatures in the place of texts.
+        code: the functions that its candidates and scores depend on, beside the stage.
+    """
+
+    name: str
+    threshold: float
+    stage: Stage
+    columns: tuple[str, ...]
+    buckets: Callable[[pa.Table], Buckets]
+    plausible: Callable[[pa.Table, np.ndarray], np.ndarray]
+    scores: Callable[[Any, np.ndarray], np.ndarray]
+    code: tuple[Callable[..., Any], ...]
+    of_signatures: bool = False
+
+    @property
+    def number(self) -> int:
+        """Its number in the state."""
+        return NUMBERS[self.name]
+
+
+def document_policy(setup: Setup, source: str, category: str = "") -> Policy:
+    """Return what the documents of a source and category are removed for."""
+    settings = setup.config.deduplicate
+    own = next(
+        (each.deduplicate for each in setup.config.sources if each.name == source), SourceDuplicatesConfig()
+    )
+    thresholds = {
+        "exact": 1.0,
+        "near": settings.threshold,
+        "contained": settings.contained.threshold,
+        "edit": settings.edit.threshold,
+        "semantic": dict(settings.semantic.thresholds).get(category, settings.semantic.threshold),
+    } | dict(own.thresholds)
+    layers = own.layers or settings.layers
+    return Policy({name: thresholds[name] for name in thresholds if name in layers}, category)
+
+
+def layers(setup: Setup) -> tuple[Layer, ...]:
+    """Return the layers that any source asks for, but exact, which needs none."""
+    sources = ["", *(source.name for source in setup.config.sources)]
+    categories = ["", *dict(setup.config.deduplicate.semantic.thresholds)]
+    lowest: dict[str, float] = {}
+    for source, category in itertools.product(sources, categories):
+        for name, threshold in document_policy(setup, source, category).thresholds.items():
+            lowest[name] = min(threshold, lowest.get(name, threshold))
+    return tuple(make(setup, lowest[name]) for name, make in MAKERS.items() if name in lowest)
+
+
+def index_recipe(setup: Setup) -> str:
+    """Return the recipe of all that stands in the index: nodes, buckets, candidates and their scores."""
+    settings = setup.config.deduplicate
+    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(candidate_pairs)]
+    parts += [settings.scope, settings.numbers]
+    for layer in layers(setup):
+        parts += [layer.name, repr(layer.threshold), setup.recipe(layer.stage)]
+        parts += [setup.code(function) for function in layer.code]
+    return key(*parts).hex()
+
+
+def _near(setup: Setup, threshold: float) -> Layer:
+    settings = setup.config.deduplicate
+    bands, rows = band_parameters(threshold, settings.permutations)
+    return Layer(
+        name="near",
+        threshold=threshold,
+        stage=setup.sign,
+        columns=("signature",),
+        buckets=functools.partial(_near_buckets, permutations=settings.permutations, bands=bands, rows=rows),
+        plausible=functools.partial(_near_plausible, permutations=settings.permutations, threshold=threshold),
+        scores=functools.partial(_near_scores, shingle_words=settings.shingle_words),
+        code=(band_parameters, band_keys, plausible_pairs, shingle_sets, jaccard),
+    )
+
+
+def _near_buckets(signed: pa.Table, *, permutations: int, bands: int, rows: int) -> Buckets:
+    keys = band_keys(signature_array(signed["signature"], permutations), bands, rows).reshape(-1)
+    position = np.repeat(np.arange(signed.num_rows), bands)
+    return Buckets(keys, position, np.zeros(len(keys), np.int64), np.ones(len(keys), bool))
+
+
+def _near_plausible(
+    signed: pa.Table, pairs: np.ndarray, *, permutations: int, threshold: float
+) -> np.ndarray:
+    return plausible_pairs(signature_array(signed["signature"], permutations), pairs, threshold)
+
+
+def _near_scores(texts: Sequence[str], pairs: np.ndarray, *, shingle_words: int) -> np.ndarray:
+    return jaccard(shingle_sets(texts, shingle_words=shingle_words), pairs)
+
+
+MAKERS: dict[str, Callable[[Setup, float], Layer]] = {"near": _near}

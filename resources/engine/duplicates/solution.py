@@ -1,0 +1,114 @@
+"""Families of the verified pairs, solved where something changed; and what versions of documents there were."""
+
+import duckdb
+import numpy as np
+import pyarrow as pa
+
+from stemma.deduplication import Policy, families
+from stemma.incremental.counts import Counts
+from stemma.resources.engine.duplicates.layers import Layer, document_policy
+from stemma.resources.engine.run import Run, apply_rows, load_rows
+from stemma.resources.memo import quoted
+from stemma.resources.warehouse import utc_now
+
+
+def solve_families(
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    counts: Counts,
+    layers: tuple[Layer, ...],
+    *,
+    whole: bool,
+) -> None:
+    """Solve the families of the pending documents, or all of them, and apply their members to state.deduplicated."""
+    _load_touched(connection, whole=whole)
+    documents = connection.execute(
+        """SELECT document_id, node, source, category, document_date, length, quality FROM state.dedup_documents
+        SEMI JOIN touched_documents USING (document_id)"""
+    ).to_arrow_table()
+    load_rows(connection, "nodes", pa.table({"node": documents["node"]}))
+    documents, asked = _with_policies(run, documents)
+    solved = families(documents, _edges(connection, layers), policies=asked, keep=run.config.deduplicate.keep)
+    load_rows(connection, "members", solved)
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE fresh AS
+        SELECT m.document_id, m.cluster_id, m.cluster_size, m.kept, m.kept_document_id, m.similarity, m.method,
+            m.threshold, '{run.run_id}' AS run_id, c.text_hash, c.input_hash,
+            hash(m.document_id, m.cluster_id, m.cluster_size, m.kept_document_id, m.similarity, m.method, m.threshold,
+                c.text_hash) AS row_hash
+        FROM members AS m JOIN state.cleaned AS c USING (document_id)"""
+    )
+    apply_rows(connection, counts, "document_id", "fresh", "touched_documents")
+    connection.execute("DELETE FROM state.dedup_pending")
+
+
+def _load_touched(connection: duckdb.DuckDBPyConnection, *, whole: bool) -> None:
+    """Make touched_documents: the pending documents with the families that they were in; or all there are."""
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE touched_documents AS SELECT document_id FROM state.dedup_documents
+            UNION SELECT document_id FROM state.deduplicated"""
+        if whole
+        else """CREATE OR REPLACE TEMP TABLE touched_documents AS
+            WITH clusters AS (SELECT DISTINCT cluster_id FROM state.deduplicated
+                SEMI JOIN state.dedup_pending USING (document_id))
+            SELECT document_id FROM state.dedup_pending
+            UNION SELECT document_id FROM state.deduplicated SEMI JOIN clusters USING (cluster_id)"""
+    )
+
+
+def _with_policies(run: Run, documents: pa.Table) -> tuple[pa.Table, list[Policy]]:
+    """Return the documents with the columns policy and rank, and the policies that the first one numbers."""
+    sources = documents["source"].combine_chunks().dictionary_encode()
+    categories = documents["category"].combine_chunks().dictionary_encode()
+    width = max(len(categories.dictionary), 1)
+    codes = sources.indices.to_numpy().astype(np.int64) * width + categories.indices.to_numpy()
+    known, policy = np.unique(codes, return_inverse=True)
+    names, kinds = sources.dictionary.to_pylist(), categories.dictionary.to_pylist()
+    asked = [document_policy(run.setup, names[code // width], kinds[code % width]) for code in known.tolist()]
+    # Documents of like policies are decided as one where their texts are equal.
+    distinct = [policy for place, policy in enumerate(asked) if policy not in asked[:place]]
+    number = np.array([distinct.index(each) for each in asked], np.int64)
+    priority = run.config.deduplicate.priority
+    places = [priority.index(name) if name in priority else len(priority) for name in names]
+    ranks = np.array(places, np.int64)[sources.indices.to_numpy()] if names else np.empty(0, np.int64)
+    documents = documents.append_column("policy", pa.array(number[policy] if asked else ranks))
+    return documents.append_column("rank", pa.array(ranks)), distinct
+
+
+def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> pa.Table:
+    """Return the verified pairs between the table `nodes`: (a, b, similarity, method)."""
+    parts = [
+        connection.execute(
+            f"""SELECT a, b, score AS similarity, {quoted(layer.name)} AS method FROM state.dedup_pairs
+            WHERE layer = {layer.number} AND score >= {layer.threshold!r}
+                AND a IN (SELECT node FROM nodes) AND b IN (SELECT node FROM nodes)"""
+        ).to_arrow_table()
+        for layer in layers
+    ]
+    none = connection.execute(
+        "SELECT node AS a, node AS b, 0::DOUBLE AS similarity, '' AS method FROM nodes LIMIT 0"
+    ).to_arrow_table()
+    return pa.concat_tables([none, *parts])
+
+
+def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
+    """Close the versions of texts that are not live any more, and open those that are new."""
+    now = utc_now()
+    live = "state.dedup_documents"
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE ended AS SELECT v.document_id
+        FROM state.versions AS v ANTI JOIN {live} USING (document_id, text_hash) WHERE v.until IS NULL"""
+    )
+    connection.execute(
+        """UPDATE state.versions SET until = ?, until_run = ? FROM ended
+        WHERE versions.document_id = ended.document_id AND versions.until IS NULL""",
+        [now, run.run_id],
+    )
+    connection.execute(
+        f"""INSERT INTO state.versions
+        SELECT d.document_id, coalesce(p.version, 0) + 1, d.text_hash, ?, ?, NULL, NULL
+        FROM {live} AS d ANTI JOIN (FROM state.versions WHERE until IS NULL) USING (document_id)
+        LEFT JOIN (SELECT document_id, max(version) AS version FROM state.versions GROUP BY document_id) AS p
+            USING (document_id)""",
+        [now, run.run_id],
+    )
