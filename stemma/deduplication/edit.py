@@ -15,7 +15,6 @@ import pyarrow as pa
 from stemma.deduplication.buckets import Buckets
 from stemma.deduplication.candidates import PAIRS, band_keys, plausible_pairs
 from stemma.deduplication.mixing import mix64
-from stemma.deduplication.numbers import same_numbers
 from stemma.deduplication.signatures import TEXTS, minhash, signature_array
 from stemma.deduplication.tokens import UNSPACED, normal_forms, word_blocks
 
@@ -165,12 +164,12 @@ def plausible_edit(
     return is_close
 
 
-def edit_scores(texts: Sequence[str], pairs: np.ndarray, *, numbers: bool = False) -> np.ndarray:
+def edit_scores(texts: Sequence[str], pairs: np.ndarray) -> np.ndarray:
     """Return the edit ratio (float64) of each pair (int64[m, 2], positions in `texts`).
 
     That is 1 - Levenshtein distance / length of the longer compared form (see `compared_forms`), and 0 for two
-    texts without words. With `numbers`, texts that differ in their numbers have ratio 0 (see `same_numbers`).
-    No cutoff is passed to rapidfuzz: it returns 0 for many a ratio equal to its cutoff (6 edits in 40 at 0.85).
+    texts without words. No cutoff is passed to rapidfuzz: it returns 0 for many a ratio equal to its cutoff
+    (6 edits in 40 characters at 0.85).
     """
     from rapidfuzz.distance import Levenshtein
     from rapidfuzz.process import cpdist
@@ -187,6 +186,4 @@ def edit_scores(texts: Sequence[str], pairs: np.ndarray, *, numbers: bool = Fals
         )
     is_empty = np.fromiter((not form for form in forms), bool, len(forms))
     scores[is_empty[pairs].all(axis=1)] = 0
-    if numbers:
-        scores[scores > 0] *= same_numbers(texts, pairs[scores > 0])
     return scores

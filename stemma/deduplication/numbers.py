@@ -1,6 +1,5 @@
 """Numbers in texts: forms and templates may agree in every word, and mean different things by their numbers."""
 
-from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
 
@@ -15,12 +14,12 @@ def same_numbers(texts: Sequence[str], pairs: np.ndarray) -> np.ndarray:
     A number is a run of words (see `tokens`) with a digit or another numeric character of any script in each:
     so 2024-01-02 is not 2024-02-01, and 二十三 not 三十二. Digits of different scripts are different.
     """
-    known: dict[tuple[tuple[str, int], ...], int] = {}
+    known: dict[tuple[str, ...], int] = {}
     classes = np.zeros(len(texts), np.int64)
     for positions, words in word_blocks(texts):
         for position, form in zip(positions.tolist(), normal_forms(words), strict=True):
-            counts = tuple(sorted(Counter(_numbers(form.decode())).items()))
-            classes[position] = known.setdefault(counts, len(known))
+            numbers = tuple(sorted(_numbers(form.decode())))
+            classes[position] = known.setdefault(numbers, len(known))
     return classes[pairs[:, 0]] == classes[pairs[:, 1]]
 
 
