@@ -101,20 +101,20 @@ def index_recipe(setup: Setup) -> str:
 
 def _near(setup: Setup, threshold: float) -> Layer:
     settings = setup.config.deduplicate
-    bands, rows = band_parameters(threshold, settings.permutations)
     return Layer(
         name="near",
         threshold=threshold,
         stage=setup.sign,
         columns=("signature",),
-        buckets=functools.partial(_near_buckets, permutations=settings.permutations, bands=bands, rows=rows),
+        buckets=functools.partial(_near_buckets, permutations=settings.permutations, threshold=threshold),
         plausible=functools.partial(_near_plausible, permutations=settings.permutations, threshold=threshold),
         scores=functools.partial(_near_scores, shingle_words=settings.shingle_words),
         code=(band_parameters, band_keys, plausible_pairs, shingle_sets, jaccard),
     )
 
 
-def _near_buckets(signed: pa.Table, *, permutations: int, bands: int, rows: int) -> Buckets:
+def _near_buckets(signed: pa.Table, *, permutations: int, threshold: float) -> Buckets:
+    bands, rows = band_parameters(threshold, permutations)
     keys = band_keys(signature_array(signed["signature"], permutations), bands, rows).reshape(-1)
     position = np.repeat(np.arange(signed.num_rows), bands)
     return Buckets(keys, position, np.zeros(len(keys), np.int64), np.ones(len(keys), bool))
