@@ -77,9 +77,7 @@ SYSTEMS = {
     "rensa-rho": System("rensa, rho (flags, no pairs)", "dedup_rensa_rho.py"),
     "gaoya": System("gaoya", "dedup_gaoya.py"),
     "daft": System("daft, hand-written join", "dedup_daft.py"),
-    "datatrove": System(
-        "datatrove", "dedup_datatrove.py", "datatrove", most={"long": 1_000, "short": 5_000}
-    ),
+    "datatrove": System("datatrove", "dedup_datatrove.py", "datatrove", most={"long": 1_000, "short": 5_000}),
     "text-dedup": System(
         "text-dedup", "dedup_text_dedup.py", "text-dedup", most={"long": 2_000, "short": 10_000}
     ),
@@ -189,7 +187,9 @@ def exact_pairs(texts: list[str], threshold: float) -> list[tuple[int, int]]:
     for members in sorted(same, key=len):
         rarest = sorted(members, key=lambda number: (counts[number], number))
         prefix = rarest[: len(rarest) - math.ceil(threshold * len(rarest)) + 1]
-        near = {other for number in prefix for other in index[number] if len(other) >= threshold * len(members)}
+        near = {
+            other for number in prefix for other in index[number] if len(other) >= threshold * len(members)
+        }
         for other in near:
             shared = len(members & other)
             if shared >= threshold * (len(members) + len(other) - shared):
@@ -230,7 +230,9 @@ def measured(name: str, corpus: str, texts: Path, truth: Path, runs: int) -> dic
     python = Path(sys.executable) if own else ROOT / f".bench-venv/{system.venv}/bin/python"
     if not python.exists():
         return None
-    script = [HERE / "deduplication.py", "--worker", system.script] if own else [HERE / "peers" / system.script]
+    script = (
+        [HERE / "deduplication.py", "--worker", system.script] if own else [HERE / "peers" / system.script]
+    )
     documents = system.most.get(corpus, CORPORA[corpus].documents)
     pairs = STATE / f"{name}-{corpus}.npy"
     pairs.unlink(missing_ok=True)
@@ -278,7 +280,11 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
     ours = results.get("stemma")
     rows = [HEADER, "|" + " --- |" * (HEADER.count("|") - 1)]
     for name, figures in results.items():
-        count, (cold, _), (warm, cpu) = figures["documents"], figures["cold"], figures["warm"] or figures["cold"]
+        count, (cold, _), (warm, cpu) = (
+            figures["documents"],
+            figures["cold"],
+            figures["warm"] or figures["cold"],
+        )
         ratios = ["", ""]
         if ours and name != "stemma":
             best = ours["cold"][0], (ours["warm"] or ours["cold"])[0]
@@ -286,7 +292,9 @@ def lines(results: dict[str, dict[str, Any]]) -> list[str]:
                 f"{ours['documents'] / mine / (count / theirs):.2f}"
                 for mine, theirs in zip(best, (cold, warm), strict=True)
             ]
-        exactness = [f"{figures[key]:.4f}" if key in figures else "–" for key in ("precision", "recall", "f1")]
+        exactness = [
+            f"{figures[key]:.4f}" if key in figures else "–" for key in ("precision", "recall", "f1")
+        ]
         rows.append(
             f"| {SYSTEMS[name].title} | {count:,} | {cold:.2f} | {warm:.2f} | {cpu:.2f} | {count / cold:,.0f} | "
             f"{count / warm:,.0f} | {figures['megabytes'] / warm:.1f} | {ratios[0]} | {ratios[1]} | "
@@ -336,7 +344,9 @@ def main() -> None:
         worker = sys.argv[2]
         del sys.argv[1:3]
         return work(worker)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     names = lambda text: text.split(",")  # noqa: E731
     parser.add_argument("--systems", type=names, default=list(SYSTEMS), help="comma-separated")
     parser.add_argument("--corpora", type=names, default=list(CORPORA), help="comma-separated")

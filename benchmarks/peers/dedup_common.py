@@ -35,7 +35,8 @@ def shingles(text: str) -> set[str]:
     """The word 5-grams of a text, as users of these libraries write it."""
     words = WORD.findall(text.lower())
     return {
-        " ".join(words[start : start + SHINGLE_WORDS]) for start in range(max(len(words) - SHINGLE_WORDS + 1, 1))
+        " ".join(words[start : start + SHINGLE_WORDS])
+        for start in range(max(len(words) - SHINGLE_WORDS + 1, 1))
     }
 
 

@@ -38,7 +38,9 @@ def find(column: pa.ChunkedArray) -> np.ndarray:
         .where(col("number").list_count() > 1)
         .to_arrow()
     )
-    pairs = unique_pairs({pair for members in groups["number"].to_pylist() for pair in combinations(members, 2)})
+    pairs = unique_pairs(
+        {pair for members in groups["number"].to_pylist() for pair in combinations(members, 2)}
+    )
     equal = signatures[pairs[:, 0]] == signatures[pairs[:, 1]]
     return pairs[equal.mean(axis=1) >= THRESHOLD]
 
