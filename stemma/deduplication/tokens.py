@@ -90,8 +90,7 @@ def word_blocks(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Words]]:
 def words_of(texts: Sequence[str]) -> Words:
     """Find the words of each text; raises UnicodeEncodeError on lone surrogates."""
     joined = _joined(texts)
-    codes, bounds = _ascii_words(joined, texts) if joined.isascii() else _wide_words(joined, texts)
-    ends = np.flatnonzero(codes == SPACE)
+    codes, bounds, ends = (_ascii_words if joined.isascii() else _wide_words)(joined, texts)
     lengths = np.diff(ends, prepend=-1) - 1
     if lengths.max(initial=0) > LONGEST_WORD:
         codes, bounds = _with_spaces(codes, bounds, _cuts(ends, lengths))
@@ -149,9 +148,14 @@ def _bounds(texts: Sequence[str]) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(lengths)))
 
 
-def _ascii_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _ascii_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     codes = np.frombuffer(joined.encode("ascii").translate(_ascii_table()), np.uint8)
-    return _squeezed(codes, _separated(codes != SPACE), _bounds(texts))
+    is_word = codes != SPACE
+    borders = np.flatnonzero(np.diff(is_word, prepend=False))
+    starts, stops = borders[::2], borders[1::2]
+    ends = np.cumsum(stops - starts + 1) - 1
+    bounds = np.append(0, ends + 1)[np.searchsorted(starts, _bounds(texts))]
+    return codes[_separated(is_word)], bounds, ends
 
 
 @cache
@@ -159,7 +163,7 @@ def _ascii_table() -> bytes:
     return bytes(ord(c.lower()) if c.isalnum() or c == "_" else SPACE for c in map(chr, range(256)))
 
 
-def _wide_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _wide_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     codes, bounds = _folded(joined, texts)
     classes = _alphabet().classes[codes]
     ignored = classes == IGNORED
@@ -173,7 +177,8 @@ def _wide_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     breaks[1:] = is_word[1:] & is_word[:-1] & ((classes[1:] == SOLO) | (classes[:-1] == SOLO)) & ~attached[1:]
     codes = np.where(is_word, codes, np.uint32(SPACE))
     keep = _separated(is_word) & ~ignored
-    return _with_spaces(*_squeezed(codes, keep, bounds), np.flatnonzero(breaks[keep]))
+    codes, bounds = _with_spaces(*_squeezed(codes, keep, bounds), np.flatnonzero(breaks[keep]))
+    return codes, bounds, np.flatnonzero(codes == SPACE)
 
 
 def _folded(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
