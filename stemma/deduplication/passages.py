@@ -286,7 +286,11 @@ def _index(windows: np.ndarray) -> _Index:
     places = np.argsort(windows, kind="stable")
     ordered = windows[places]
     starts = np.flatnonzero(_differs(ordered))
-    return _Index(windows, ordered[starts], places, starts, np.diff(starts, append=len(ordered)))
+    return _Index(windows, ordered[starts], places, starts, _gaps(starts, len(ordered)))
+
+
+def _gaps(starts: np.ndarray, end: int) -> np.ndarray:
+    return np.concatenate((starts[1:], [end])) - starts
 
 
 def _runs(index: _Index, windows: np.ndarray, min_words: int) -> np.ndarray:
@@ -300,13 +304,14 @@ def _runs(index: _Index, windows: np.ndarray, min_words: int) -> np.ndarray:
     ends = np.cumsum(counts)
     places = np.repeat(hits, counts)
     sources = index.places[np.arange(len(places)) + np.repeat(index.starts[names] - ends + counts, counts)]
-    order = np.lexsort((places, sources - places))
-    places, sources = places[order], sources[order]
+    if len(places) > len(hits):
+        order = np.lexsort((places, sources - places))
+        places, sources = places[order], sources[order]
     # Windows that follow one another in both texts are one run.
     first = np.ones(len(places), bool)
-    first[1:] = (np.diff(places) != 1) | (np.diff(sources) != 1)
+    first[1:] = (places[1:] != places[:-1] + 1) | (sources[1:] != sources[:-1] + 1)
     starts = np.flatnonzero(first)
-    lengths = np.diff(starts, append=len(places))
+    lengths = _gaps(starts, len(places))
     places, sources = places[starts], sources[starts]
     if (counts < index.counts[names]).any():
         lengths = _followed(index.windows, windows, sources, places, lengths, min_words)

@@ -364,28 +364,30 @@ def _folded_places(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     alphabet = _alphabet()
     raw = np.frombuffer(text.encode("utf-32-le"), "<u4")
     alphabet.need(raw)
-    places = np.arange(len(raw) + 1)
-    if not alphabet.contextual[raw].any():
-        codes = alphabet.folded[raw]
-        alphabet.need(codes)
-        return codes, places[:-1], places[1:]
-    cuts = np.flatnonzero(np.append(~_joining(text, raw), True))
-    cuts = cuts if cuts[0] == 0 else np.concatenate(([0], cuts))
+    joins = _joining(text, raw)
+    joins[:1] = False
+    clusters = np.cumsum(~joins) - 1
+    firsts = np.append(np.flatnonzero(~joins), len(raw))
+    # What stands alone and folds by the table is left to the table.
+    crowded = np.unique(clusters[alphabet.contextual[raw]])
+    plain = np.flatnonzero(~np.isin(clusters, crowded))
     folded: list[str] = []
     starts: list[int] = []
     stops: list[int] = []
-    for first, last in pairwise(cuts.tolist()):
+    for first, last in zip(firsts[crowded].tolist(), firsts[crowded + 1].tolist(), strict=True):
         cluster = text[first:last]
         pieces = _folded_cluster(cluster) if len(cluster) <= CACHED_LENGTH else _fold_cluster(cluster)
         for form, start, stop in pieces:
             folded.append(form)
             starts += [first + start] * len(form)
             stops += [first + stop] * len(form)
-    codes = np.frombuffer("".join(folded).encode("utf-32-le"), "<u4")
+    codes = np.concatenate((raw[plain], np.frombuffer("".join(folded).encode("utf-32-le"), "<u4")))
     alphabet.need(codes)
     codes = alphabet.folded[codes]
     alphabet.need(codes)
-    return codes, np.array(starts, np.int64), np.array(stops, np.int64)
+    places = np.concatenate((plain, np.array(starts, np.int64)))
+    order = np.argsort(places, kind="stable")
+    return codes[order], places[order], np.concatenate((plain + 1, np.array(stops, np.int64)))[order]
 
 
 def _fold_cluster(cluster: str) -> tuple[tuple[str, int, int], ...]:
