@@ -119,7 +119,8 @@ def shared_passages(texts: Sequence[str], pairs: np.ndarray, *, min_words: int =
     later text at most.
 
     Where the earlier text has the same `min_words` words more than 16 times, the runs may be shorter and more;
-    they still hold every shared word. So time and memory stay in proportion to the two texts.
+    they still hold every shared word. So time and memory stay in proportion to the two texts. (Eight bytes a
+    word of all texts in pairs are held at once, besides the index of one.)
 
     Returns the columns pair (int64, position in `pairs`); start and end (int32, characters of the later
     text, from the first of the first word to the last of the last); source_start and source_end (int32, of
@@ -297,6 +298,8 @@ def _runs(index: _Index, windows: np.ndarray, min_words: int) -> np.ndarray:
     """Return the runs (int64[n, 3]) of a later text in an earlier one: their places in both and their lengths."""
     names = np.minimum(np.searchsorted(index.names, windows), len(index.names) - 1)
     hits = np.flatnonzero(index.names[names] == windows)
+    if not len(hits):
+        return np.empty((0, 3), np.int64)
     names = names[hits]
     counts = np.minimum(index.counts[names], OCCURRENCES)
     if counts.sum() > FOLLOWED:
@@ -347,7 +350,7 @@ def _needed(runs: np.ndarray) -> np.ndarray:
     runs = runs[np.lexsort((sources, -lengths, places))]
     ends = runs[:, 0] + runs[:, 2]
     furthest = np.maximum.accumulate(ends)
-    runs = runs[np.concatenate(([True], furthest[1:] > furthest[:-1]))[: len(runs)]]
+    runs = runs[_differs(furthest)]
     places, ends = runs[:, 0], runs[:, 0] + runs[:, 2]
     following = np.maximum(np.searchsorted(places, ends, side="right") - 1, np.arange(1, len(runs) + 1))
     following = following.tolist()
