@@ -4,6 +4,7 @@ import random
 import unicodedata
 from collections import Counter
 from itertools import combinations
+from unittest import mock
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stemma.chunking import chunk, load_tokenizer
 from stemma.deduplication.passages import (
     OCCURRENCES,
     OWNED,
@@ -312,6 +314,24 @@ def test_shared_runs_are_those_of_the_definition(min_words, earlier, later, data
         )
 
 
+@settings(max_examples=150, deadline=None)
+@given(
+    st.lists(st.sampled_from("ab"), max_size=40),
+    st.lists(st.sampled_from("ab"), max_size=40),
+    st.sampled_from([(1, 10**6, 10**6), (2, 5, 10**6), (2, 10**6, 3), (1, 10**6, 0)]),
+)
+def test_limits_of_work_lose_no_word(earlier, later, limits):
+    names = ("OCCURRENCES", "FOLLOWED", "LEAPS")
+    with mock.patch.multiple("stemma.deduplication.passages", **dict(zip(names, limits, strict=True))):
+        rows = passages(" ".join(earlier), " ".join(later), 3)
+    expected = {word for run in shared_runs(earlier, later, 3) for word in range(*run)}
+    assert {w for r in rows for w in range(r["first_word"], r["first_word"] + r["words"])} == expected
+    for row in rows:
+        start, source, size = row["first_word"], row["source_first_word"], row["words"]
+        assert earlier[source : source + size] == later[start : start + size]
+    assert sum(row["words"] for row in rows) <= 2 * len(later)
+
+
 def test_many_pairs_at_once_are_those_alone():
     blocks = [random_words(70, seed=seed) for seed in range(6)]
     choose = random.Random(5)
@@ -501,3 +521,36 @@ def test_cuts_take_the_words_they_should_and_no_part_of_another(text, data):
                 for other in range(len(found))
             )
             assert shares or (inside if start <= number < end else outside)
+
+
+def test_from_texts_to_chunks_without_what_an_earlier_text_has():
+    run = " ".join(random_words(80, seed=8))
+    texts = [
+        f"# Origin\n\nFirst said here: {run}.",
+        f"# Copy\n\nIntroduction. {run.upper()}!\n\nAfterwards, more.",
+    ]
+    signed_texts = sign_passages(pa.table({"text": texts}))
+    pairs = np.array([[0, 1]])
+    passages_found = shared_passages(texts, pairs)
+    ends = pairs[passages_found["pair"].to_numpy()]
+    passages_found = passages_found.append_column("source_document", pa.array(ends[:, 0]))
+    passages_found = passages_found.append_column("document", pa.array(ends[:, 1]))
+    documents = pa.table({"priority": [0, 1], "words": signed_texts["words"]})
+    result = owned_cuts(documents, passages_found, min_rest=2)
+    assert result["witness"].to_pylist() == [None, None]
+    cuts = cut_spans(pa.table({"text": texts, "cut_words": result["cut_words"]}))["cuts"]
+    chunks = chunk(
+        pa.table({"text": texts, "cuts": cuts}),
+        strategy="structure",
+        max_tokens=400,
+        overlap=0,
+        tokenizer="estimate",
+        model=load_tokenizer(None),
+    )["chunks"].to_pylist()
+    assert [[each["text"] for each in row] for row in chunks] == [
+        [texts[0]],
+        ["# Copy\n\nIntroduction.", "Afterwards, more."],
+    ]
+    assert {each["section"] for each in chunks[1]} == {"Copy"}
+    for text, row in zip(texts, chunks, strict=True):
+        assert all(text[each["char_start"] : each["char_end"]] == each["text"] for each in row)
