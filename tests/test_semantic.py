@@ -165,7 +165,7 @@ def test_vector_array_refuses_what_are_not_vectors():
 @pytest.mark.parametrize("threshold", [0.5, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 1.0])
 def test_bands_find_a_pair_at_the_threshold(threshold):
     bands, bits = hyperplane_parameters(threshold)
-    assert bands <= 64
+    assert bands <= 128
     assert 1 <= bits <= 32
     agreement = 1 - np.arccos(threshold) / np.pi
     assert 1 - (1 - agreement**bits) ** bands >= 0.995
