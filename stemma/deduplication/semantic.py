@@ -29,7 +29,7 @@ PIECE = 1000
 PIECES = 16
 
 # A pair exactly at the threshold is found with this probability at least, if few enough bands do.
-RECALL = 0.995
+RECALL = 0.998
 MOST_BANDS = 128
 MOST_BITS = 32
 
@@ -97,8 +97,8 @@ def hyperplane_parameters(threshold: float) -> tuple[int, int]:
     """Return (bands, bits in a band) for pairs of at least the threshold's cosine.
 
     As many bits as 128 bands allow when a pair at the threshold is to share one of them with a probability
-    of 0.995: (102, 13) at 0.8, (115, 20) at 0.9 and (127, 30) at 0.95, where two unrelated vectors share one
-    with a probability of 0.01, 0.0001 and 0.0000001. Half as many bands bring two to four times as many
+    of 0.998: (120, 13) at 0.8, (115, 19) at 0.9 and (120, 28) at 0.95, where two unrelated vectors share one
+    with a probability of 0.015, 0.0002 and 0.0000004. Half as many bands bring two to four times as many
     candidates from MiniLM's vectors of sentences. Models give unrelated texts of a language that they hardly
     know vectors that are not: French ones have a cosine of 0.36 in MiniLM, and ten times the candidates.
 
