@@ -100,7 +100,7 @@ def hyperplane_parameters(threshold: float) -> tuple[int, int]:
     of 0.998: (120, 13) at 0.8, (115, 19) at 0.9 and (120, 28) at 0.95, where two unrelated vectors share one
     with a probability of 0.015, 0.0002 and 0.0000004. Half as many bands bring two to four times as many
     candidates from MiniLM's vectors of sentences. Models give unrelated texts of a language that they hardly
-    know vectors that are not: French ones have a cosine of 0.36 in MiniLM, and ten times the candidates.
+    know vectors that are not: French ones have a cosine of 0.36 in MiniLM, and ten to twenty times the candidates.
 
     Raises ValueError if the threshold is not above 0 and at most 1.
     """
