@@ -13,7 +13,7 @@ The tables come from Python's `unicodedata`, so the results depend on `unicodeda
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ UNSPACED = (
 )
 VARIATION_SELECTORS = ((0x034F, 0x034F), (0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
 CONJOINING_JAMO = (0x1100, 0x11FF)
+FOLLOWING_JAMO = (0x1160, 0x11FF)  # vowels and final consonants
 ZERO_WIDTH_SPACE = "\u200b"
 
 # Code points to look up one by one: planes 2 and 3 hold Han alone, 4 to 13 nothing, 15 and 16 private ones.
@@ -331,3 +332,96 @@ def _byte_offsets(codes: np.ndarray) -> np.ndarray:
     for limit in (0x7F, 0x7FF, 0xFFFF):
         sizes += codes > limit
     return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+
+
+# Clusters of characters and single ones whose folding is remembered, and how long these may be.
+CACHED = 1 << 14
+CACHED_LENGTH = 16
+
+
+def word_spans(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each word of a text starts and ends (int64, in characters of the text as it is).
+
+    They are the words of `words_of`, in the same order. A word's span holds its marks and the invisible
+    characters within it. Words that come from one character (½ is 1 and 2) or from characters that fold
+    together have the span of these all. Raises UnicodeEncodeError on lone surrogates.
+    """
+    words = words_of([text])
+    codes, starts, stops = _folded_places(text)
+    classes = _alphabet().classes[codes]
+    ignored = classes == IGNORED
+    attached = ignored | (classes == MARK)
+    classes = np.concatenate(([GAP], classes))
+    places = np.arange(len(classes), dtype=np.int32)
+    places[1:][attached] = 0
+    classes = classes[np.maximum.accumulate(places)][1:]
+    kept = np.flatnonzero(((classes == WORD) | (classes == SOLO)) & ~ignored)
+    data = np.frombuffer(words.data, np.uint8)
+    characters = np.cumsum((data & 0xC0) != 0x80)[words.ends] - np.arange(1, len(words.ends) + 1)
+    if characters.max(initial=0) != len(kept):
+        raise AssertionError("the places of a text's characters do not match its words")
+    firsts = np.concatenate(([0], characters[:-1])) if len(characters) else characters
+    return starts[kept[firsts]], stops[kept[characters - 1]]
+
+
+def _folded_places(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the folded code points of a text, and from where to where in the text each comes from."""
+    alphabet = _alphabet()
+    raw = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    alphabet.need(raw)
+    joins = _joining(text, raw)
+    joins[:1] = False
+    clusters = np.cumsum(~joins) - 1
+    firsts = np.append(np.flatnonzero(~joins), len(raw))
+    # What stands alone and folds by the table is left to the table.
+    crowded = np.unique(clusters[alphabet.contextual[raw]])
+    plain = np.flatnonzero(~np.isin(clusters, crowded))
+    folded: list[str] = []
+    starts: list[int] = []
+    stops: list[int] = []
+    for first, last in zip(firsts[crowded].tolist(), firsts[crowded + 1].tolist(), strict=True):
+        cluster = text[first:last]
+        pieces = _folded_cluster(cluster) if len(cluster) <= CACHED_LENGTH else _fold_cluster(cluster)
+        for form, start, stop in pieces:
+            folded.append(form)
+            starts += [first + start] * len(form)
+            stops += [first + stop] * len(form)
+    codes = np.concatenate((raw[plain], np.frombuffer("".join(folded).encode("utf-32-le"), "<u4")))
+    alphabet.need(codes)
+    codes = alphabet.folded[codes]
+    alphabet.need(codes)
+    places = np.concatenate((plain, np.array(starts, np.int64)))
+    order = np.argsort(places, kind="stable")
+    return codes[order], places[order], np.concatenate((plain + 1, np.array(stops, np.int64)))[order]
+
+
+def _fold_cluster(cluster: str) -> tuple[tuple[str, int, int], ...]:
+    """Fold characters that may join, each for itself where that makes no difference; with their places."""
+    alone = [fold(character) for character in cluster]
+    together = fold(stream_safe(cluster))
+    if "".join(alone) == together:
+        return tuple((form, place, place + 1) for place, form in enumerate(alone))
+    return ((together, 0, len(cluster)),)
+
+
+@lru_cache(maxsize=CACHED)
+def _folded_cluster(cluster: str) -> tuple[tuple[str, int, int], ...]:
+    return _fold_cluster(cluster)
+
+
+def _joining(text: str, codes: np.ndarray) -> np.ndarray:
+    """Mark the characters that may fold together with the one before them: marks and following jamo."""
+    joins = np.zeros(len(codes), bool)
+    for place in np.flatnonzero(_alphabet().contextual[codes]).tolist():
+        is_mark, is_following_jamo, _ = _joints(text[place])
+        joins[place] = is_mark or (is_following_jamo and place > 0 and _joints(text[place - 1])[2])
+    return joins
+
+
+@lru_cache(maxsize=CACHED)
+def _joints(character: str) -> tuple[bool, bool, bool]:
+    """Tell whether a character begins with a mark or a following jamo, and whether it ends with a jamo."""
+    form = unicodedata.normalize("NFKD", character)
+    is_mark = any(unicodedata.category(first).startswith("M") for first in (character, form[0]))
+    is_following_jamo = FOLLOWING_JAMO[0] <= ord(form[0]) <= FOLLOWING_JAMO[1]
+    return is_mark, is_following_jamo, CONJOINING_JAMO[0] <= ord(form[-1]) <= CONJOINING_JAMO[1]
