@@ -92,6 +92,17 @@ CREATE TABLE IF NOT EXISTS state.dedup_bands (
 CREATE TABLE IF NOT EXISTS state.dedup_candidates (layer UTINYINT, bucket UBIGINT, a UUID, b UUID);
 CREATE TABLE IF NOT EXISTS state.dedup_pairs (layer UTINYINT, a UUID, b UUID, score DOUBLE);
 CREATE TABLE IF NOT EXISTS state.dedup_pending (document_id UUID);
+CREATE TABLE IF NOT EXISTS state.passage_postings (bucket UBIGINT, text_hash UUID);
+CREATE TABLE IF NOT EXISTS state.passage_texts (text_hash UUID);
+CREATE TABLE IF NOT EXISTS state.passage_pairs (earlier UUID, later UUID);
+CREATE TABLE IF NOT EXISTS state.passage_runs (
+    earlier UUID, later UUID, char_start INTEGER, char_end INTEGER, source_char_start INTEGER,
+    source_char_end INTEGER, words INTEGER, first_word INTEGER, source_first_word INTEGER);
+CREATE TABLE IF NOT EXISTS state.passages (
+    document_id UUID, char_start INTEGER, char_end INTEGER, source_document_id UUID, source_char_start INTEGER,
+    source_char_end INTEGER, words INTEGER);
+CREATE TABLE IF NOT EXISTS state.cuts (
+    document_id UUID, cuts STRUCT("start" INTEGER, "end" INTEGER)[], row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.versions (
     document_id UUID, version BIGINT, text_hash UUID, since TIMESTAMP, since_run VARCHAR, until TIMESTAMP,
     until_run VARCHAR);
