@@ -58,14 +58,16 @@ def signature_array(signatures: pa.Array | pa.ChunkedArray, permutations: int = 
 
     Raises ValueError if a signature is null or has another length.
     """
-    column = signatures.combine_chunks() if isinstance(signatures, pa.ChunkedArray) else signatures
+    # Cast first: more than 2 GB in one array need wide offsets.
+    column = signatures.cast(pa.large_binary())
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     width = 4 * permutations
     if column.null_count or not pc.all(pc.equal(pc.binary_length(column), width), min_count=0).as_py():
         raise ValueError(f"signatures must have {width} bytes each and none may be null")
     if not len(column):
         return np.empty((0, permutations), "<u4")
     _, offsets, data = column.buffers()
-    first = np.frombuffer(offsets, np.int32, 1, 4 * column.offset)[0]
+    first = np.frombuffer(offsets, np.int64, 1, 8 * column.offset)[0]
     return np.frombuffer(data, "<u4", len(column) * permutations, first).reshape(-1, permutations)
 
 
