@@ -120,16 +120,20 @@ def minhash(shingles: np.ndarray, sizes: np.ndarray, permutations: int, seed: in
     minima = np.full((permutations, len(sizes)), LARGEST)
     stops = np.cumsum(sizes)
     starts = stops - sizes
-    permuted = np.empty(min(SHINGLES, len(shingles)), np.uint32)
+    buffer = np.empty(min(SHINGLES, len(shingles)), np.uint32)
     for low in range(0, len(shingles), SHINGLES):
         values = mix32(shingles[low : low + SHINGLES].astype(np.uint32))
+        permuted = buffer[: len(values)]
         first = int(np.searchsorted(stops, low, side="right"))
         last = int(np.searchsorted(starts, low + len(values)))
         cuts = np.maximum(starts[first:last] - low, 0)
+        # The first set may have begun in the block before.
+        begun = minima[:, first].copy()
         for row, factor, offset in zip(minima[:, first:last], factors, offsets, strict=True):
-            np.multiply(values, factor, out=permuted[: len(values)])
-            permuted[: len(values)] += offset
-            np.minimum(row, np.minimum.reduceat(permuted[: len(values)], cuts), out=row)
+            np.multiply(values, factor, out=permuted)
+            np.add(permuted, offset, out=permuted)
+            np.minimum.reduceat(permuted, cuts, out=row)
+        np.minimum(minima[:, first], begun, out=minima[:, first])
     return np.ascontiguousarray(minima.T)
 
 
