@@ -29,6 +29,10 @@ SPACE = ord(" ")
 BLOCK_CHARACTERS = 1 << 19
 HASHED_WORDS = 1 << 14
 
+# glibc gives the memory of arrays back to the system, to be taken anew page by page, until an array of this
+# size was freed: without it a cold process has four times the page faults, a tenth of its time.
+KEPT_BYTES = 1 << 24
+
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 
@@ -78,6 +82,7 @@ def word_blocks(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Words]]:
 
     ASCII texts come in blocks of their own: a byte a character makes them several times faster.
     """
+    np.empty(KEPT_BYTES, np.uint8)
     ascii_texts = np.fromiter(map(str.isascii, texts), bool, len(texts))
     lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     for positions in (np.flatnonzero(ascii_texts), np.flatnonzero(~ascii_texts)):
