@@ -10,7 +10,7 @@ import pytest
 from harness import Corpus, sentence, slow
 
 from stemma.config import SourceConfig, SourceDuplicatesConfig
-from stemma.resources.engine import DATASETS, deduplicated
+from stemma.resources.engine import DATASETS, Run, deduplicated
 
 
 class Member(NamedTuple):
@@ -408,6 +408,26 @@ def test_an_index_that_was_emptied_by_a_run_that_failed_forgets_no_family(
     corpus.delete("c.txt")
     solve(corpus)
     assert ask(corpus, "SELECT count(*) FROM deduplicated") == [(2,)]
+
+
+def test_a_run_does_not_wait_for_texts_that_another_run_has_changed_meanwhile(
+    corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = sentence("a", 60)
+    corpus.write("a.txt", text)
+    corpus.write("b.txt", changed(text, 30))
+    measure, rounds = deduplicated._measure, iter(range(2))
+
+    def measure_meanwhile(run: Run, todo: Any) -> None:
+        if next(rounds) == 0:
+            with run.warehouse.session() as connection:
+                connection.execute("UPDATE state.cleaned SET text_hash = gen_random_uuid()")
+            todo = []
+        measure(run, todo)
+
+    monkeypatch.setattr(deduplicated, "MEASURED_AT_ONCE", 0)
+    monkeypatch.setattr(deduplicated, "_measure", measure_meanwhile)
+    assert kept(solve(corpus)) == {"a.txt", "b.txt"}
 
 
 def _fail(*_arguments: Any, **_named: Any) -> None:
