@@ -87,12 +87,13 @@ def nodes(corpus: Corpus) -> dict[UUID, str]:
     """Return a text, as cleaned, of each node of the index."""
     run = corpus.start()
     try:
+        run.warehouse.connection.execute("SET memory_limit = '4GB'")
         memo = segments_of(run, run.setup.clean)
         with run.warehouse.session() as connection:
             memo.locate(connection, "state.cleaned", "text_places", temporary=True)
             bodies = memo.bodies(connection, "text_places", "input_hash, text")
             rows = connection.execute(
-                f"""SELECT any_value(d.node), any_value(b.text) FROM {bodies} AS b
+                f"""SELECT d.node, any_value(b.text) FROM {bodies} AS b
                 JOIN state.cleaned AS c USING (input_hash) JOIN state.dedup_documents AS d USING (document_id)
                 GROUP BY d.node"""
             ).fetchall()
