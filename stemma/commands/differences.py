@@ -111,7 +111,7 @@ def _matcher(old: Sequence[str], new: Sequence[str], pairs: int) -> SequenceMatc
     counts, others = Counter(old), Counter(new)
     for autojunk in (False, True):
         matcher = SequenceMatcher(None, old, new, autojunk=autojunk)
-        compared = counts.keys() - matcher.bpopular
+        compared = counts.keys() - matcher.bpopular  # type: ignore[attr-defined]
         if sum(counts[piece] * others[piece] for piece in compared) <= pairs:
             return matcher
     return None
