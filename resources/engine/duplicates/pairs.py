@@ -18,6 +18,9 @@ from stemma.resources.memo import Segments
 COMPARED_PAIRS = 50_000
 VERIFIED_PAIRS = 5_000
 
+# Layers that the setting `numbers` is for: what contains another text has numbers of its own.
+NUMBERED = ("near", "edit")
+
 _UNMEASURED = """(SELECT DISTINCT a, b FROM state.dedup_candidates WHERE layer = {number})
     ANTI JOIN (FROM state.dedup_pairs WHERE layer = {number}) USING (a, b)"""
 
@@ -85,7 +88,7 @@ def _verified(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
         rows = _fetch(run, segments_of(run, run.setup.clean), block, "key", "input_hash, text")
         texts, numbered = rows["text"].to_pylist(), _numbered(block, "key", rows)
         scores = layer.scores(texts, numbered)
-        if run.config.deduplicate.numbers == "compare":
+        if run.config.deduplicate.numbers == "compare" and layer.name in NUMBERED:
             scores = np.where(same_numbers(texts, numbered), scores, 0.0)
         yield _scored(block, scores)
 
