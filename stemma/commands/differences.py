@@ -126,8 +126,7 @@ def _merged(parts: Sequence[Part]) -> list[Part]:
             removed += part.text if part.kind == REMOVED else ""
             added += part.text if part.kind == ADDED else ""
             continue
-        merged += [Part(REMOVED, removed)] if removed else []
-        merged += [Part(ADDED, added)] if added else []
+        merged += [Part(kind, text) for kind, text in ((REMOVED, removed), (ADDED, added)) if text.strip()]
         removed = added = ""
         if merged and merged[-1].kind == SAME:
             merged[-1] = Part(SAME, merged[-1].text + part.text)

@@ -271,9 +271,8 @@ def _print_text(text: Row, threshold: float) -> None:
         print(f"{row['rank']}. {row['similarity']:.3f}  {_place(row['uri'], row['record'])}")
         if row["title"] or row["document_date"]:
             print("   " + "  ".join(shown(value) for value in (row["title"], row["document_date"]) if value))
-        print(
-            f"   has {row['of_text']:.0%} of the text, which has {row['of_document']:.0%} of it; {_fate(row)}"
-        )
+        print(f"   in common {row['of_text']:.0%} of the text, {row['of_document']:.0%} of the document")
+        print(f"   {_fate(row)}")
         print(f"   document {row['document_id']}")
         if (row["uri"], row["record"]) == (text["uri"], text["record"]):
             print("   it is this file, as it is in the corpus")
