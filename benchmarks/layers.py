@@ -1,18 +1,25 @@
 """What each layer of duplicates is for, and how much of what there is its candidates find.
 
-    python benchmarks/layers.py [graded] [families] [candidates] [--shared ../shared] [--model NAME] [--out FILE]
+    python benchmarks/layers.py [graded] [families] [candidates] [cost] [--shared ../shared] [--model NAME] [--out FILE]
 
 `graded` scores the answers of b2 (copied, revised lightly, revised heavily, written independently) against the
 article that they answer from. `families` compares the families of the licences of b4 with the clusters that people
 made. `candidates` compares what buckets of 64 witnesses, and of any number, find with all pairs, on b4 and on the
-sentences of b3. Prints Markdown. Needs the shared corpora.
+sentences of b3. `cost` takes the steps of 100,000 generated documents and 100,000 real sentences. Prints Markdown.
+Needs the shared corpora.
 """
 
 import argparse
 import csv
 import gzip
 import json
+import lzma
 import os
+import random
+import re
+import subprocess
+import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -21,6 +28,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as parquet
 from scipy.sparse import csr_array
 from scipy.stats import mannwhitneyu
 
@@ -97,24 +105,29 @@ class Found(NamedTuple):
     candidates: int
     plausible: int
     rows: int
-    seconds: float
+    seconds: list[float]
 
 
 def find(layer: Layer, texts: Sequence[str], threshold: float, witnesses: int = WITNESSES) -> Found:
     """Go the engine's way from distinct texts to verified pairs (int64[m, 2], the earlier in a bucket first)."""
-    started = time.process_time()
+    clock = [time.process_time()]
     signed = layer.sign(pa.table({"text": pa.array(texts, pa.string())}))
+    clock.append(time.process_time())
     buckets = layer.buckets(signed, threshold)
+    clock.append(time.process_time())
     rank = np.zeros(len(texts), np.int64)
     rank[buckets.rows] = buckets.rank
     order = np.lexsort((np.arange(len(texts)), rank))
     members = np.argsort(order)[buckets.rows]
     candidates = order[candidate_pairs(buckets.keys, members, witnesses=witnesses, asks=buckets.asks)]
+    clock.append(time.process_time())
     plausible = candidates[layer.plausible(signed, candidates, threshold)]
+    clock.append(time.process_time())
     scores = layer.scores(texts, plausible)
-    seconds = time.process_time() - started
+    clock.append(time.process_time())
     reach = scores >= threshold
-    return Found(plausible[reach], scores[reach], len(candidates), len(plausible), len(buckets.keys), seconds)
+    counts = len(candidates), len(plausible), len(buckets.keys)
+    return Found(plausible[reach], scores[reach], *counts, np.diff(clock).tolist())
 
 
 def licences(data: Path) -> list[dict]:
@@ -306,11 +319,15 @@ def cluster_scores(found: np.ndarray, truth: np.ndarray) -> tuple[float, float, 
 
 
 def candidates(options: argparse.Namespace) -> Iterator[str]:
-    """What is found of all pairs; seconds are processor time from texts to verified pairs with 64 witnesses."""
+    """What is found of all pairs; seconds are processor time from texts to verified pairs with 64 witnesses.
+
+    Texts found: of those that are the second of a pair (the contained one, or the later in the list), the share
+    that is found in one at least.
+    """
     head = ["layer", "texts", "number", "at", "pairs there are", "precision", "recall, any witnesses"]
     head += [f"recall, {WITNESSES}", "texts found", "rows a text", "candidates a text", "plausible", "s"]
     texts = [row["text"] for row in licences(options.shared / "data")]
-    texts = [texts[place] for place in np.unique(compared_forms(texts), return_index=True)[1].tolist()]
+    texts = distinct(texts)
     body = []
     for name, truth in (("near", all_near(texts)), ("contained", all_contained(texts))):
         for at in (0.9, 0.8, 0.7):
@@ -345,7 +362,7 @@ def candidate_cells(layer: Layer, texts: Sequence[str], truth: np.ndarray, thres
         f"{found.rows / len(texts):.0f}",
         f"{found.candidates / len(texts):.1f}",
         f"{found.plausible / len(texts):.1f}",
-        f"{found.seconds:.1f}",
+        f"{sum(found.seconds):.1f}",
     ]
 
 
@@ -386,9 +403,7 @@ def sentences(data: Path, language: str) -> list[str]:
     path = data / "b3_stsb_multi" / f"stsb-{language}-dev.csv.gz"
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         texts = [sentence for row in csv.reader(lines) for sentence in row[:2]]
-    forms = compared_forms(texts, max_characters=256)
-    places = np.unique(forms, return_index=True)[1].tolist()
-    return [texts[place] for place in places if forms[place]]
+    return distinct(texts, max_characters=256)
 
 
 def all_edits(texts: Sequence[str]) -> np.ndarray:
@@ -400,10 +415,72 @@ def all_edits(texts: Sequence[str]) -> np.ndarray:
     return np.where(np.tri(len(texts), k=-1).T > 0, ratios, -1)
 
 
+# Cost ---------------------------------------------------------------------------------------------
+
+DOCUMENTS = 100_000
+
+
+def cost(options: argparse.Namespace) -> Iterator[str]:
+    """Processor seconds of each step, with 64 witnesses."""
+    head = ["layer", "texts", "number", "MB", "at", "rows a text", "candidates a text", "plausible", "found"]
+    head += ["sign s", "buckets s", "pairs s", "plausible s", "scores s"]
+    documents, lines = generated(options.shared), real_sentences(options.shared / "data")
+    body = []
+    for name, kind, texts, at in (
+        ("near", "generated", documents, 0.7),
+        ("contained", "generated", documents, 0.9),
+        ("edit", "sentences", lines, 0.95),
+        ("edit", "sentences", lines, 0.9),
+        ("edit", "sentences", lines, 0.85),
+    ):
+        found = find(LAYERS[name], texts, at)
+        size = sum(len(text.encode()) for text in texts) / 1e6
+        row = [name, kind, len(texts), f"{size:.0f}", at, f"{found.rows / len(texts):.0f}"]
+        row += [f"{count / len(texts):.1f}" for count in (found.candidates, found.plausible)]
+        body.append([*row, len(found.pairs), *(f"{seconds:.1f}" for seconds in found.seconds)])
+    yield from table(head, body)
+
+
+def generated(shared: Path) -> list[str]:
+    """Distinct documents of about 160 words, 30 % of which are edited copies, by the load tool."""
+    tool = [sys.executable, str(shared / "tools" / "make_load.py"), "synth", "--docs", str(DOCUMENTS)]
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([*tool, "--seed", "3", "--out", folder], check=True, stdout=subprocess.DEVNULL)
+        texts = [text for path in sorted(Path(folder).rglob("*.parquet")) for text in read_texts(path)]
+    return distinct(texts)
+
+
+def read_texts(path: Path) -> list[str]:
+    return parquet.read_table(path, columns=["text"])["text"].to_pylist()
+
+
+def real_sentences(data: Path) -> list[str]:
+    """Sentences of PEPs, licences, XQuAD in twelve languages and STS-B in eleven, a sample of those there are."""
+    with lzma.open(data / "a4_pep_events" / "base.jsonl.xz", "rt", encoding="utf-8") as lines:
+        texts = [json.loads(line)["text"] for line in lines]
+    texts += [row["text"] for row in licences(data)]
+    for path in sorted((data / "d2_xquad").glob("*.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") as lines:
+            texts += [json.loads(line)["context"] for line in lines]
+    parts = [part for text in texts for part in re.split(r"(?<=[.!?;])\s+|\n\n", text)]
+    for path in sorted((data / "b3_stsb_multi").glob("*.gz")):
+        parts += sentences(data, path.name.split("-")[1])
+    some = distinct(parts, max_characters=256)
+    return random.Random(3).sample(some, min(DOCUMENTS, len(some)))
+
+
+def distinct(texts: Sequence[str], max_characters: int | None = None) -> list[str]:
+    """Return the first text of each that are equal in their words, in their order."""
+    forms = compared_forms(texts, max_characters=max_characters)
+    firsts = {form: place for place, form in reversed(list(enumerate(forms))) if form}
+    return [texts[place] for place in sorted(firsts.values())]
+
+
 SECTIONS: dict[str, Callable[[argparse.Namespace], Iterator[str]]] = {
     "graded": graded,
     "families": family_scores,
     "candidates": candidates,
+    "cost": cost,
 }
 
 

@@ -164,9 +164,10 @@ def test_proposed_pairs_are_those_of_the_definition_in_any_order(texts, probes, 
     shuffler.shuffle(shuffled)
     results = []
     for some in (texts, shuffled):
-        buckets = contained_buckets(signed(some, min_shingles=5), probes=probes)
+        buckets = contained_buckets(signed(some, shingle_words=2, min_shingles=5), probes=probes)
         results.append({(some[a], some[b]) for a, b in proposed(buckets, some)})
-    sets = {text: set(members.tolist()) for text, members in zip(texts, shingle_sets(texts), strict=True)}
+    members = shingle_sets(texts, shingle_words=2)
+    sets = {text: set(hashes.tolist()) for text, hashes in zip(texts, members, strict=True)}
     order = sorted(
         (text for text in texts if len(sets[text]) >= 5), key=lambda text: (-len(sets[text]), text)
     )

@@ -28,6 +28,8 @@ CONTAINED = pa.schema(
 # missing in the container with a probability of exp(-0.8 * 6) = 0.008, at 0.9 of 0.0045.
 SAMPLED = 6
 
+NONE = np.empty(0, np.uint64)
+
 
 def sign_contained(table: pa.Table, *, shingle_words: int = 5, min_shingles: int = 50) -> pa.Table:
     """Sample the shingles of the column `text` (string): one row out for each row in, in the same order.
@@ -100,9 +102,6 @@ def contained_scores(texts: Sequence[str], pairs: np.ndarray, *, shingle_words: 
     sets = shingle_sets(texts, shingle_words=shingle_words)
     sizes = np.fromiter((len(members) for members in sets), np.int64, len(sets))[pairs[:, 1]]
     return np.divide(_shared(sets, pairs), sizes, out=np.zeros(len(pairs)), where=sizes > 0)
-
-
-NONE = np.empty(0, np.uint64)
 
 
 def _samples(signed: pa.Table) -> list[np.ndarray]:

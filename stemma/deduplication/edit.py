@@ -102,10 +102,8 @@ def _trigrams(forms: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
     sizes = np.fromiter((len(form) for form in forms), np.int64, len(forms)) + len(PADDING)
     order = np.lexsort((trigrams, np.repeat(np.arange(len(forms)), sizes)))
     ordered = trigrams[order]
-    is_first = np.ones(len(ordered), bool)
-    is_first[1:] = ordered[1:] != ordered[:-1]
-    is_first[np.cumsum(sizes) - sizes] = True
-    firsts = np.flatnonzero(is_first)
+    # In this order the first trigram of a text begins with a pad and the last of the text before it does not.
+    firsts = np.flatnonzero(np.concatenate(([True], ordered[1:] != ordered[:-1])))
     occurrences = np.arange(len(ordered)) - np.repeat(firsts, np.diff(firsts, append=len(ordered)))
     return mix64(mix64(ordered) + occurrences.astype(np.uint64) * MULTIPLIER), sizes
 
