@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from harness import Corpus, sentence
 
+from stemma.resources.engine import deduplicated
+
 ALL = ("exact", "near", "contained", "edit", "semantic")
 
 
@@ -117,4 +119,119 @@ def test_numbers_tell_forms_apart(tmp_path: Path) -> None:
     corpus.set(deduplicate={"numbers": "compare"})
     corpus.run()
     assert methods(corpus) == {}
+    assert corpus.differences() == []
+
+
+def shared_words(seed: str, count: int) -> str:
+    return sentence(f"passage-{seed}", count)
+
+
+def kept_texts(corpus: Corpus) -> dict[str, str]:
+    found = corpus.query("SELECT uri, text FROM corpus.deduplicated JOIN corpus.raw USING (document_id)")
+    return {Path(uri).name: text for uri, text in found}
+
+
+def test_passages_are_reported_with_their_places(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, deduplicate={"layers": ("exact", "near", "passage")})
+    passage = shared_words("one", 80)
+    for day in (1, 2, 3):
+        corpus.write(f"2024-01-0{day}-x.txt", f"{sentence(day, 90)}\n\n{passage}\n\n{sentence(-day, 70)}")
+    corpus.run()
+    rows = corpus.query(
+        """SELECT l.text[p.char_start + 1:p.char_end], f.text[p.source_char_start + 1:p.source_char_end], p.words,
+            f.document_date < l.document_date
+        FROM lineage.passages AS p JOIN corpus.cleaned AS l USING (document_id)
+        JOIN corpus.cleaned AS f ON f.document_id = p.source_document_id"""
+    )
+    assert rows == [(passage, passage, 80, True)] * 3, "the third document shares it with both earlier ones"
+    assert corpus.count("lineage.cuts") == 0
+    assert corpus.differences() == []
+
+
+def test_passages_are_cut_from_the_later_document_and_from_its_chunks(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, deduplicate={"layers": ("exact", "near", "passage")}, passage={"cut": True})
+    corpus.set(chunk={"max_tokens": 60})
+    passage = shared_words("one", 80)
+    bodies = {day: (sentence(day, 90), sentence(-day, 70)) for day in (1, 2)}
+    for day, (head, tail) in bodies.items():
+        corpus.write(f"2024-01-0{day}-x.txt", f"{head}\n\n{passage}.\n\n{tail}")
+    corpus.run()
+    texts = kept_texts(corpus)
+    assert passage in texts["2024-01-01-x.txt"]
+    assert passage not in texts["2024-01-02-x.txt"]
+    assert texts["2024-01-02-x.txt"].split() == [word for part in bodies[2] for word in part.split()]
+    chunks = corpus.query(
+        """SELECT c.text, d.text[c.char_start + 1:c.char_end], length(c.text) FROM corpus.chunked AS c
+        JOIN corpus.cleaned AS d USING (document_id)"""
+    )
+    assert all(chunk == span for chunk, span, _ in chunks)
+    later = corpus.query(
+        """SELECT string_agg(c.text, ' ' ORDER BY ordinal) FROM corpus.chunked AS c
+        JOIN corpus.raw AS r USING (document_id) WHERE r.uri LIKE '%01-02-x%'"""
+    )[0][0]
+    assert later.split() == texts["2024-01-02-x.txt"].split()
+    assert corpus.differences() == []
+    corpus.delete("2024-01-01-x.txt")
+    corpus.run()
+    assert passage in kept_texts(corpus)["2024-01-02-x.txt"]
+    assert corpus.differences() == []
+
+
+def test_a_document_of_passages_alone_stays_whole(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, deduplicate={"layers": ("exact", "passage")}, passage={"cut": True})
+    one, two = shared_words("one", 80), shared_words("two", 80)
+    corpus.write("2024-01-01-a.txt", f"{one} {sentence('a', 60)}")
+    corpus.write("2024-01-02-b.txt", f"{two} {sentence('b', 60)}")
+    corpus.write("2024-01-03-c.txt", f"{one}\n\n{two}")
+    corpus.run()
+    assert kept_texts(corpus)["2024-01-03-c.txt"] == f"{one}\n\n{two}"
+    assert corpus.count("lineage.passages") == 2
+    assert corpus.differences() == []
+
+
+@pytest.mark.parametrize("keep", ["oldest", "newest", "longest", "best"])
+def test_passages_equal_a_rebuild_as_documents_come_and_go(tmp_path: Path, keep: str) -> None:
+    corpus = Corpus(
+        tmp_path, deduplicate={"layers": ("exact", "near", "passage"), "keep": keep}, passage={"cut": True}
+    )
+    passages = [shared_words(str(number), 60) for number in range(3)]
+
+    def write(day: int, *parts: int) -> None:
+        body = "\n\n".join(passages[part] for part in parts)
+        corpus.write(
+            f"2024-02-{day:02}-x.txt", f"{sentence(day, 40 + day)}\n\n{body}\n\n{sentence(-day, 50)}"
+        )
+
+    for day, parts in enumerate([(0,), (0, 1), (1,), (1, 2), (2, 0), ()], 1):
+        write(day, *parts)
+    corpus.run()
+    assert corpus.differences() == []
+    assert corpus.count("lineage.cuts") > 2
+    changes = [
+        lambda: corpus.delete("2024-02-01-x.txt"),
+        lambda: write(3, 0, 2),
+        lambda: corpus.rename("2024-02-05-x.txt", "2023-02-05-x.txt"),
+        lambda: corpus.set(passage={"min_words": 70}),
+        lambda: corpus.set(passage={"min_words": 50}, deduplicate={"keep": "newest"}),
+        lambda: corpus.set(deduplicate={"layers": ("exact",)}),
+    ]
+    for change in changes:
+        change()
+        corpus.run()
+        assert corpus.differences() == []
+    assert corpus.count("lineage.passages") == corpus.count("lineage.cuts") == 0
+
+
+def test_many_pairs_of_passages_are_compared_outside_the_transaction(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deduplicated, "MEASURED_AT_ONCE", 0)
+    corpus = Corpus(tmp_path, deduplicate={"layers": ("exact", "near", "passage")}, passage={"cut": True})
+    passage = shared_words("one", 60)
+    for day in range(1, 7):
+        corpus.write(f"2024-03-{day:02}.txt", f"{passage} {sentence(day // 2, 80)} {sentence(day, 30)}")
+    corpus.run()
+    corpus.write("2024-03-09.txt", f"{sentence(9, 80)} {passage}")
+    corpus.run()
+    assert corpus.count("lineage.passages") > 0
     assert corpus.differences() == []

@@ -214,7 +214,10 @@ LEDGERS = {
         "document_id, char_start, source_document_id, source_char_start, char_end",
         f"SELECT {', '.join(column.name for column in PASSAGES.columns)} FROM state.passages",
     ),
-    "lineage.cuts": ("document_id", "SELECT document_id, cuts FROM state.cuts"),
+    "lineage.cuts": (
+        "document_id",
+        "SELECT document_id, cuts FROM state.deduplicated WHERE cuts IS NOT NULL",
+    ),
     "lineage.errors": (
         "stage, uri, record, document_id",
         f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors",

@@ -27,9 +27,15 @@ _BYTE = f"""CASE WHEN r.encoding = 'utf_8' AND r.byte_end - r.byte_start = r.siz
 
 VIEWS = {
     **{dataset.stored: _generated(dataset) for dataset in DATASETS if dataset.base != dataset.stored},
-    "main.deduplicated": """SELECT m.document_id, m.cluster_id, m.cluster_size, c.title, c.text, c.text_hash,
-            c.language, c.words, c.document_date
+    # What is left between the cuts: the first piece begins at 0, each other one where a cut ends.
+    "main.deduplicated": """SELECT m.document_id, m.cluster_id, m.cluster_size, c.title,
+            CASE WHEN x.cuts IS NULL THEN c.text ELSE list_aggregate(list_transform(
+                list_zip(list_prepend(0, [cut."end" for cut in x.cuts]), [cut."start" for cut in x.cuts]),
+                lambda piece: substring(c.text, piece[1] + 1, coalesce(piece[2], length(c.text)) - piece[1])),
+                'string_agg', '') END AS text,
+            c.text_hash, c.language, c.words, c.document_date
         FROM lineage.members AS m JOIN main.cleaned AS c USING (document_id)
+        LEFT JOIN lineage.cuts AS x USING (document_id)
         WHERE m.kept
             AND NOT EXISTS (SELECT 1 FROM lineage.errors AS e WHERE e.document_id = m.document_id)""",
     "lineage.duplicates": """SELECT document_id, cluster_id, kept_document_id, similarity, method

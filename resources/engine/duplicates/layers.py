@@ -77,21 +77,28 @@ class Layer:
         return NUMBERS[self.name]
 
 
+def asked_layers(setup: Setup, source: str) -> tuple[str, ...]:
+    """Return the layers that are asked for a source's documents."""
+    return _own(setup, source).layers or setup.config.deduplicate.layers
+
+
+def _own(setup: Setup, source: str) -> SourceDuplicatesConfig:
+    named = (each.deduplicate for each in setup.config.sources if each.name == source)
+    return next(named, SourceDuplicatesConfig())
+
+
 def document_policy(setup: Setup, source: str, category: str = "") -> Policy:
     """Return what the documents of a source and category are removed for."""
     settings = setup.config.deduplicate
-    own = next(
-        (each.deduplicate for each in setup.config.sources if each.name == source), SourceDuplicatesConfig()
-    )
     thresholds = {
         "exact": 1.0,
         "near": settings.threshold,
         "contained": settings.contained.threshold,
         "edit": settings.edit.threshold,
         "semantic": dict(settings.semantic.thresholds).get(category, settings.semantic.threshold),
-    } | dict(own.thresholds)
-    layers = own.layers or settings.layers
-    return Policy({name: thresholds[name] for name in thresholds if name in layers}, category)
+    } | dict(_own(setup, source).thresholds)
+    asked = asked_layers(setup, source)
+    return Policy({name: thresholds[name] for name in thresholds if name in asked}, category)
 
 
 def layers(setup: Setup) -> tuple[Layer, ...]:
