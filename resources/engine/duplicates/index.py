@@ -230,12 +230,15 @@ def _scope_bits(scope: str) -> int:
 def _propose(connection: duckdb.DuckDBPyConnection, layer: Layer, entered: bool, *, whole: bool) -> None:
     """Propose the pairs of the touched buckets anew: a bucket's pairs are a function of its members.
 
-    Scores of pairs that no bucket proposes any more are forgotten.
+    Pairs that no bucket proposes any more are forgotten with their scores; new ones have none yet.
     """
     number = layer.number
     if whole:
         load_rows(connection, "proposed", _proposals(connection, f"state.dedup_bands WHERE layer = {number}"))
         connection.execute(f"INSERT INTO state.dedup_candidates SELECT {number}, bucket, a, b FROM proposed")
+        connection.execute(
+            f"INSERT INTO state.dedup_pairs SELECT DISTINCT {number}, a, b, NULL FROM proposed"
+        )
         return
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE touched AS
@@ -254,8 +257,13 @@ def _propose(connection: duckdb.DuckDBPyConnection, layer: Layer, entered: bool,
     load_rows(connection, "proposed", _proposals(connection, members))
     connection.execute(f"INSERT INTO state.dedup_candidates SELECT {number}, bucket, a, b FROM proposed")
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE gone_pairs AS
-        SELECT a, b FROM old_pairs ANTI JOIN (FROM {standing}) USING (a, b)"""
+        f"""INSERT INTO state.dedup_pairs SELECT {number}, a, b, NULL
+        FROM (SELECT DISTINCT a, b FROM proposed ANTI JOIN old_pairs USING (a, b))
+        ANTI JOIN (FROM state.dedup_pairs WHERE layer = {number}) USING (a, b)"""
+    )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE gone_pairs AS SELECT a, b
+        FROM (FROM old_pairs ANTI JOIN proposed USING (a, b)) ANTI JOIN (FROM {standing}) USING (a, b)"""
     )
     gone = f"state.dedup_pairs WHERE layer = {number} AND (a, b) IN (SELECT (a, b) FROM gone_pairs)"
     note_pending(connection, f"(FROM {gone} AND score >= {layer.threshold!r})")

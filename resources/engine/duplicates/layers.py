@@ -40,7 +40,7 @@ from stemma.deduplication.semantic import (
 from stemma.hashing import key
 from stemma.incremental.stage import Stage
 from stemma.resources.embedder import Embedder
-from stemma.resources.engine.setup import TEXT, Setup
+from stemma.resources.engine.setup import SIGNING, TEXT, Setup
 
 # How layers are numbered in the state; a number is never given to another.
 NUMBERS = {"near": 1, "contained": 2, "edit": 3, "semantic": 4}
@@ -173,6 +173,7 @@ def _contained(setup: Setup, threshold: float) -> Layer:
             libraries=("numpy",),
             digests={"unicode": unicodedata.unidata_version},
             parallel=True,
+            **SIGNING,
         ),
         columns=("shingles", "signature"),
         buckets=contained_buckets,
@@ -195,6 +196,7 @@ def _edit(setup: Setup, threshold: float) -> Layer:
             libraries=("datasketch", "numpy"),
             digests={"unicode": unicodedata.unidata_version},
             parallel=True,
+            **SIGNING,
         ),
         columns=("characters", "signature"),
         buckets=functools.partial(edit_buckets, threshold=threshold),
