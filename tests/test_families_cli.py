@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -413,6 +415,16 @@ def test_lookup_reads_standard_input(made: Corpus, stemma: Stemma, monkeypatch: 
     assert found[0]["same_words"]
 
 
+def test_lookup_reads_a_pipe_with_a_name(made: Corpus, stemma: Stemma, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(GUIDE,))
+    writer.start()
+    found = matches(stemma(made, "lookup", str(pipe), "--json"))
+    writer.join()
+    assert found[0]["same_words"]
+
+
 @pytest.mark.parametrize("why", ["layers", "scope", "settings", "state"])
 def test_without_an_index_all_documents_are_compared(
     made: Corpus, stemma: Stemma, tmp_path: Path, why: str
@@ -461,6 +473,10 @@ def test_lookup_says_what_cannot_be_read(made: Corpus, stemma: Stemma, tmp_path:
     assert told.code == 0
     assert told.out.startswith(f"{broken}: ")
     assert stemma(made, "lookup", str(broken), "--json").json["texts"][0]["error"]
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    assert "unsupported" in stemma(made, "lookup", str(picture), "--json").json["texts"][0]["error"]
+    assert "no file has this name" in stemma(made, "lookup", str(tmp_path / "nowhere.txt")).out
     assert stemma(made, "lookup", str(tmp_path)).code == 2
     assert stemma(made, "lookup", "  ").code == 2
 
