@@ -55,14 +55,14 @@ GUIDE = sentence("guide", 200)
 
 
 def fill(corpus: Corpus) -> None:
-    """Write three families and a document without duplicates: of 4, 2 and 2 members."""
+    """Write families of 4, 2, 2 and 2 members, and two documents without duplicates."""
     corpus.write("2019-03-01/guide.md", GUIDE)
     corpus.write("2021-03-01/guide.md", changed(GUIDE, at=(20,)))
     corpus.write("2024-03-01/guide.md", changed(GUIDE, at=(20, 120)))
     corpus.write("copies/guide.md", GUIDE)
     corpus.write("note.txt", sentence("note", 90))
     corpus.write("copies/note.txt", changed(sentence("note", 90), at=(0, 45), by="different"))
-    rows = [sentence("alone", 50), sentence("row", 50), sentence("row", 50).upper()]
+    rows = [sentence("alone", 50), *(sentence(seed, 50) for seed in ("row", "row", "line", "line"))]
     corpus.write(
         "rows.jsonl",
         "".join(json.dumps({"id": f"r{n}", "text": text}) + "\n" for n, text in enumerate(rows)),
@@ -164,7 +164,7 @@ def test_families_lists_the_largest_first(made: Corpus, stemma: Stemma) -> None:
     assert "2019-03-01 – 2024-03-01" in lines[2]
     assert "exact, near" in lines[2]
     found = stemma(made, "families", "--json").json
-    assert [row["members"] for row in found] == [4, 2, 2]
+    assert [row["members"] for row in found] == [4, 2, 2, 2]
     assert found == stemma(made, "families", "--json", "--sort", "members").json
 
 
@@ -177,10 +177,10 @@ def test_families_sorts_filters_and_limits(made: Corpus, stemma: Stemma) -> None
     assert asked("--sort", "similarity")[0] == note
     assert asked("--sort", "characters")[0] == guide
     assert asked("-n", "1") == [guide]
-    assert "1 of 3 families" in stemma(made, "families", "-n", "1").out
+    assert "1 of 4 families" in stemma(made, "families", "-n", "1").out
     assert asked("--method", "exact", "--sort", "characters")[0] == guide
     assert note not in asked("--method", "exact")
-    assert len(asked("--source", "docs")) == 3
+    assert len(asked("--source", "docs")) == 4
     assert asked("--source", "elsewhere") == []
     assert "no families" in stemma(made, "families", "--source", "elsewhere").out
 
@@ -223,10 +223,10 @@ def test_a_member_that_is_the_same_says_so(made: Corpus, stemma: Stemma) -> None
     assert "[-" not in told.out
 
 
-def test_n_limits_the_members_but_not_the_kept(made: Corpus, stemma: Stemma) -> None:
+def test_n_limits_the_kept_and_the_others(made: Corpus, stemma: Stemma) -> None:
     found = stemma(made, "families", cluster(made, "2019-03-01/guide.md"), "-n", "2", "--json").json
     assert found["members"] == 4
-    assert [row["kept"] for row in found["documents"]] == [True, False]
+    assert [row["kept"] for row in found["documents"]] == [True, False, False]
 
 
 def test_a_path_of_several_families_lists_them(made: Corpus, stemma: Stemma) -> None:
