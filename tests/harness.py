@@ -25,7 +25,7 @@ from stemma.embedding import feature_hashing
 from stemma.incremental.counts import Counts
 from stemma.lineage.checks import BLOCKING, run_check
 from stemma.lineage.comparison import compare_files
-from stemma.resources.engine import Publication, Run, Setup, run_all
+from stemma.resources.engine import DATASETS, Publication, Run, Setup, run_all
 from stemma.resources.engine.run import silent
 from stemma.resources.warehouse import Warehouse
 
@@ -93,6 +93,9 @@ class Corpus:
         self.sources = [SourceConfig("docs", str(self.docs))]
         self._sections: dict[str, dict[str, Any]] = {"embed": {"model": "hash:384"}}
         self.threads = 1
+        # Whether no code changes while the corpus lives, so that recipes need not be worked out for each run.
+        self.steady = False
+        self._setups: dict[str, Setup] = {}
         self._numbers = itertools.count(1)
         self.set(**sections)
 
@@ -148,6 +151,12 @@ class Corpus:
         file.write_text(to_toml(config))
         return load_config(file)
 
+    def _setup(self) -> Setup:
+        config = self.config()
+        if not self.steady:
+            return Setup.of(config)
+        return self._setups.setdefault(repr(config), Setup.of(config))
+
     # -- runs --------------------------------------------------------------------------------------------------
 
     def run(
@@ -160,6 +169,24 @@ class Corpus:
         finally:
             run.warehouse.close()
         return Result(run.run_id, run.counts, publication)
+
+    def update(
+        self, last: str, *, path: Path | None = None, before: dict[str, Callable[[], None]] | None = None
+    ) -> dict[str, Counts]:
+        """Update the datasets as far as `last`, whatever vanished, and publish nothing; returns what was done.
+
+        `before` names what is called before a dataset's update.
+        """
+        run = self.start(path=path, allow_deletes=True)
+        try:
+            for name, update_dataset in DATASETS.items():
+                (before or {}).get(name, lambda: None)()
+                update_dataset(run)
+                if name == last:
+                    break
+        finally:
+            run.warehouse.close()
+        return run.counts
 
     def start(
         self,
@@ -174,7 +201,7 @@ class Corpus:
         warehouse.connection.execute(f"SET threads = {self.threads}")
         return Run(
             f"run-{next(self._numbers)}",
-            Setup.of(self.config()),
+            self._setup(),
             warehouse,
             progress=progress,
             allow_deletes=allow_deletes,
@@ -216,6 +243,33 @@ class Corpus:
                 run.warehouse.close()
             compared = compare_files(self.path, run.warehouse.path)
         return [table for table in compared if table["missing"] or table["extra"]]
+
+    def family_differences(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Rebuild families beside, and return the rows of them and of their index that only one of the two has."""
+        with tempfile.TemporaryDirectory(prefix="stemma-rebuild-") as folder:
+            path = Path(folder) / "corpus.duckdb"
+            self.update("deduplicated", path=path)
+            with self.state() as connection:
+                connection.execute(
+                    f"ATTACH '{path.with_suffix('.work')}/state.duckdb' AS rebuilt (READ_ONLY)"
+                )
+                found = {name: _only_in_one(connection, name, rows) for name, rows in FAMILY_TABLES.items()}
+        return {name: rows for name, rows in found.items() if rows}
+
+
+# What is a function of the live documents and the configuration alone.
+FAMILY_TABLES = {
+    "deduplicated": "* EXCLUDE (run_id)",
+    **{f"dedup_{name}": "*" for name in ("documents", "bands", "candidates", "pairs", "pending", "index")},
+    "errors": "* EXCLUDE (run_id)",
+}
+
+
+def _only_in_one(connection: duckdb.DuckDBPyConnection, name: str, columns: str) -> list[tuple[Any, ...]]:
+    ours, others = f"(SELECT {columns} FROM {name})", f"(SELECT {columns} FROM rebuilt.{name})"
+    return connection.execute(
+        f"(FROM {ours} EXCEPT ALL FROM {others}) UNION ALL (FROM {others} EXCEPT ALL FROM {ours}) LIMIT 20"
+    ).fetchall()
 
 
 def failed_checks(path: Path) -> list[str]:

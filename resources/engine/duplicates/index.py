@@ -84,9 +84,13 @@ def update_index(
     hangs together with anything that changed is added to state.dedup_pending, until families are solved.
     """
     _diff_documents(run, connection, signed)
+    if whole:
+        # Of documents that are gone by now, the new index would never know that they stand in a family.
+        connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
     connection.execute(
-        """INSERT INTO state.dedup_pending
-        SELECT document_id FROM came UNION SELECT document_id FROM went"""
+        """INSERT INTO state.dedup_pending SELECT document_id FROM came UNION SELECT document_id FROM went
+        UNION SELECT document_id FROM state.dedup_documents
+            SEMI JOIN (SELECT node FROM came UNION SELECT node FROM went) USING (node)"""
     )
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE dead_nodes AS SELECT DISTINCT node FROM went
@@ -100,6 +104,10 @@ def update_index(
     for layer in layers:
         entered = _enter(run, connection, layer, whole=whole)
         _propose(connection, layer, entered, whole=whole)
+        # What an edge did not count for before, it may count for what came: sources have policies of their own.
+        came = "(SELECT node FROM came)"
+        edges = f"state.dedup_pairs WHERE layer = {layer.number} AND score >= {layer.threshold!r}"
+        note_pending(connection, f"(FROM {edges} AND (a IN {came} OR b IN {came}))")
 
 
 def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection, signed: str) -> None:

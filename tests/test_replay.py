@@ -1,0 +1,146 @@
+"""A real history, that of Python's enhancement proposals, there and back again: families equal a rebuild."""
+
+import json
+import lzma
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import groupby, pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+from harness import Corpus
+
+STEPS = 539
+SAMPLES = 20
+
+
+@pytest.fixture(scope="module")
+def history(shared: Path) -> tuple[dict[str, str], list[list[dict[str, Any]]]]:
+    """The texts that the history begins with, by path, and the events of each step."""
+    events = [list(step) for _, step in groupby(read(shared, "events"), key=lambda event: event["step"])]
+    assert len(events) == STEPS
+    return {row["path"]: row["text"] for row in read(shared, "base")}, events
+
+
+def read(shared: Path, name: str) -> Iterator[dict[str, Any]]:
+    with lzma.open(shared / "data" / "a4_pep_events" / f"{name}.jsonl.xz", "rt", encoding="utf-8") as lines:
+        yield from map(json.loads, lines)
+
+
+@dataclass
+class Replay:
+    """A corpus of the documents as they are after a step; `versions` keeps earlier texts, as documents of their own."""
+
+    corpus: Corpus
+    texts: dict[str, str]
+    events: list[list[dict[str, Any]]]
+    versions: bool
+    step: int = 0
+    undone: list[dict[str, str | None]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        for path, text in self.texts.items():
+            self.corpus.write(path, text)
+
+    def go(self, step: int) -> None:
+        """Write the documents as they are after the step (0: before the first one), and bring families up to date."""
+        while self.step < step:
+            self._forward(self.events[self.step])
+            self.step += 1
+        while self.step > step:
+            self.step -= 1
+            for path, text in self.undone.pop().items():
+                self._put(path, text)
+        self.corpus.update("deduplicated")
+
+    def _forward(self, events: list[dict[str, Any]]) -> None:
+        before: dict[str, str | None] = {}
+        for event in events:
+            path, old = event["path"], self.texts.get(event["path"])
+            before.setdefault(path, old)
+            if self.versions and old is not None:
+                version = f"{path.removesuffix('.rst')}@{event['step']}.rst"
+                before.setdefault(version, self.texts.get(version))
+                self._put(version, old)
+            self._put(path, event["text"] if event["op"] == "put" else None)
+        self.undone.append(before)
+
+    def _put(self, path: str, text: str | None) -> None:
+        if text is None:
+            del self.texts[path]
+            self.corpus.delete(path)
+        else:
+            self.texts[path] = text
+            self.corpus.write(path, text)
+
+    def families(self) -> list[tuple[Any, ...]]:
+        """Return what became of each document."""
+        with self.corpus.state() as connection:
+            return connection.execute("SELECT * EXCLUDE (run_id) FROM deduplicated ORDER BY ALL").fetchall()
+
+    def near(self) -> int:
+        """Return how many documents are removed as near-duplicates."""
+        with self.corpus.state() as connection:
+            ((count,),) = connection.execute(
+                "SELECT count(*) FROM deduplicated WHERE method = 'near'"
+            ).fetchall()
+        return count
+
+
+def goes_there_and_back(replay: Replay, stops: list[int], sampled: set[int]) -> int:
+    """Stop at these steps, on the way there and back; returns how many near-duplicates there were at the most.
+
+    Families and their index equal a rebuild at the sampled steps, and families are on the way back what they
+    were on the way there.
+    """
+    replay.go(0)
+    families = {0: replay.families()}
+    near = 0
+    for stop in stops:
+        replay.go(stop)
+        families[stop] = replay.families()
+        near = max(near, replay.near())
+        if stop in sampled:
+            assert replay.corpus.family_differences() == {}, stop
+    replay.corpus.run(allow_deletes=True)
+    assert replay.corpus.differences() == []
+    for stop in [0, *stops][-2::-1]:
+        replay.go(stop)
+        assert replay.families() == families[stop], stop
+        if stop in sampled:
+            assert replay.corpus.family_differences() == {}, stop
+    replay.corpus.run(allow_deletes=True)
+    assert replay.corpus.differences() == []
+    return near
+
+
+def test_the_first_steps_there_and_back(history: Any, tmp_path: Path) -> None:
+    base, events = history
+    changed = {event["path"] for step in events[:48] for event in step}
+    texts = {
+        path: text for number, (path, text) in enumerate(base.items()) if path in changed or number % 9 == 0
+    }
+    replay = Replay(Corpus(tmp_path), texts, events, versions=True)
+    replay.corpus.steady = True
+    assert goes_there_and_back(replay, [1, 2, 12, 24, 36, 48], {2, 24}) > 20
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("versions", [False, True])
+def test_the_whole_history_there_and_back(history: Any, tmp_path: Path, versions: bool) -> None:
+    base, events = history
+    chooser = random.Random(int(versions))
+    stops = [0]
+    while stops[-1] < STEPS:
+        stops.append(min(stops[-1] + chooser.randint(1, 15), STEPS))
+    # The largest steps by far, each alone.
+    stops = sorted({*stops, *range(215, 224)})
+    sampled = {*chooser.sample(stops, SAMPLES // 2), 217, 220, STEPS}
+    assert max(after - before for before, after in pairwise(stops)) <= 15
+    replay = Replay(Corpus(tmp_path), base, events, versions=versions)
+    replay.corpus.steady = True
+    near = goes_there_and_back(replay, stops[1:], sampled)
+    assert near > (300 if versions else 0)
