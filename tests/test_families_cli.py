@@ -234,8 +234,10 @@ def test_a_path_of_several_families_lists_them(made: Corpus, stemma: Stemma) -> 
     assert found["cluster_id"] == cluster(made, "2019-03-01/guide.md"), (
         "all files of that name are of one family"
     )
-    told = stemma(made, "families", "rows.jsonl", "--json").json
-    assert told["members"] == 2, "one of its records is alone"
+    found = stemma(made, "families", "rows.jsonl", "--json").json
+    assert [row["methods"] for row in found] == [["exact"], ["exact"]], "and one of its records is alone"
+    told = stemma(made, "families", "rows.jsonl", "-n", "1").out
+    assert "1 of 2 families" in told
 
 
 def test_what_is_in_no_family_is_one_clear_line(made: Corpus, stemma: Stemma) -> None:
