@@ -522,3 +522,44 @@ def test_lookup_foretells_what_a_run_drops(tmp_path: Path, stemma: Stemma) -> No
         for (uri,) in corpus.query("SELECT uri FROM lineage.decisions WHERE uri LIKE '%/other/%'")
     }
     assert {name for name, drop in foretold.items() if drop} == dropped == {"copy.txt", "near.txt"}
+
+
+# -- use -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["families", "lookup"])
+def test_the_words_have_help(made: Corpus, stemma: Stemma, word: str) -> None:
+    told = stemma(made, word, "--help")
+    assert told.code == 0
+    assert f"usage: stemma {word}" in told.out
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["families", "-n", "0"],
+        ["families", "--sort", "size"],
+        ["families", "--method", "alike"],
+        ["families", "--color", "blue"],
+        ["lookup"],
+        ["lookup", "text", "-k", "0"],
+        ["lookup", "text", "--threshold", "high"],
+    ],
+)
+def test_wrong_use_is_one_clear_line(made: Corpus, stemma: Stemma, wrong: list[str]) -> None:
+    told = stemma(made, *wrong)
+    assert told.code == 2
+    assert len(told.err.strip().splitlines()) == 1
+    assert told.err.startswith("stemma: ")
+
+
+@pytest.mark.parametrize("arguments", [["families"], ["lookup", "some text"]])
+def test_without_a_corpus_there_is_nothing_to_look_at(
+    tmp_path: Path, stemma: Stemma, arguments: list[str]
+) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.config()
+    told = stemma(corpus, *arguments)
+    assert told.code == 1
+    assert "nothing published yet" in told.err
+    assert not corpus.path.parent.exists(), "to look makes nothing"
