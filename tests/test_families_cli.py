@@ -456,6 +456,19 @@ def test_without_an_index_all_documents_are_compared(
     assert not (corpus.path.with_suffix(".work") / "state.duckdb").exists() or why != "state"
 
 
+def test_what_a_bloom_filter_removed_has_no_witness(tmp_path: Path, stemma: Stemma) -> None:
+    corpus = Corpus(tmp_path, deduplicate={"index": "bloom"})
+    fill(corpus)
+    corpus.run()
+    told = stemma(corpus, "lookup", changed(GUIDE, at=(20,)))
+    assert told.code == 0, told.err
+    assert "   removed (bloom)" in told.out.splitlines()
+    assert "all documents were compared" in told.out
+    told = stemma(corpus, "families", "2021-03-01/guide.md")
+    assert told.code == 2
+    assert "stemma why" in told.err
+
+
 def test_lookup_of_a_file_looks_at_each_record(made: Corpus, stemma: Stemma, tmp_path: Path) -> None:
     file = tmp_path / "new.jsonl"
     texts = [changed(GUIDE, at=(7,)), "", *(sentence(f"new {n}", 40) for n in range(30))]

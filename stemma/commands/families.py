@@ -44,7 +44,9 @@ def families(options: argparse.Namespace) -> int:
             return 0
         named = _named(connection, options.family)
         if not named:
-            raise UsageError(f"{options.family}: no other document is a duplicate of it")
+            raise UsageError(
+                f"{options.family}: no other document is a duplicate of it; 'stemma why' tells what became of it"
+            )
         if len(named) > 1:
             _print_families(_families(connection, options, named), options, len(named))
             return 0

@@ -302,7 +302,8 @@ def _fate(row: Row) -> str:
         return f"kept{family}"
     if row["kept"] is None:
         return "not deduplicated yet"
-    return f"removed ({row['method']}) for {_place(row['kept_uri'], row['kept_record'])}{family}"
+    witness = f" for {_place(row['kept_uri'], row['kept_record'])}" if row["kept_uri"] else ""
+    return f"removed ({row['method']}){witness}{family}"
 
 
 def _place(uri: str | None, record: str | None) -> str:
