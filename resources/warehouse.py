@@ -66,7 +66,8 @@ CREATE TABLE IF NOT EXISTS state.cleaned (
     run_id VARCHAR, input_hash UUID, origin UBIGINT, content_hash UBIGINT, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.deduplicated (
     document_id UUID, cluster_id UUID, cluster_size BIGINT, kept BOOLEAN, kept_document_id UUID, similarity DOUBLE,
-    method VARCHAR, threshold DOUBLE, run_id VARCHAR, text_hash UUID, input_hash UUID, row_hash UBIGINT);
+    method VARCHAR, threshold DOUBLE, cuts STRUCT("start" INTEGER, "end" INTEGER)[], run_id VARCHAR, text_hash UUID,
+    input_hash UUID, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.chunked (
     chunk_id UUID, document_id UUID, ordinal INTEGER, char_start INTEGER, char_end INTEGER,
     byte_start INTEGER, byte_end INTEGER, tokens INTEGER,
@@ -83,7 +84,7 @@ CREATE TABLE IF NOT EXISTS state.runs (
 CREATE TABLE IF NOT EXISTS state.publication (fingerprint VARCHAR);
 CREATE TABLE IF NOT EXISTS state.layout (digest VARCHAR);
 CREATE TABLE IF NOT EXISTS state.recipes (recipe VARCHAR, dataset VARCHAR, explained JSON);
-CREATE TABLE IF NOT EXISTS state.dedup_index (recipe VARCHAR);
+CREATE TABLE IF NOT EXISTS state.dedup_index (name VARCHAR, recipe VARCHAR);
 CREATE TABLE IF NOT EXISTS state.dedup_documents (
     document_id UUID, node UUID, text_hash UUID, source VARCHAR, category VARCHAR, document_date DATE, length BIGINT,
     quality DOUBLE, row_hash UBIGINT);
@@ -92,6 +93,15 @@ CREATE TABLE IF NOT EXISTS state.dedup_bands (
 CREATE TABLE IF NOT EXISTS state.dedup_candidates (layer UTINYINT, bucket UBIGINT, a UUID, b UUID);
 CREATE TABLE IF NOT EXISTS state.dedup_pairs (layer UTINYINT, a UUID, b UUID, score DOUBLE);
 CREATE TABLE IF NOT EXISTS state.dedup_pending (document_id UUID);
+CREATE TABLE IF NOT EXISTS state.passage_postings (bucket UBIGINT, text_hash UUID);
+CREATE TABLE IF NOT EXISTS state.passage_texts (text_hash UUID, words INTEGER);
+CREATE TABLE IF NOT EXISTS state.passage_pairs (earlier UUID, later UUID);
+CREATE TABLE IF NOT EXISTS state.passage_runs (
+    earlier UUID, later UUID, char_start INTEGER, char_end INTEGER, source_char_start INTEGER,
+    source_char_end INTEGER, words INTEGER, first_word INTEGER, source_first_word INTEGER);
+CREATE TABLE IF NOT EXISTS state.passages (
+    document_id UUID, char_start INTEGER, char_end INTEGER, source_document_id UUID, source_char_start INTEGER,
+    source_char_end INTEGER, words INTEGER);
 CREATE TABLE IF NOT EXISTS state.versions (
     document_id UUID, version BIGINT, text_hash UUID, since TIMESTAMP, since_run VARCHAR, until TIMESTAMP,
     until_run VARCHAR);

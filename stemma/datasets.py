@@ -282,7 +282,7 @@ DECISIONS = Dataset(
         Column("document_id", "UUID", "the document removed"),
         Column("uri", "VARCHAR", "its file"),
         Column("stage", "VARCHAR", "cleaned or deduplicated"),
-        Column("rule", "VARCHAR", "the rule, or exact / near for duplicates"),
+        Column("rule", "VARCHAR", "the rule, or the method for duplicates"),
         Column("score", "DOUBLE", "what was measured"),
         Column("threshold", "DOUBLE", "what it was measured against"),
         Column("kept_document_id", "UUID", "for duplicates: the kept document that it repeats"),
@@ -372,9 +372,128 @@ DUPLICATES = Dataset(
         Column("cluster_id", "UUID", "its family"),
         Column("kept_document_id", "UUID", "the kept document it was verified against"),
         Column(
-            "similarity", "DOUBLE", "exact Jaccard similarity of the word shingles of the two, 1.0 for exact"
+            "similarity",
+            "DOUBLE",
+            "score of the two by the method; for near the exact Jaccard similarity of their word shingles",
         ),
-        Column("method", "VARCHAR", "exact or near"),
+        Column("method", "VARCHAR", "exact, near, contained, edit, semantic, or bloom (without a witness)"),
+    ),
+)
+
+FAMILIES = Dataset(
+    "corpus",
+    "families",
+    "cluster_id",
+    "Families of two documents and more: equal texts, and texts verified to be alike, directly or by way of others.",
+    (
+        Column("cluster_id", "UUID", "the smallest document_id among its members"),
+        Column("members", "BIGINT", "documents in it"),
+        Column("kept", "BIGINT", "of them, those that are kept"),
+        Column("kept_document_ids", "UUID[]", "which these are"),
+        Column("title", "VARCHAR", "title of a kept one"),
+        Column("sources", "VARCHAR[]", "the sources that its members come from"),
+        Column("methods", "VARCHAR[]", "what its members were removed by"),
+        Column("least_similarity", "DOUBLE", "the lowest of a member that was removed, to its kept document"),
+        Column("first_date", "DATE", "the earliest date of a member"),
+        Column("last_date", "DATE", "the latest"),
+        Column("days", "BIGINT", "between them"),
+        Column("characters", "BIGINT", "characters of all its members' cleaned texts"),
+        Column("superseded", "BIGINT", "earlier versions of its members, which later ones superseded"),
+        Column("changed_at", "TIMESTAMP", "when that happened last, UTC"),
+    ),
+)
+
+WEIGHTS = Dataset(
+    "corpus",
+    "weights",
+    "document_id",
+    "Weights for training on the kept documents as often as their families are worth it (FineWeb2's rehydration).",
+    (
+        Column("document_id", "UUID", "a document of deduplicated"),
+        Column("cluster_id", "UUID", "its family"),
+        Column("cluster_size", "BIGINT", "documents in it"),
+        Column(
+            "flagged_rate",
+            "DOUBLE",
+            "share of kept documents of families of that size (1, 2, 3, 4, up to 8, up to 16 …) in lineage.flags",
+        ),
+        Column(
+            "weight",
+            "DOUBLE",
+            "1 where that is the corpus's share or more, up to 10 for the size with the lowest",
+        ),
+    ),
+)
+
+VERSIONS = Dataset(
+    "lineage",
+    "versions",
+    "document_id",
+    "The versions of each document's cleaned text: a new one supersedes the one before it within the family.",
+    (
+        Column("document_id", "UUID", "the document; it may be gone from the corpus"),
+        Column("version", "BIGINT", "from 1"),
+        Column("text_hash", "UUID", "hash of the cleaned text"),
+        Column("since", "TIMESTAMP", "since when it is in the corpus, UTC"),
+        Column("since_run", "VARCHAR", "the run that brought it; null for a first version that still stands"),
+        Column("until", "TIMESTAMP", "until when; null for the version that stands"),
+        Column("until_run", "VARCHAR", "the run that ended it"),
+    ),
+)
+
+REPETITION = Dataset(
+    "lineage",
+    "repetition",
+    "copies",
+    "How much of the corpus is repeated how often: documents by the size of their family.",
+    (
+        Column("copies", "BIGINT", "documents in a family; 1: alone"),
+        Column("families", "BIGINT", "families of that size"),
+        Column("documents", "BIGINT", "documents in them"),
+        Column("kept", "BIGINT", "of them, those that are kept"),
+        Column("characters", "BIGINT", "characters of their cleaned texts"),
+        Column("repeated_characters", "BIGINT", "of them, those of the documents that were removed"),
+    ),
+)
+
+AGES = Dataset(
+    "lineage",
+    "ages",
+    "year",
+    "How old the corpus is: cleaned documents by the year of their date.",
+    (
+        Column("year", "INTEGER", "null: without a date"),
+        Column("documents", "BIGINT", "documents of cleaned"),
+        Column("kept", "BIGINT", "of them, those that are kept"),
+        Column("characters", "BIGINT", "characters of their cleaned texts"),
+        Column("in_families", "BIGINT", "documents in families of two and more"),
+    ),
+)
+
+PASSAGES = Dataset(
+    "lineage",
+    "passages",
+    "document_id",
+    "Passages that kept documents share, where the layer `passage` is asked for.",
+    (
+        Column("document_id", "UUID", "the later document"),
+        Column("char_start", "INTEGER", "first character of the passage in its cleaned text"),
+        Column("char_end", "INTEGER", "character after the last"),
+        Column("source_document_id", "UUID", "the earlier document that has it"),
+        Column("source_char_start", "INTEGER", "first character there"),
+        Column("source_char_end", "INTEGER", "character after the last"),
+        Column("words", "INTEGER", "words in it"),
+    ),
+)
+
+CUTS = Dataset(
+    "lineage",
+    "cuts",
+    "document_id",
+    "What was cut from kept documents as a passage that an earlier one has; deduplicated.text is without it.",
+    (
+        Column("document_id", "UUID", "the document"),
+        Column("cuts", 'STRUCT("start" INTEGER, "end" INTEGER)[]', "spans of characters of cleaned.text"),
     ),
 )
 
@@ -452,12 +571,15 @@ TRACE = Dataset(
     ),
 )
 
-LEDGER = (DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, ERRORS, RUNS, TRACE)
+LEDGER = (
+    *(DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, VERSIONS, REPETITION, AGES),
+    *(PASSAGES, CUTS, ERRORS, RUNS, TRACE),
+)
 
 
 def docs_tables() -> str:
     """Return the contract as Markdown for docs/contract.md: each table with its columns, types and meanings."""
-    return "\n".join(map(_docs_table, (*DATASETS, *LEDGER)))
+    return "\n".join(map(_docs_table, (*DATASETS, FAMILIES, WEIGHTS, *LEDGER)))
 
 
 def _docs_table(dataset: Dataset) -> str:

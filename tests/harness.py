@@ -19,7 +19,7 @@ import pytest
 from stemma.chunking import chunker
 from stemma.cleaning import clean
 from stemma.cleaning.filters import metrics
-from stemma.config import Config, SourceConfig, load_config, to_toml
+from stemma.config import LAYERS, Config, SourceConfig, load_config, to_toml
 from stemma.deduplication import signatures
 from stemma.embedding import feature_hashing
 from stemma.incremental.counts import Counts
@@ -127,8 +127,14 @@ class Corpus:
 
     # -- configuration -----------------------------------------------------------------------------------------
 
+    def split_sources(self, *folders: str, labels: str) -> None:
+        """Make each folder a source of its own, with its name as the label of this name."""
+        self.sources = [
+            SourceConfig(name, str(self.docs / name), labels=((labels, name),)) for name in folders
+        ]
+
     def set(self, **sections: dict[str, Any]) -> None:
-        """Set keys of sections of the configuration."""
+        """Set keys of sections of the configuration; those within [deduplicate] go by their own names."""
         for name, keys in sections.items():
             self._sections.setdefault(name, {}).update(keys)
 
@@ -136,6 +142,9 @@ class Corpus:
         """Return the configuration, through stemma.toml and back."""
         config = Config(sources=tuple(self.sources), directory=self.root)
         for name, keys in self._sections.items():
+            if name in LAYERS:
+                inner = dataclasses.replace(getattr(config.deduplicate, name), **keys)
+                name, keys = "deduplicate", {name: inner}
             config = dataclasses.replace(config, **{name: dataclasses.replace(getattr(config, name), **keys)})
         config = dataclasses.replace(config, warehouse=dataclasses.replace(config.warehouse, path=self.path))
         file = self.root / "stemma.toml"

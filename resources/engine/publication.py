@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import duckdb
 
-from stemma.datasets import CHUNKED, CLEANED, EMBEDDED, ERRORS, RAW, RUNS, Dataset
+from stemma.datasets import CHUNKED, CLEANED, EMBEDDED, ERRORS, PASSAGES, RAW, RUNS, Dataset
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
-from stemma.lineage.views import VIEWS, corpus_views
+from stemma.lineage.views import VIEWS, VIEWS_OF_FLAGS, corpus_views
 from stemma.resources.engine.chunked import CHUNK_TEXTS
 from stemma.resources.engine.cleaned import contamination_view, flags_view, rules_query
 from stemma.resources.engine.raw import bodies_of
@@ -209,6 +209,15 @@ LEDGERS = {
     "lineage.rejections": ("document_id, rule", REJECTIONS),
     "lineage.contamination": ("document_id, evaluation_set, item", CONTAMINATIONS),
     "lineage.members": ("document_id", MEMBERS),
+    "lineage.superseded": ("document_id, version", "SELECT * FROM state.versions WHERE until IS NOT NULL"),
+    "lineage.passages": (
+        "document_id, char_start, source_document_id, source_char_start, char_end",
+        f"SELECT {', '.join(column.name for column in PASSAGES.columns)} FROM state.passages",
+    ),
+    "lineage.cuts": (
+        "document_id",
+        "SELECT document_id, cuts FROM state.deduplicated WHERE cuts IS NOT NULL",
+    ),
     "lineage.errors": (
         "stage, uri, record, document_id",
         f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors",
@@ -241,6 +250,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
         **VIEWS,
         "lineage.flags": flags_view(run.setup.rules),
         "lineage.contamination_report": contamination_view(run.setup),
+        **VIEWS_OF_FLAGS,
     }
     for name, query in views.items():
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")

@@ -21,6 +21,7 @@ from stemma.cleaning.filters.verdict import Rule, contamination_rule
 from stemma.config import Config
 from stemma.datasets import MATCHES
 from stemma.deduplication import sign
+from stemma.deduplication.passages import SPANS
 from stemma.errors import UsageError
 from stemma.hashing import UUID
 from stemma.incremental.recipe import code_hash, recipe
@@ -214,7 +215,7 @@ class Setup:
                 "overlap": min(settings.overlap, max_tokens - 1),
                 "tokenizer": embedder.name if embedder.tokenizer_file else "estimate",
             },
-            inputs=TEXT,
+            inputs=pa.schema([*TEXT, pa.field("cuts", SPANS)]),
             outputs=pa.schema([pa.field("chunks", CHUNKS_TYPE)]),
             libraries=("tokenizers",) if embedder.tokenizer_file else (),
             digests={

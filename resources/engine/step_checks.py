@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import duckdb
 
 from stemma.lineage.checks import BLOCKING, Check, described, run_check
-from stemma.resources.engine.chunked import CHUNK_TEXTS, chunked, cleaned_bodies
+from stemma.resources.engine.chunked import CHUNK_TEXTS, chunked, cleaned_texts
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, remember_checked, state_of
 
@@ -91,7 +91,7 @@ def _misplaced(run: Run) -> Iterator[tuple[str, int, int, int]]:
     """Yield (document_id, ordinal, char_start, char_end) of sampled chunks whose text is not their span."""
     connection = run.warehouse.connection
     texts = dict(
-        connection.execute(f"SELECT input_hash, text FROM {cleaned_bodies(run)('sampled')}").fetchall()
+        connection.execute(f"SELECT body_hash, text FROM {cleaned_texts(run, 'sampled')}").fetchall()
     )
     store = segments_of(run, run.setup.chunk)
     store.locate(connection, "sampled", "sampled_chunks")
@@ -102,10 +102,10 @@ def _misplaced(run: Run) -> Iterator[tuple[str, int, int, int]]:
             f"SELECT input_hash, ordinal, text FROM {bodies}"
         ).fetchall()
     }
-    for document, ordinal, start, end, key in connection.execute(
-        "SELECT document_id, ordinal, char_start, char_end, input_hash FROM sampled ORDER BY ALL"
+    for document, ordinal, start, end, key, body in connection.execute(
+        "SELECT document_id, ordinal, char_start, char_end, input_hash, body_hash FROM sampled ORDER BY ALL"
     ).fetchall():
-        text = texts.get(key)
+        text = texts.get(body)
         # Sliced here: DuckDB counts characters from the beginning of the text, for each chunk anew.
         if text is None or chunks.get((key, ordinal)) != text[start:end]:
             yield str(document), ordinal, start, end

@@ -2,13 +2,17 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from stemma.chunking.boundaries import Boundaries, find_boundaries, find_sentences
 from stemma.chunking.characters import breakable
-from stemma.chunking.joined import Positions, groups, join
+from stemma.chunking.joined import Joined, Positions, groups, join
+from stemma.chunking.lines import find_lines
 from stemma.chunking.strategies import Layout, Span, fixed, recursive, structure
 from stemma.chunking.tokens import TokenCounter, TokenIndex
 from stemma.errors import UsageError
@@ -36,6 +40,7 @@ _HASH_DIGITS = 32
 
 # char_start, char_end, byte_start, byte_end, tokens, section, text, text_hash
 Chunk = tuple[int, int, int, int, int, str, str, str]
+Cut = dict[str, int]  # start, end
 
 
 def chunk(
@@ -44,7 +49,9 @@ def chunk(
     """Cut each text into chunks.
 
     Args:
-        table: with the column `text` (string), the cleaned text.
+        table: with the column `text` (string), the cleaned text, and optionally `cuts` (list of structs of start
+            and end, code points of the text, sorted and disjoint; null for none): stretches that no chunk may
+            touch. What lies between them is chunked piece by piece; a piece without a letter or digit has no chunk.
         strategy: "structure" (headings, paragraphs, list items, sentences, by the cheapest cuts), "recursive"
             (paragraph, line, sentence, word, character) or "fixed" (windows of tokens).
         max_tokens: no chunk has more tokens, special tokens not counted, nor 16 times as many bytes.
@@ -56,21 +63,73 @@ def chunk(
         One column, `chunks`: a list for each text, empty where that holds nothing but white space, of structs
         of char_start and char_end (code points of the text), byte_start and byte_end (of its UTF-8), tokens, section
         (the path of headings above, joined by " > ", or ""), text (exactly text[char_start:char_end], white space
-        stripped) and text_hash (first 32 hexadecimal digits of the SHA-256 of its UTF-8). Without overlap, nothing
-        but white space lies between chunks.
+        stripped) and text_hash (first 32 hexadecimal digits of the SHA-256 of its UTF-8). Without overlap and cuts,
+        nothing but white space lies between chunks.
 
     Raises:
         UsageError: for an unknown strategy or a size out of range.
+        ValueError: if cuts are not sorted, overlap or reach out of the text.
     """
     if strategy not in STRATEGIES:
         raise UsageError(f"unknown chunk strategy {strategy!r}: one of {', '.join(STRATEGIES)}")
     if not 0 <= overlap < max_tokens:
         raise UsageError(f"overlap ({overlap}) must be at least 0 and less than max_tokens ({max_tokens})")
     texts = ["" if text is None else text for text in table["text"].to_pylist()]
+    cut = partial(_chunk_texts, strategy=strategy, max_tokens=max_tokens, overlap=overlap, counter=model)
+    if "cuts" in table.column_names:
+        return pa.table({"chunks": _chunks_array(_chunk_between(texts, table["cuts"].to_pylist(), cut))})
+    return pa.table({"chunks": _chunks_array(cut(texts))})
+
+
+def _chunk_texts(
+    texts: list[str], strategy: str, max_tokens: int, overlap: int, counter: TokenCounter
+) -> list[list[Chunk]]:
     chunks: list[list[Chunk]] = []
     for group in groups(texts):
-        chunks.extend(_chunk_group(group, strategy, max_tokens, overlap, model))
-    return pa.table({"chunks": _chunks_array(chunks)})
+        chunks.extend(_chunk_group(group, strategy, max_tokens, overlap, counter))
+    return chunks
+
+
+def _chunk_between(
+    texts: list[str], cuts: list[list[Cut] | None], cut: Callable[[list[str]], list[list[Chunk]]]
+) -> list[list[Chunk]]:
+    """Chunk what lies between the cuts of each text."""
+    spans = [_between(text, each or []) for text, each in zip(texts, cuts, strict=True)]
+    pieces = [text[start:end] for text, each in zip(texts, spans, strict=True) for start, end in each]
+    found = iter(cut(pieces))
+    result: list[list[Chunk]] = []
+    for text, each in zip(texts, spans, strict=True):
+        chunks = [(start, next(found)) for start, _ in each]
+        is_whole = each == [(0, len(text))]
+        result.append(chunks[0][1] if is_whole else _placed(text, chunks))
+    return result
+
+
+def _between(text: str, cuts: list[Cut]) -> list[Span]:
+    """Return the pieces between the cuts that hold a letter or a digit; all of a text that has no cuts."""
+    if not cuts:
+        return [(0, len(text))]
+    edges = [0, *(place for cut in cuts for place in (cut["start"], cut["end"])), len(text)]
+    if any(edge > following for edge, following in pairwise(edges)):
+        raise ValueError(f"cuts must be sorted, disjoint and inside the text of {len(text)} characters")
+    pieces = zip(edges[::2], edges[1::2], strict=True)
+    return [(start, end) for start, end in pieces if any(map(str.isalnum, text[start:end]))]
+
+
+def _placed(text: str, pieces: list[tuple[int, list[Chunk]]]) -> list[Chunk]:
+    """Shift the chunks of pieces to where these start in a text, under the headings that the whole of it has."""
+    joined = join([text])
+    boundaries = find_boundaries(joined, find_lines(joined), find_sentences(joined))
+    starts = np.array([start + chunk[0] for start, chunks in pieces for chunk in chunks], dtype=np.intp)
+    sections = iter(_sections(joined, boundaries, starts + joined.starts[0], np.zeros_like(starts)))
+    bytes_before = _bytes_before(joined.codes)[joined.starts[0] :] - joined.starts[0]
+    result: list[Chunk] = []
+    for start, chunks in pieces:
+        byte = int(bytes_before[start])
+        for low, high, byte_low, byte_high, tokens, _, body, text_hash in chunks:
+            places = (low + start, high + start, byte_low + byte, byte_high + byte)
+            result.append((*places, tokens, next(sections), body, text_hash))
+    return result
 
 
 def _chunk_group(
@@ -83,7 +142,7 @@ def _chunk_group(
     starts = np.array([start for start, _ in spans], dtype=np.intp)
     bodies = [joined.text[start:end] for start, end in spans]
     documents = np.searchsorted(joined.starts, starts, side="right") - 1
-    sections = _sections(layout, starts, documents)
+    sections = _sections(joined, layout.boundaries, starts, documents)
     offsets = joined.starts[documents]
     bytes_before = _bytes_before(joined.codes)
     byte_starts = bytes_before[starts] - bytes_before[offsets]
@@ -157,12 +216,11 @@ def _halves(layout: Layout, span: Span) -> list[Span]:
     return [span]
 
 
-def _sections(layout: Layout, starts: Positions, documents: Positions) -> list[str]:
-    boundaries = layout.boundaries
+def _sections(joined: Joined, boundaries: Boundaries, starts: Positions, documents: Positions) -> list[str]:
     if not boundaries.sections:
         return [""] * len(starts)
     index = np.searchsorted(boundaries.section_starts, starts, side="right") - 1
-    inside = (index >= 0) & (boundaries.section_starts[index] >= layout.joined.starts[documents])
+    inside = (index >= 0) & (boundaries.section_starts[index] >= joined.starts[documents])
     return [
         boundaries.sections[section] if found else ""
         for section, found in zip(index.tolist(), inside.tolist(), strict=True)

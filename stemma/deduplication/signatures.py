@@ -1,15 +1,17 @@
 """MinHash signatures, bit-identical to `datasketch.MinHash`, computed on whole blocks of texts."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
+from itertools import pairwise
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stemma.deduplication.mixing import mix32
 from stemma.deduplication.shingles import distinct_shingles
 from stemma.deduplication.tokens import normal_forms, word_blocks
-from stemma.hashing import UUID, digest, key, uuid_array
+from stemma.hashing import UUID, digest, key
 
 SIGNED = pa.schema(
     [
@@ -19,8 +21,9 @@ SIGNED = pa.schema(
     ]
 )
 
-# Texts turned into Python strings at a time, so that memory does not follow the table.
-TEXTS = 1024
+# Texts, and bytes of them, turned into Python strings at a time, so that memory does not follow the table.
+TEXTS = 1 << 13
+TEXT_BYTES = 1 << 22
 
 # Shingles permuted at a time: 256 kB, which stays in a second-level cache for all permutations.
 SHINGLES = 1 << 16
@@ -43,8 +46,10 @@ def sign(table: pa.Table, *, shingle_words: int = 5, permutations: int = 128, se
     """
     if table.column("text").null_count:
         raise ValueError("a text is null: only texts can be signed")
-    batches = table.select(["text"]).to_batches(max_chunksize=TEXTS)
-    signed = [_sign(batch.column("text").to_pylist(), shingle_words, permutations, seed) for batch in batches]
+    signed = [
+        _sign(batch.to_pylist(), shingle_words, permutations, seed)
+        for batch in _batches(table.column("text"))
+    ]
     return pa.Table.from_batches(signed, schema=SIGNED)
 
 
@@ -53,30 +58,54 @@ def signature_array(signatures: pa.Array | pa.ChunkedArray, permutations: int = 
 
     Raises ValueError if a signature is null or has another length.
     """
-    values = signatures.to_pylist()
-    if any(value is None or len(value) != 4 * permutations for value in values):
-        raise ValueError(f"signatures must have {4 * permutations} bytes each and none may be null")
-    return np.frombuffer(b"".join(values), "<u4").reshape(len(values), permutations)
+    column = signatures.combine_chunks() if isinstance(signatures, pa.ChunkedArray) else signatures
+    width = 4 * permutations
+    if column.null_count or not pc.all(pc.equal(pc.binary_length(column), width), min_count=0).as_py():
+        raise ValueError(f"signatures must have {width} bytes each and none may be null")
+    if not len(column):
+        return np.empty((0, permutations), "<u4")
+    _, offsets, data = column.buffers()
+    first = np.frombuffer(offsets, np.int32, 1, 4 * column.offset)[0]
+    return np.frombuffer(data, "<u4", len(column) * permutations, first).reshape(-1, permutations)
+
+
+def _batches(texts: pa.ChunkedArray) -> Iterator[pa.ChunkedArray]:
+    """Cut the column into runs of bounded size, of one text at least."""
+    sizes = pc.cast(pc.binary_length(texts), pa.int64()).to_numpy()
+    block = (np.cumsum(sizes) - sizes) // TEXT_BYTES
+    cuts = np.flatnonzero(np.diff(block)) + 1
+    cuts = np.union1d(cuts, np.arange(0, len(texts), TEXTS))
+    for start, stop in pairwise([*cuts.tolist(), len(texts)]):
+        yield texts[start:stop]
 
 
 def _sign(texts: Sequence[str], shingle_words: int, permutations: int, seed: int) -> pa.RecordBatch:
     hashes = [b""] * len(texts)
     shingle_counts = np.zeros(len(texts), np.int32)
-    signatures: list[bytes | None] = [None] * len(texts)
+    signatures = np.empty((len(texts), permutations), "<u4")
     for positions, words in word_blocks(texts):
         for position, form in zip(positions.tolist(), normal_forms(words), strict=True):
             hashes[position] = digest(form) if form else key("no words", texts[position])
         shingles, sizes = distinct_shingles(words, shingle_words)
         shingle_counts[positions] = sizes
         occupied = sizes > 0
-        for position, signature in zip(
-            positions[occupied].tolist(),
-            minhash(shingles, sizes[occupied], permutations, seed),
-            strict=True,
-        ):
-            signatures[position] = signature.tobytes()
-    columns = [uuid_array(hashes), pa.array(shingle_counts), pa.array(signatures, pa.binary())]
+        signatures[positions[occupied]] = minhash(shingles, sizes[occupied], permutations, seed)
+    ids = pa.Array.from_buffers(pa.binary(16), len(texts), [None, pa.py_buffer(b"".join(hashes))])
+    columns = [
+        pa.ExtensionArray.from_storage(UUID, ids),
+        pa.array(shingle_counts),
+        _binary_array(signatures, shingle_counts > 0),
+    ]
     return pa.record_batch(columns, schema=SIGNED)
+
+
+def _binary_array(rows: np.ndarray, valid: np.ndarray) -> pa.Array:
+    """Return the bytes of each row as a binary array, null where the row is not valid."""
+    offsets = np.zeros(len(rows) + 1, np.int32)
+    np.cumsum(valid * np.int32(rows.itemsize * rows.shape[1]), out=offsets[1:])
+    values = rows if valid.all() else rows[valid]
+    buffers = [np.packbits(valid, bitorder="little"), offsets, values]
+    return pa.Array.from_buffers(pa.binary(), len(rows), [pa.py_buffer(buffer) for buffer in buffers])
 
 
 def minhash(shingles: np.ndarray, sizes: np.ndarray, permutations: int, seed: int) -> np.ndarray:
@@ -104,8 +133,10 @@ def minhash(shingles: np.ndarray, sizes: np.ndarray, permutations: int, seed: in
 
 @cache
 def _permutations(permutations: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return datasketch's own factors and offsets for its affine permutations of 32 bits."""
-    from datasketch import MinHash
+    """Return the factors (odd) and offsets of datasketch's affine permutations of 32 bits.
 
-    factors, offsets = MinHash(num_perm=permutations, seed=seed, scheme="affine32").permutations
-    return factors, offsets
+    The same draws as datasketch's: importing it for them takes as long as signing 30 MB of text.
+    """
+    draw = np.random.RandomState(seed).randint
+    factors = draw(0, 1 << 31, permutations, np.uint32) * np.uint32(2) + np.uint32(1)
+    return factors, draw(0, 1 << 32, permutations, np.uint32)

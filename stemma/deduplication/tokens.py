@@ -13,7 +13,7 @@ The tables come from Python's `unicodedata`, so the results depend on `unicodeda
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ UNSPACED = (
 )
 VARIATION_SELECTORS = ((0x034F, 0x034F), (0x180B, 0x180F), (0xFE00, 0xFE0F), (0xE0100, 0xE01EF))
 CONJOINING_JAMO = (0x1100, 0x11FF)
+FOLLOWING_JAMO = (0x1160, 0x11FF)  # vowels and final consonants
 ZERO_WIDTH_SPACE = "\u200b"
 
 # Code points to look up one by one: planes 2 and 3 hold Han alone, 4 to 13 nothing, 15 and 16 private ones.
@@ -90,8 +91,7 @@ def word_blocks(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Words]]:
 def words_of(texts: Sequence[str]) -> Words:
     """Find the words of each text; raises UnicodeEncodeError on lone surrogates."""
     joined = _joined(texts)
-    codes, bounds = _ascii_words(joined, texts) if joined.isascii() else _wide_words(joined, texts)
-    ends = np.flatnonzero(codes == SPACE)
+    codes, bounds, ends = (_ascii_words if joined.isascii() else _wide_words)(joined, texts)
     lengths = np.diff(ends, prepend=-1) - 1
     if lengths.max(initial=0) > LONGEST_WORD:
         codes, bounds = _with_spaces(codes, bounds, _cuts(ends, lengths))
@@ -149,9 +149,14 @@ def _bounds(texts: Sequence[str]) -> np.ndarray:
     return np.concatenate(([0], np.cumsum(lengths)))
 
 
-def _ascii_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _ascii_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     codes = np.frombuffer(joined.encode("ascii").translate(_ascii_table()), np.uint8)
-    return _squeezed(codes, _separated(codes != SPACE), _bounds(texts))
+    is_word = codes != SPACE
+    borders = np.flatnonzero(np.diff(is_word, prepend=False))
+    starts, stops = borders[::2], borders[1::2]
+    ends = np.cumsum(stops - starts + 1) - 1
+    bounds = np.append(0, ends + 1)[np.searchsorted(starts, _bounds(texts))]
+    return codes[_separated(is_word)], bounds, ends
 
 
 @cache
@@ -159,7 +164,7 @@ def _ascii_table() -> bytes:
     return bytes(ord(c.lower()) if c.isalnum() or c == "_" else SPACE for c in map(chr, range(256)))
 
 
-def _wide_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+def _wide_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     codes, bounds = _folded(joined, texts)
     classes = _alphabet().classes[codes]
     ignored = classes == IGNORED
@@ -173,7 +178,8 @@ def _wide_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarr
     breaks[1:] = is_word[1:] & is_word[:-1] & ((classes[1:] == SOLO) | (classes[:-1] == SOLO)) & ~attached[1:]
     codes = np.where(is_word, codes, np.uint32(SPACE))
     keep = _separated(is_word) & ~ignored
-    return _with_spaces(*_squeezed(codes, keep, bounds), np.flatnonzero(breaks[keep]))
+    codes, bounds = _with_spaces(*_squeezed(codes, keep, bounds), np.flatnonzero(breaks[keep]))
+    return codes, bounds, np.flatnonzero(codes == SPACE)
 
 
 def _folded(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -326,3 +332,96 @@ def _byte_offsets(codes: np.ndarray) -> np.ndarray:
     for limit in (0x7F, 0x7FF, 0xFFFF):
         sizes += codes > limit
     return np.concatenate(([0], np.cumsum(sizes, dtype=np.int64)))
+
+
+# Clusters of characters and single ones whose folding is remembered, and how long these may be.
+CACHED = 1 << 14
+CACHED_LENGTH = 16
+
+
+def word_spans(text: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return where each word of a text starts and ends (int64, in characters of the text as it is).
+
+    They are the words of `words_of`, in the same order. A word's span holds its marks and the invisible
+    characters within it. Words that come from one character (½ is 1 and 2) or from characters that fold
+    together have the span of these all. Raises UnicodeEncodeError on lone surrogates.
+    """
+    words = words_of([text])
+    codes, starts, stops = _folded_places(text)
+    classes = _alphabet().classes[codes]
+    ignored = classes == IGNORED
+    attached = ignored | (classes == MARK)
+    classes = np.concatenate(([GAP], classes))
+    places = np.arange(len(classes), dtype=np.int32)
+    places[1:][attached] = 0
+    classes = classes[np.maximum.accumulate(places)][1:]
+    kept = np.flatnonzero(((classes == WORD) | (classes == SOLO)) & ~ignored)
+    data = np.frombuffer(words.data, np.uint8)
+    characters = np.cumsum((data & 0xC0) != 0x80)[words.ends] - np.arange(1, len(words.ends) + 1)
+    if characters.max(initial=0) != len(kept):
+        raise AssertionError("the places of a text's characters do not match its words")
+    firsts = np.concatenate(([0], characters[:-1])) if len(characters) else characters
+    return starts[kept[firsts]], stops[kept[characters - 1]]
+
+
+def _folded_places(text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the folded code points of a text, and from where to where in the text each comes from."""
+    alphabet = _alphabet()
+    raw = np.frombuffer(text.encode("utf-32-le"), "<u4")
+    alphabet.need(raw)
+    joins = _joining(text, raw)
+    joins[:1] = False
+    clusters = np.cumsum(~joins) - 1
+    firsts = np.append(np.flatnonzero(~joins), len(raw))
+    # What stands alone and folds by the table is left to the table.
+    crowded = np.unique(clusters[alphabet.contextual[raw]])
+    plain = np.flatnonzero(~np.isin(clusters, crowded))
+    folded: list[str] = []
+    starts: list[int] = []
+    stops: list[int] = []
+    for first, last in zip(firsts[crowded].tolist(), firsts[crowded + 1].tolist(), strict=True):
+        cluster = text[first:last]
+        pieces = _folded_cluster(cluster) if len(cluster) <= CACHED_LENGTH else _fold_cluster(cluster)
+        for form, start, stop in pieces:
+            folded.append(form)
+            starts += [first + start] * len(form)
+            stops += [first + stop] * len(form)
+    codes = np.concatenate((raw[plain], np.frombuffer("".join(folded).encode("utf-32-le"), "<u4")))
+    alphabet.need(codes)
+    codes = alphabet.folded[codes]
+    alphabet.need(codes)
+    places = np.concatenate((plain, np.array(starts, np.int64)))
+    order = np.argsort(places, kind="stable")
+    return codes[order], places[order], np.concatenate((plain + 1, np.array(stops, np.int64)))[order]
+
+
+def _fold_cluster(cluster: str) -> tuple[tuple[str, int, int], ...]:
+    """Fold characters that may join, each for itself where that makes no difference; with their places."""
+    alone = [fold(character) for character in cluster]
+    together = fold(stream_safe(cluster))
+    if "".join(alone) == together:
+        return tuple((form, place, place + 1) for place, form in enumerate(alone))
+    return ((together, 0, len(cluster)),)
+
+
+@lru_cache(maxsize=CACHED)
+def _folded_cluster(cluster: str) -> tuple[tuple[str, int, int], ...]:
+    return _fold_cluster(cluster)
+
+
+def _joining(text: str, codes: np.ndarray) -> np.ndarray:
+    """Mark the characters that may fold together with the one before them: marks and following jamo."""
+    joins = np.zeros(len(codes), bool)
+    for place in np.flatnonzero(_alphabet().contextual[codes]).tolist():
+        is_mark, is_following_jamo, _ = _joints(text[place])
+        joins[place] = is_mark or (is_following_jamo and place > 0 and _joints(text[place - 1])[2])
+    return joins
+
+
+@lru_cache(maxsize=CACHED)
+def _joints(character: str) -> tuple[bool, bool, bool]:
+    """Tell whether a character begins with a mark or a following jamo, and whether it ends with a jamo."""
+    form = unicodedata.normalize("NFKD", character)
+    is_mark = any(unicodedata.category(first).startswith("M") for first in (character, form[0]))
+    is_following_jamo = FOLLOWING_JAMO[0] <= ord(form[0]) <= FOLLOWING_JAMO[1]
+    return is_mark, is_following_jamo, CONJOINING_JAMO[0] <= ord(form[-1]) <= CONJOINING_JAMO[1]

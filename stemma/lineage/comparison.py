@@ -5,14 +5,36 @@ from typing import Any
 
 import duckdb
 
-from stemma.datasets import CHUNKED, CLEANED, CONTAMINATION, DEDUPLICATED, DUPLICATES, EMBEDDED, RAW, TRACE
+from stemma.datasets import (
+    CHUNKED,
+    CLEANED,
+    CONTAMINATION,
+    CUTS,
+    DEDUPLICATED,
+    DUPLICATES,
+    EMBEDDED,
+    PASSAGES,
+    RAW,
+    TRACE,
+)
 
 # When something was read or decided is history, not content: a rebuild has another.
 _HISTORY = ("ingested_at", "run_id")
 TABLES = {
     **{
         dataset.stored: [column.name for column in dataset.columns if column.name not in _HISTORY]
-        for dataset in (RAW, CLEANED, DEDUPLICATED, CHUNKED, EMBEDDED, DUPLICATES, CONTAMINATION, TRACE)
+        for dataset in (
+            RAW,
+            CLEANED,
+            DEDUPLICATED,
+            CHUNKED,
+            EMBEDDED,
+            DUPLICATES,
+            CONTAMINATION,
+            PASSAGES,
+            CUTS,
+            TRACE,
+        )
     },
     "lineage.decisions": ["document_id", "uri", "stage", "rule", "score", "threshold", "kept_document_id"],
     "lineage.flags": ["document_id", "uri", "rule", "score", "threshold"],
@@ -22,9 +44,11 @@ TABLES = {
         "document_id",
         "cluster_id",
         "cluster_size",
+        "kept",
         "kept_document_id",
         "similarity",
         "method",
+        "threshold",
     ],
     "lineage.files": ["source", "path", "uri", "file_hash", "size"],
 }

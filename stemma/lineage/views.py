@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from stemma.datasets import DATASETS, Dataset
+from stemma.datasets import DATASETS, FAMILIES, WEIGHTS, Dataset
 
 
 def _generated(dataset: Dataset) -> str:
@@ -27,9 +27,15 @@ _BYTE = f"""CASE WHEN r.encoding = 'utf_8' AND r.byte_end - r.byte_start = r.siz
 
 VIEWS = {
     **{dataset.stored: _generated(dataset) for dataset in DATASETS if dataset.base != dataset.stored},
-    "main.deduplicated": """SELECT m.document_id, m.cluster_id, m.cluster_size, c.title, c.text, c.text_hash,
-            c.language, c.words, c.document_date
+    # What is left between the cuts: the first piece begins at 0, each other one where a cut ends.
+    "main.deduplicated": """SELECT m.document_id, m.cluster_id, m.cluster_size, c.title,
+            CASE WHEN x.cuts IS NULL THEN c.text ELSE list_aggregate(list_transform(
+                list_zip(list_prepend(0, [cut."end" for cut in x.cuts]), [cut."start" for cut in x.cuts]),
+                lambda piece: substring(c.text, piece[1] + 1, coalesce(piece[2], length(c.text)) - piece[1])),
+                'string_agg', '') END AS text,
+            c.text_hash, c.language, c.words, c.document_date
         FROM lineage.members AS m JOIN main.cleaned AS c USING (document_id)
+        LEFT JOIN lineage.cuts AS x USING (document_id)
         WHERE m.kept
             AND NOT EXISTS (SELECT 1 FROM lineage.errors AS e WHERE e.document_id = m.document_id)""",
     "lineage.duplicates": """SELECT document_id, cluster_id, kept_document_id, similarity, method
@@ -73,6 +79,56 @@ VIEWS = {
 }
 
 
+# Families of two documents and more; what each member was before is told by lineage.versions.
+_FAMILIES = """SELECT m.cluster_id, count(*) AS members, count(*) FILTER (m.kept) AS kept,
+        list(m.document_id ORDER BY m.document_id) FILTER (m.kept) AS kept_document_ids,
+        coalesce(arg_min(c.title, m.document_id) FILTER (m.kept), arg_min(c.title, m.document_id)) AS title,
+        list(DISTINCT r.source ORDER BY r.source) AS sources,
+        list(DISTINCT m.method ORDER BY m.method) FILTER (NOT m.kept) AS methods,
+        min(m.similarity) AS least_similarity, min(c.document_date) AS first_date, max(c.document_date) AS last_date,
+        date_diff('day', min(c.document_date), max(c.document_date)) AS days,
+        sum(c.scores.characters)::BIGINT AS characters, coalesce(sum(v.ended), 0)::BIGINT AS superseded,
+        max(v.changed_at) AS changed_at
+    FROM lineage.members AS m JOIN main.raw AS r USING (document_id) JOIN main.cleaned AS c USING (document_id)
+    LEFT JOIN (SELECT document_id, count(*) AS ended, max(until) AS changed_at FROM lineage.superseded
+        GROUP BY document_id) AS v USING (document_id)
+    GROUP BY m.cluster_id HAVING count(*) > 1"""
+# After FineWeb2 (Penedo et al. 2025, "rehydration"): what was copied often is worth more where its kind fails the
+# quality rules less than the corpus as a whole does; ten times at most, for the size that fails them least.
+_WEIGHTS = """WITH kept AS (SELECT document_id, cluster_id, cluster_size,
+            CASE WHEN cluster_size <= 4 THEN cluster_size ELSE pow(2, ceil(log2(cluster_size))) END::BIGINT AS up_to,
+            document_id IN (SELECT document_id FROM lineage.flags) AS flagged
+        FROM lineage.members WHERE kept),
+    sizes AS (SELECT up_to, avg(flagged::INTEGER) AS rate FROM kept GROUP BY up_to),
+    corpus AS (SELECT (SELECT avg(flagged::INTEGER) FROM kept) AS rate, (SELECT min(rate) FROM sizes) AS least)
+    SELECT k.document_id, k.cluster_id, k.cluster_size, s.rate AS flagged_rate,
+        CASE WHEN s.rate < c.rate THEN 1 + 9 * (c.rate - s.rate) / (c.rate - c.least) ELSE 1.0 END::DOUBLE AS weight
+    FROM kept AS k JOIN sizes AS s USING (up_to) CROSS JOIN corpus AS c"""
+_VERSIONS = """SELECT document_id, version, text_hash, since, since_run, until, until_run FROM lineage.superseded
+    UNION ALL SELECT c.document_id, coalesce(s.version, 0) + 1, c.text_hash, coalesce(s.until, r.ingested_at), s.run,
+        NULL, NULL
+    FROM main.cleaned AS c JOIN main.raw AS r USING (document_id)
+    LEFT JOIN (SELECT document_id, max(version) AS version, max(until) AS until, arg_max(until_run, version) AS run
+        FROM lineage.superseded GROUP BY document_id) AS s USING (document_id)"""
+_REPETITION = """SELECT m.cluster_size AS copies, count(DISTINCT m.cluster_id) AS families, count(*) AS documents,
+        count(*) FILTER (m.kept) AS kept, sum(c.scores.characters)::BIGINT AS characters,
+        coalesce(sum(c.scores.characters) FILTER (NOT m.kept), 0)::BIGINT AS repeated_characters
+    FROM lineage.members AS m JOIN main.cleaned AS c USING (document_id) GROUP BY m.cluster_size"""
+_AGES = """SELECT year(c.document_date)::INTEGER AS year, count(*) AS documents, count(*) FILTER (m.kept) AS kept,
+        sum(c.scores.characters)::BIGINT AS characters,
+        count(*) FILTER (m.cluster_size > 1) AS in_families
+    FROM lineage.members AS m JOIN main.cleaned AS c USING (document_id) GROUP BY year"""
+
+VIEWS |= {
+    "lineage.versions": _VERSIONS,
+    "lineage.repetition": _REPETITION,
+    "lineage.ages": _AGES,
+    "main.families": _FAMILIES,
+}
+# Those that read lineage.flags, which the rules of the configuration make.
+VIEWS_OF_FLAGS = {"main.weights": _WEIGHTS}
+
+
 def corpus_views(path: Path) -> dict[str, str]:
     """Return the views that make `corpus.raw` … mean main.raw … in a published file at `path`; none where they do.
 
@@ -83,5 +139,5 @@ def corpus_views(path: Path) -> dict[str, str]:
         return {}
     return {
         dataset.qualified: f"SELECT {', '.join(column.name for column in dataset.columns)} FROM {dataset.stored}"
-        for dataset in DATASETS
+        for dataset in (*DATASETS, FAMILIES, WEIGHTS)
     }

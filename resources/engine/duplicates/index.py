@@ -4,7 +4,7 @@ A node is what is one text after normalisation. All tables are functions of the 
 change costs follows the change: only buckets that a node entered or left propose their pairs anew.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import duckdb
 import numpy as np
@@ -17,7 +17,8 @@ from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, load_rows
 from stemma.resources.memo import joined_as_written, quoted
 
-TABLES = ("documents", "bands", "candidates", "pairs", "pending")
+PAIRS = "pairs"
+TABLES = ("dedup_documents", "dedup_bands", "dedup_candidates", "dedup_pairs", "dedup_pending")
 # Nodes whose signatures are held in memory together, and rows of buckets written with one statement.
 SIGNATURES = 8_192
 BUCKET_ROWS = 1 << 20
@@ -57,16 +58,20 @@ def _quality(run: Run) -> str:
     return f"-({' + '.join(failed) or '0'})"
 
 
-def clear_index(connection: duckdb.DuckDBPyConnection, recipe: str) -> bool:
-    """Empty the index if another recipe made it; returns whether it did."""
-    if fetch_value(connection, "SELECT count(*) FROM state.dedup_index WHERE recipe = ?", [recipe]):
+def has_index(connection: duckdb.DuckDBPyConnection, name: str, recipe: str) -> bool:
+    """Tell whether an index was made by a recipe."""
+    query = "SELECT count(*) FROM state.dedup_index WHERE name = ? AND recipe = ?"
+    return bool(fetch_value(connection, query, [name, recipe]))
+
+
+def clear_index(connection: duckdb.DuckDBPyConnection, name: str, recipe: str, tables: Sequence[str]) -> bool:
+    """Empty the tables of an index if another recipe made it; returns whether it did."""
+    if has_index(connection, name, recipe):
         return False
-    for table in TABLES:
-        connection.execute(f"DELETE FROM state.dedup_{table}")
-    # Of documents that are gone by now, the new index would never know that they stand in a family.
-    connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
-    connection.execute("DELETE FROM state.dedup_index")
-    connection.execute("INSERT INTO state.dedup_index VALUES (?)", [recipe])
+    for table in tables:
+        connection.execute(f"DELETE FROM state.{table}")
+    connection.execute("DELETE FROM state.dedup_index WHERE name = ?", [name])
+    connection.execute("INSERT INTO state.dedup_index VALUES (?, ?)", [name, recipe])
     return True
 
 
@@ -84,6 +89,9 @@ def update_index(
         UNION SELECT document_id FROM state.dedup_documents
             SEMI JOIN (SELECT node FROM came UNION SELECT node FROM went) USING (node)"""
     )
+    if whole:
+        # Documents that are gone by now are none of those that went from an empty index.
+        connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE dead_nodes AS SELECT DISTINCT node FROM went
         ANTI JOIN state.dedup_documents USING (node)"""

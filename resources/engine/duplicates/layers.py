@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import unicodedata
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,9 +22,25 @@ from stemma.deduplication import (
     shingle_sets,
     signature_array,
 )
+from stemma.deduplication.containment import (
+    CONTAINED,
+    contained_buckets,
+    contained_scores,
+    plausible_contained,
+    sign_contained,
+)
+from stemma.deduplication.edit import EDIT, edit_buckets, edit_scores, plausible_edit, sign_edit
+from stemma.deduplication.semantic import (
+    SIGNED_SEMANTIC,
+    semantic_buckets,
+    semantic_scores,
+    sign_semantic,
+    vector_array,
+)
 from stemma.hashing import key
 from stemma.incremental.stage import Stage
-from stemma.resources.engine.setup import Setup
+from stemma.resources.embedder import Embedder
+from stemma.resources.engine.setup import TEXT, Setup
 
 # How layers are numbered in the state; a number is never given to another.
 NUMBERS = {"near": 1, "contained": 2, "edit": 3, "semantic": 4}
@@ -60,21 +77,28 @@ class Layer:
         return NUMBERS[self.name]
 
 
+def asked_layers(setup: Setup, source: str) -> tuple[str, ...]:
+    """Return the layers that are asked for a source's documents."""
+    return _own(setup, source).layers or setup.config.deduplicate.layers
+
+
+def _own(setup: Setup, source: str) -> SourceDuplicatesConfig:
+    named = (each.deduplicate for each in setup.config.sources if each.name == source)
+    return next(named, SourceDuplicatesConfig())
+
+
 def document_policy(setup: Setup, source: str, category: str = "") -> Policy:
     """Return what the documents of a source and category are removed for."""
     settings = setup.config.deduplicate
-    own = next(
-        (each.deduplicate for each in setup.config.sources if each.name == source), SourceDuplicatesConfig()
-    )
     thresholds = {
         "exact": 1.0,
         "near": settings.threshold,
         "contained": settings.contained.threshold,
         "edit": settings.edit.threshold,
         "semantic": dict(settings.semantic.thresholds).get(category, settings.semantic.threshold),
-    } | dict(own.thresholds)
-    layers = own.layers or settings.layers
-    return Policy({name: thresholds[name] for name in thresholds if name in layers}, category)
+    } | dict(_own(setup, source).thresholds)
+    asked = asked_layers(setup, source)
+    return Policy({name: thresholds[name] for name in thresholds if name in asked}, category)
 
 
 def layers(setup: Setup) -> tuple[Layer, ...]:
@@ -130,4 +154,95 @@ def _near_scores(texts: Sequence[str], pairs: np.ndarray, *, shingle_words: int)
     return jaccard(shingle_sets(texts, shingle_words=shingle_words), pairs)
 
 
-MAKERS: dict[str, Callable[[Setup, float], Layer]] = {"near": _near}
+def _contained(setup: Setup, threshold: float) -> Layer:
+    settings = setup.config.deduplicate
+    return Layer(
+        name="contained",
+        threshold=threshold,
+        stage=Stage(
+            name="sign_contained",
+            function=sign_contained,
+            parameters={
+                "shingle_words": settings.shingle_words,
+                "min_shingles": settings.contained.min_shingles,
+            },
+            inputs=TEXT,
+            outputs=CONTAINED,
+            libraries=("numpy",),
+            digests={"unicode": unicodedata.unidata_version},
+            parallel=True,
+        ),
+        columns=("shingles", "signature"),
+        buckets=contained_buckets,
+        plausible=functools.partial(plausible_contained, threshold=threshold),
+        scores=functools.partial(contained_scores, shingle_words=settings.shingle_words),
+        code=(contained_buckets, plausible_contained, contained_scores),
+    )
+
+
+def _edit(setup: Setup, threshold: float) -> Layer:
+    return Layer(
+        name="edit",
+        threshold=threshold,
+        stage=Stage(
+            name="sign_edit",
+            function=sign_edit,
+            parameters={"max_characters": setup.config.deduplicate.edit.max_characters},
+            inputs=TEXT,
+            outputs=EDIT,
+            libraries=("datasketch", "numpy"),
+            digests={"unicode": unicodedata.unidata_version},
+            parallel=True,
+        ),
+        columns=("characters", "signature"),
+        buckets=functools.partial(edit_buckets, threshold=threshold),
+        plausible=functools.partial(plausible_edit, threshold=threshold),
+        scores=edit_scores,
+        code=(edit_buckets, plausible_edit, edit_scores),
+    )
+
+
+def _semantic(setup: Setup, threshold: float) -> Layer:
+    embedder = setup.embedder
+    return Layer(
+        name="semantic",
+        threshold=threshold,
+        stage=Stage(
+            name="sign_semantic",
+            function=sign_semantic,
+            # The recipe of the model's own stage stands for its code, weights and settings.
+            parameters={"embedder": setup.recipe(setup.embed)},
+            inputs=TEXT,
+            outputs=SIGNED_SEMANTIC,
+            libraries=("numpy",),
+            digests={"unicode": unicodedata.unidata_version},
+            load=functools.partial(_load_embedder, embedder),
+        ),
+        columns=("signature",),
+        buckets=functools.partial(semantic_buckets, threshold=threshold),
+        plausible=_all_plausible,
+        scores=_semantic_scores,
+        code=(semantic_buckets, semantic_scores),
+        of_signatures=True,
+    )
+
+
+def _load_embedder(embedder: Embedder, /, **_parameters: Any) -> Callable[[pa.Table], pa.Table]:
+    model = {"model": embedder.load(**embedder.parameters)} if embedder.load else {}
+    return functools.partial(embedder.function, **embedder.parameters, **model)
+
+
+def _all_plausible(_signed: pa.Table, pairs: np.ndarray) -> np.ndarray:
+    return np.ones(len(pairs), bool)
+
+
+def _semantic_scores(signed: pa.Table, pairs: np.ndarray) -> np.ndarray:
+    return semantic_scores(vector_array(signed["signature"]), pairs)
+
+
+MAKERS: dict[str, Callable[[Setup, float], Layer]] = {
+    "near": _near,
+    "contained": _contained,
+    "edit": _edit,
+    "semantic": _semantic,
+}

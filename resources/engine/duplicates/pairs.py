@@ -18,6 +18,9 @@ from stemma.resources.memo import Segments
 COMPARED_PAIRS = 50_000
 VERIFIED_PAIRS = 5_000
 
+# Layers that the setting `numbers` is for: what contains another text has numbers of its own.
+NUMBERED = ("near", "edit")
+
 _UNMEASURED = """(SELECT DISTINCT a, b FROM state.dedup_candidates WHERE layer = {number})
     ANTI JOIN (FROM state.dedup_pairs WHERE layer = {number}) USING (a, b)"""
 
@@ -66,15 +69,15 @@ def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
     """
     for start in range(0, pairs.num_rows, COMPARED_PAIRS):
         block = pairs.slice(start, COMPARED_PAIRS)
-        signed = _fetch(
+        signed = fetch_memo(
             run, segments_of(run, layer.stage), block, "text", ", ".join(("input_hash", *layer.columns))
         )
-        numbered = _numbered(block, "text", signed)
-        plausible = layer.plausible(signed, numbered)
+        positions = numbered(block, "text", signed)
+        plausible = layer.plausible(signed, positions)
         yield _scored(block.filter(pa.array(~plausible)), None)
         if layer.of_signatures:
             rest = block.filter(pa.array(plausible))
-            yield _scored(rest, layer.scores(signed, numbered[plausible]))
+            yield _scored(rest, layer.scores(signed, positions[plausible]))
         else:
             yield from _verified(run, layer, block.filter(pa.array(plausible)))
 
@@ -82,11 +85,11 @@ def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
 def _verified(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
     for start in range(0, pairs.num_rows, VERIFIED_PAIRS):
         block = pairs.slice(start, VERIFIED_PAIRS)
-        rows = _fetch(run, segments_of(run, run.setup.clean), block, "key", "input_hash, text")
-        texts, numbered = rows["text"].to_pylist(), _numbered(block, "key", rows)
-        scores = layer.scores(texts, numbered)
-        if run.config.deduplicate.numbers == "compare":
-            scores = np.where(same_numbers(texts, numbered), scores, 0.0)
+        rows = fetch_memo(run, segments_of(run, run.setup.clean), block, "key", "input_hash, text")
+        texts, positions = rows["text"].to_pylist(), numbered(block, "key", rows)
+        scores = layer.scores(texts, positions)
+        if run.config.deduplicate.numbers == "compare" and layer.name in NUMBERED:
+            scores = np.where(same_numbers(texts, positions), scores, 0.0)
         yield _scored(block, scores)
 
 
@@ -109,7 +112,7 @@ def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Tab
     note_pending(connection, f"(FROM fresh_scores WHERE score >= {layer.threshold!r})")
 
 
-def _fetch(run: Run, memo: Segments, pairs: pa.Table, side: str, columns: str) -> pa.Table:
+def fetch_memo(run: Run, memo: Segments, pairs: pa.Table, side: str, columns: str) -> pa.Table:
     """Return columns of the memo for the keys in the columns a_<side> and b_<side>, one row each."""
     connection = run.warehouse.connection
     connection.register("block", pairs)
@@ -122,7 +125,7 @@ def _fetch(run: Run, memo: Segments, pairs: pa.Table, side: str, columns: str) -
     return connection.execute(f"FROM {memo.bodies(connection, 'block_places', columns)}").to_arrow_table()
 
 
-def _numbered(pairs: pa.Table, side: str, rows: pa.Table) -> np.ndarray:
+def numbered(pairs: pa.Table, side: str, rows: pa.Table) -> np.ndarray:
     """Return the columns a_<side> and b_<side> as an array int64[pairs, 2] of positions in `rows`."""
     keys = rows["input_hash"].cast(pa.binary(16))
     sides = [pc.index_in(pairs[f"{each}_{side}"].cast(pa.binary(16)), value_set=keys) for each in "ab"]

@@ -6,10 +6,14 @@ import pyarrow as pa
 
 from stemma.deduplication import Policy, families
 from stemma.incremental.counts import Counts
-from stemma.resources.engine.duplicates.layers import Layer, document_policy
+from stemma.resources.engine.duplicates.layers import Layer, asked_layers, document_policy
 from stemma.resources.engine.run import Run, apply_rows, load_rows
 from stemma.resources.memo import quoted
 from stemma.resources.warehouse import utc_now
+
+# A row of state.deduplicated is another one when any of these differs.
+ROW_HASH = """hash(document_id, cluster_id, cluster_size, kept_document_id, similarity, method, threshold, text_hash,
+    cuts)"""
 
 
 def solve_families(
@@ -31,12 +35,12 @@ def solve_families(
     solved = families(documents, _edges(connection, layers), policies=asked, keep=run.config.deduplicate.keep)
     load_rows(connection, "members", solved)
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE fresh AS
-        SELECT m.document_id, m.cluster_id, m.cluster_size, m.kept, m.kept_document_id, m.similarity, m.method,
-            m.threshold, '{run.run_id}' AS run_id, c.text_hash, c.input_hash,
-            hash(m.document_id, m.cluster_id, m.cluster_size, m.kept_document_id, m.similarity, m.method, m.threshold,
-                c.text_hash) AS row_hash
-        FROM members AS m JOIN state.cleaned AS c USING (document_id)"""
+        f"""CREATE OR REPLACE TEMP TABLE fresh AS SELECT *, {ROW_HASH} AS row_hash
+        FROM (SELECT m.document_id, m.cluster_id, m.cluster_size, m.kept, m.kept_document_id, m.similarity, m.method,
+                m.threshold, CASE WHEN m.kept AND d.text_hash = c.text_hash THEN d.cuts END AS cuts,
+                '{run.run_id}' AS run_id, c.text_hash, c.input_hash
+            FROM members AS m JOIN state.cleaned AS c USING (document_id)
+            LEFT JOIN state.deduplicated AS d USING (document_id))"""
     )
     apply_rows(connection, counts, "document_id", "fresh", "touched_documents")
     connection.execute("DELETE FROM state.dedup_pending")
@@ -68,11 +72,29 @@ def _with_policies(run: Run, documents: pa.Table) -> tuple[pa.Table, list[Policy
     # Documents of like policies are decided as one where their texts are equal.
     distinct = [policy for place, policy in enumerate(asked) if policy not in asked[:place]]
     number = np.array([distinct.index(each) for each in asked], np.int64)
-    priority = run.config.deduplicate.priority
-    places = [priority.index(name) if name in priority else len(priority) for name in names]
-    ranks = np.array(places, np.int64)[sources.indices.to_numpy()] if names else np.empty(0, np.int64)
-    documents = documents.append_column("policy", pa.array(number[policy] if asked else ranks))
+    ranks = np.array([_rank(run, name) for name in names], np.int64)[sources.indices.to_numpy()]
+    documents = documents.append_column("policy", pa.array(number[policy]))
     return documents.append_column("rank", pa.array(ranks)), distinct
+
+
+def _rank(run: Run, source: str) -> int:
+    """Return the place of a source among the precious ones; all others share the last."""
+    priority = run.config.deduplicate.priority
+    return priority.index(source) if source in priority else len(priority)
+
+
+def load_ranks(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make the table ranks (source, rank, passages: whether the source asks for them) of the indexed documents."""
+    found = connection.execute("SELECT DISTINCT source FROM state.dedup_documents").fetchall()
+    sources = [source for (source,) in found]
+    asks = ["passage" in asked_layers(run.setup, source) for source in sources]
+    columns = [
+        pa.array(sources, pa.string()),
+        pa.array([_rank(run, source) for source in sources], pa.int64()),
+    ]
+    load_rows(
+        connection, "ranks", pa.table([*columns, pa.array(asks, pa.bool_())], ["source", "rank", "passages"])
+    )
 
 
 def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> pa.Table:

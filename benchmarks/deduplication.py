@@ -1,0 +1,364 @@
+"""The near-duplicate benchmark: Stemma, its peers and the floor on the same texts, each with its exactness.
+
+    python benchmarks/deduplication.py [--systems stemma,gaoya] [--corpora long,short] [--runs 3] [--scale]
+
+Two corpora of `make_load.py synth` in the shared folder, shuffled: 10,000 long documents and 100,000 short ones.
+Every system finds the pairs of word-5-gram Jaccard similarity 0.7 or more, in a process of its own. The clock
+starts when the texts are in memory, before the system's libraries are imported: the first run is the cold one,
+the best of the later ones the warm one. Precision and recall are of pairs, against all pairs that reach 0.7 as
+an exact join on rare shingles finds them (made once, and kept in .bench/deduplication).
+
+Peers have environments of their own; those that are absent are left out:
+
+    for peer in deduplication datatrove text-dedup; do python3 -m venv .bench-venv/$peer; done
+    .bench-venv/deduplication/bin/pip install numpy pyarrow datasketch==2.0.0 rensa==0.5.0 gaoya==0.2.2 daft==0.7.26
+    .bench-venv/datatrove/bin/pip install "datatrove[io,processing]==0.10.1" spacy pyarrow
+    .bench-venv/text-dedup/bin/pip install text-dedup==0.4.0 pyarrow
+
+The floor is one pass that only reads, tokenises and hashes: Stemma's own words and shingle hashes for every text,
+added up and thrown away. No distinct shingles, no signature, no pair.
+"""
+
+import argparse
+import json
+import math
+import os
+import platform
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+STATE = ROOT / ".bench/deduplication"
+sys.path.insert(0, str(HERE / "peers"))
+
+from dedup_common import PERMUTATIONS, THRESHOLD, measure, shingles, unique_pairs  # noqa: E402
+
+
+class Corpus(NamedTuple):
+    """A corpus of make_load.py: its size, the median of words in a document, the seed."""
+
+    documents: int
+    words: int
+    seed: int = 4
+
+
+class System(NamedTuple):
+    """A system: what it is called, its script and environment, and how many documents it gets if not all."""
+
+    title: str
+    script: str
+    venv: str = "deduplication"
+    most: dict[str, int] = {}  # noqa: RUF012
+    environment: dict[str, str] = {}  # noqa: RUF012
+
+
+CORPORA = {"long": Corpus(10_000, 300), "short": Corpus(100_000, 52)}
+
+ONE_THREAD = {"RAYON_NUM_THREADS": "1"}
+SYSTEMS = {
+    "floor": System("floor", "floor"),
+    "stemma": System("**Stemma**, 1 thread", "stemma"),
+    "datasketch": System("datasketch, bulk", "dedup_datasketch.py"),
+    "datasketch-idiomatic": System(
+        "datasketch, idiomatic",
+        "dedup_datasketch_idiomatic.py",
+        most={"long": 2_000, "short": 10_000},
+    ),
+    "rensa": System("rensa", "dedup_rensa.py"),
+    "rensa-rho": System("rensa, rho (flags, no pairs)", "dedup_rensa_rho.py"),
+    "gaoya": System("gaoya", "dedup_gaoya.py"),
+    "daft": System("daft, hand-written join", "dedup_daft.py"),
+    "datatrove": System("datatrove", "dedup_datatrove.py", "datatrove", most={"long": 1_000, "short": 5_000}),
+    "text-dedup": System(
+        "text-dedup", "dedup_text_dedup.py", "text-dedup", most={"long": 2_000, "short": 10_000}
+    ),
+}
+
+
+# -- Stemma and the floor ------------------------------------------------------------------------------------------
+
+
+def read_documents(column: pa.ChunkedArray) -> pa.Table:
+    """The texts with ids, as a stage gets them."""
+    from stemma.hashing import uuid_array
+
+    ids = uuid_array(number.to_bytes(16, "big") for number in range(len(column)))
+    return pa.table({"document_id": ids, "text": column})
+
+
+def near_duplicates(documents: pa.Table, threshold: float = THRESHOLD) -> tuple[np.ndarray, pa.Table]:
+    """Find all pairs of documents (int64[m, 2], rows) that reach the threshold, and the documents' families.
+
+    Texts with the same words are one node: nodes are compared, and the pairs of their documents follow.
+    """
+    from stemma.deduplication import (
+        band_keys,
+        band_parameters,
+        candidate_pairs,
+        families,
+        jaccard,
+        plausible_pairs,
+        shingle_sets,
+        sign,
+        signature_array,
+    )
+
+    signed = sign(documents, permutations=PERMUTATIONS)
+    hashes = signed["norm_hash"].combine_chunks()
+    node = hashes.storage.dictionary_encode().indices.to_numpy()
+    rows = np.unique(node, return_index=True)[1]
+    signatures = signature_array(signed["signature"].take(rows), PERMUTATIONS)
+    bands, width = band_parameters(threshold, PERMUTATIONS)
+    keys = band_keys(signatures, bands, width)
+    pairs = candidate_pairs(keys.ravel(), np.repeat(np.arange(len(rows)), bands), witnesses=len(rows))
+    pairs = pairs[plausible_pairs(signatures, pairs, threshold)]
+    compared, places = np.unique(pairs, return_inverse=True)
+    sets = shingle_sets(documents["text"].take(rows[compared]).to_pylist())
+    similarity = jaccard(sets, places.reshape(-1, 2))
+    pairs, similarity = pairs[similarity >= threshold], similarity[similarity >= threshold]
+
+    a, b = (hashes.take(rows[pairs[:, side]]) for side in (0, 1))
+    table = pa.table(
+        {
+            "document_id": documents["document_id"],
+            "node": hashes,
+            "document_date": pa.nulls(len(hashes), pa.date32()),
+            "length": np.zeros(len(hashes), np.int64),
+        }
+    )
+    found = families(table, pa.table({"a": a, "b": b, "similarity": similarity}))
+    return document_pairs(node, pairs), found
+
+
+def document_pairs(node: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Turn pairs of nodes into the pairs of their documents, those of the same node among them."""
+    order = np.argsort(node, kind="stable")
+    sizes = np.bincount(node)
+    starts = np.cumsum(sizes) - sizes
+    repeated = np.flatnonzero(sizes > 1)
+    pairs = np.concatenate([pairs, np.stack([repeated, repeated], axis=1)])
+    first, second = pairs.T
+    counts = sizes[first] * sizes[second]
+    inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    first, second, width = (np.repeat(values, counts) for values in (first, second, sizes[second]))
+    found = np.stack([order[starts[first] + inside // width], order[starts[second] + inside % width]], axis=1)
+    return found[(first != second) | (found[:, 0] < found[:, 1])]
+
+
+def floor(column: pa.ChunkedArray) -> np.uint64:
+    """Read, tokenise and hash: the sum of all hashes of word 5-grams."""
+    from stemma.deduplication.shingles import _shingles
+    from stemma.deduplication.signatures import TEXTS
+    from stemma.deduplication.tokens import word_blocks, word_hashes
+
+    total = np.uint64(0)
+    for first in range(0, len(column), TEXTS):
+        for _, words in word_blocks(column[first : first + TEXTS].to_pylist()):
+            total += _shingles(*word_hashes(words), 5)[0].sum()
+    return total
+
+
+# -- truth ---------------------------------------------------------------------------------------------------------
+
+
+def exact_pairs(texts: list[str], threshold: float) -> list[tuple[int, int]]:
+    """All pairs that reach the threshold, by prefix filtering (Chaudhuri 2006, Bayardo 2007).
+
+    The shingles of a text are sorted by how rare they are. Two sets that are similar enough share a shingle
+    among the rarest few of each, so only texts that do are compared. Shares no code with Stemma.
+    """
+    numbers: dict[str, int] = defaultdict(lambda: len(numbers))
+    sets = [frozenset(numbers[shingle] for shingle in shingles(text)) for text in texts]
+    same = defaultdict(list)
+    for place, members in enumerate(sets):
+        same[members].append(place)
+    counts = np.bincount([number for members in same for number in members], minlength=len(numbers)).tolist()
+    index: dict[int, list[frozenset[int]]] = defaultdict(list)
+    pairs = [(a, b) for places in same.values() for a in places for b in places if a < b]
+    for members in sorted(same, key=len):
+        rarest = sorted(members, key=lambda number: (counts[number], number))
+        prefix = rarest[: len(rarest) - math.ceil(threshold * len(rarest)) + 1]
+        near = {
+            other for number in prefix for other in index[number] if len(other) >= threshold * len(members)
+        }
+        for other in near:
+            shared = len(members & other)
+            if shared >= threshold * (len(members) + len(other) - shared):
+                pairs.extend((a, b) for a in same[members] for b in same[other])
+        for number in prefix:
+            if counts[number] > 1:
+                index[number].append(members)
+    return pairs
+
+
+def prepared(name: str, shared: Path) -> tuple[Path, Path]:
+    """The corpus as one shuffled Parquet file, and its true pairs; made once.
+
+    make_load.py puts the copies last: a prefix of the shuffled file is a fair sample.
+    """
+    corpus = CORPORA[name]
+    texts, truth = STATE / f"{name}.parquet", STATE / f"{name}.npy"
+    if not texts.exists():
+        options = ["--docs", corpus.documents, "--words", corpus.words, "--seed", corpus.seed]
+        command = [sys.executable, shared / "tools/make_load.py", "synth", *options, "--out", STATE / name]
+        subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+        table = pq.read_table(STATE / name, columns=["id", "text", "cluster"])
+        order = np.random.default_rng(corpus.seed).permutation(len(table))
+        pq.write_table(table.take(order), texts)
+    if not truth.exists():
+        column = pq.read_table(texts, columns=["text"])["text"].to_pylist()
+        np.save(truth, unique_pairs(exact_pairs(column, THRESHOLD)))
+    return texts, truth
+
+
+# -- one system on one corpus --------------------------------------------------------------------------------------
+
+
+def measured(name: str, corpus: str, texts: Path, truth: Path, runs: int) -> dict[str, Any] | None:
+    """What a system took and how exact it was, or None if it is not installed."""
+    system = SYSTEMS[name]
+    own = not system.script.endswith(".py")
+    python = Path(sys.executable) if own else ROOT / f".bench-venv/{system.venv}/bin/python"
+    if not python.exists():
+        return None
+    script = (
+        [HERE / "deduplication.py", "--worker", system.script] if own else [HERE / "peers" / system.script]
+    )
+    documents = system.most.get(corpus, CORPORA[corpus].documents)
+    pairs = STATE / f"{name}-{corpus}.npy"
+    pairs.unlink(missing_ok=True)
+    options = ["--texts", texts, "--pairs", pairs, "--documents", documents, "--runs", runs]
+    command = [str(part) for part in (python, *script, *options)]
+    done = subprocess.run(command, env={**os.environ, **system.environment}, capture_output=True, text=True)
+    if done.returncode:
+        print(f"{name} failed on {corpus}: {done.stderr[-2000:]}", file=sys.stderr)
+        return None
+    figures = json.loads(done.stdout.strip().splitlines()[-1])
+    figures |= {"documents": documents, "megabytes": megabytes(texts, documents)}
+    return figures | (scores(np.load(pairs), np.load(truth), documents) if pairs.exists() else {})
+
+
+def megabytes(texts: Path, documents: int) -> float:
+    column = pq.read_table(texts, columns=["text"])["text"][:documents]
+    return pc.sum(pc.binary_length(column)).as_py() / 1e6
+
+
+def scores(found: np.ndarray, truth: np.ndarray, documents: int) -> dict[str, float]:
+    """Precision, recall and F1 of the pairs among the first so many documents."""
+    truth = truth[np.all(truth < documents, axis=1)]
+    codes = [pairs[:, 0] * documents + pairs[:, 1] for pairs in (found, truth)]
+    right = len(np.intersect1d(*codes, assume_unique=True))
+    precision, recall = right / max(len(found), 1), right / max(len(truth), 1)
+    return {
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * right / max(len(found) + len(truth), 1),
+        "pairs": len(found),
+        "true_pairs": len(truth),
+    }
+
+
+# -- the report ----------------------------------------------------------------------------------------------------
+
+HEADER = (
+    "| system | documents | cold s | warm s | cpu s | docs/s cold | docs/s warm | MB/s | "
+    "ours is × faster, cold | warm | peak MB | precision | recall | F1 |"
+)
+
+
+def lines(results: dict[str, dict[str, Any]]) -> list[str]:
+    """The rows of a corpus's table; speeds are by documents, since some peers get fewer."""
+    ours = results.get("stemma")
+    rows = [HEADER, "|" + " --- |" * (HEADER.count("|") - 1)]
+    for name, figures in results.items():
+        count, (cold, _), (warm, cpu) = (
+            figures["documents"],
+            figures["cold"],
+            figures["warm"] or figures["cold"],
+        )
+        ratios = ["", ""]
+        if ours and name != "stemma":
+            best = ours["cold"][0], (ours["warm"] or ours["cold"])[0]
+            ratios = [
+                f"{ours['documents'] / mine / (count / theirs):.2f}"
+                for mine, theirs in zip(best, (cold, warm), strict=True)
+            ]
+        exactness = [
+            f"{figures[key]:.4f}" if key in figures else "–" for key in ("precision", "recall", "f1")
+        ]
+        rows.append(
+            f"| {SYSTEMS[name].title} | {count:,} | {cold:.2f} | {warm:.2f} | {cpu:.2f} | {count / cold:,.0f} | "
+            f"{count / warm:,.0f} | {figures['megabytes'] / warm:.1f} | {ratios[0]} | {ratios[1]} | "
+            f"{figures['peak_mb']:,} | {' | '.join(exactness)} |"
+        )
+    return rows
+
+
+def machine() -> str:
+    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "")
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Python {platform.python_version()}, {platform.system()}"
+
+
+def report(options: argparse.Namespace) -> None:
+    STATE.mkdir(parents=True, exist_ok=True)
+    print(f"{machine()}, threshold {THRESHOLD}, {PERMUTATIONS} permutations", flush=True)
+    versions: dict[str, str] = {}
+    for corpus in options.corpora:
+        texts, truth = prepared(corpus, options.shared)
+        results = {}
+        for name in options.systems:
+            figures = measured(name, corpus, texts, truth, options.runs)
+            if figures:
+                results[name] = figures
+                versions |= figures["versions"]
+        size = f"{CORPORA[corpus].documents:,} documents, {megabytes(texts, 10**9):.0f} MB"
+        print(f"\n### {corpus}: {size}, {len(np.load(truth)):,} true pairs\n", flush=True)
+        print("\n".join(lines(results)), flush=True)
+        (STATE / f"{corpus}.json").write_text(json.dumps(results, indent=1))
+    print("\n" + ", ".join(f"{library} {version}" for library, version in sorted(versions.items())))
+
+
+WORKERS = {"stemma", "floor"}
+
+
+def work(worker: str) -> None:
+    """Measure Stemma or the floor in this process."""
+    if worker == "floor":
+        measure(lambda column: floor(column) and None, "numpy", read=lambda column: column)
+    else:
+        measure(lambda table: near_duplicates(table)[0], "numpy", "pyarrow", read=read_documents)
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--worker"]:
+        worker = sys.argv[2]
+        del sys.argv[1:3]
+        return work(worker)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = lambda text: text.split(",")  # noqa: E731
+    parser.add_argument("--systems", type=names, default=list(SYSTEMS), help="comma-separated")
+    parser.add_argument("--corpora", type=names, default=list(CORPORA), help="comma-separated")
+    parser.add_argument("--runs", type=int, default=3, help="runs in a process, the cold one included")
+    parser.add_argument(
+        "--shared",
+        type=Path,
+        default=Path(os.environ.get("STEMMA_SHARED", ROOT.parent / "shared")),
+        help="the shared folder, with tools/make_load.py",
+    )
+    return report(parser.parse_args())
+
+
+if __name__ == "__main__":
+    main()
