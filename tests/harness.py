@@ -261,6 +261,7 @@ class Corpus:
 FAMILY_TABLES = {
     "deduplicated": "* EXCLUDE (run_id)",
     **{f"dedup_{name}": "*" for name in ("documents", "bands", "candidates", "pairs", "pending", "index")},
+    "passages": "*",
     "errors": "* EXCLUDE (run_id)",
 }
 
