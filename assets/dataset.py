@@ -1,5 +1,6 @@
 """What the five assets share: how a dataset's contract and counts become Dagster metadata."""
 
+from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
@@ -15,8 +16,17 @@ GROUP = "corpus"
 OWNERS = ("team:stemma",)
 
 
-def dataset_asset(dataset: Dataset, recipe: str, *, kinds: set[str]) -> dg.AssetsDefinition:
-    """Return the asset that brings a dataset up to date and reports its blocking checks."""
+def dataset_asset(
+    dataset: Dataset,
+    recipe: str,
+    *,
+    kinds: set[str],
+    profiled: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+) -> dg.AssetsDefinition:
+    """Return the asset that brings a dataset up to date and reports its blocking checks.
+
+    `profiled` makes metadata of a step's profile, where it has one.
+    """
     checks = NAMES[dataset.name]
 
     @dg.asset(
@@ -42,6 +52,7 @@ def dataset_asset(dataset: Dataset, recipe: str, *, kinds: set[str]) -> dg.Asset
         return dg.MaterializeResult(
             metadata=count_metadata(step.counts)
             | publication_metadata(step.publication)
+            | (profiled(step.profile) if profiled and step.profile else {})
             | {"preview": table(step.preview)},
             data_version=dg.DataVersion(step.counts.state_hash),
             check_results=check_results(dataset, checks, step),

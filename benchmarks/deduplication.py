@@ -1,12 +1,15 @@
 """The near-duplicate benchmark: Stemma, its peers and the floor on the same texts, each with its exactness.
 
-    python benchmarks/deduplication.py [--systems stemma,gaoya] [--corpora long,short] [--runs 3] [--scale]
+    python benchmarks/deduplication.py [--systems stemma,gaoya] [--corpora long,short] [--runs 3]
+    python benchmarks/deduplication.py --scale       # candidates of 10,000 to 1,000,000 documents
 
 Two corpora of `make_load.py synth` in the shared folder, shuffled: 10,000 long documents and 100,000 short ones.
 Every system finds the pairs of word-5-gram Jaccard similarity 0.7 or more, in a process of its own. The clock
-starts when the texts are in memory, before the system's libraries are imported: the first run is the cold one,
-the best of the later ones the warm one. Precision and recall are of pairs, against all pairs that reach 0.7 as
-an exact join on rare shingles finds them (made once, and kept in .bench/deduplication).
+starts when the texts are in memory (for peers as Python strings; for Stemma and daft as the Arrow column that they
+take; numpy and pyarrow, which read them, are imported by then) and before the system is imported: the first run
+is the cold one, the best of the later ones the warm one. Slow peers get fewer documents and runs; speeds are
+compared by documents. Precision and recall are of pairs, against all pairs that reach 0.7 as an exact join on
+rare shingles finds them (made once, and kept in .bench/deduplication).
 
 Peers have environments of their own; those that are absent are left out:
 
@@ -15,8 +18,12 @@ Peers have environments of their own; those that are absent are left out:
     .bench-venv/datatrove/bin/pip install "datatrove[io,processing]==0.10.1" spacy pyarrow
     .bench-venv/text-dedup/bin/pip install text-dedup==0.4.0 pyarrow
 
-The floor is one pass that only reads, tokenises and hashes: Stemma's own words and shingle hashes for every text,
-added up and thrown away. No distinct shingles, no signature, no pair.
+All are as their users would run them: gaoya, rensa and daft use as many threads as they like, the others one.
+Peers with Python shingling get the same function (`shingles` in peers/dedup_common.py); gaoya and daft have
+shingles of their own, datatrove and text-dedup words of their own as well. Only Stemma reads the texts again to
+verify its pairs, and only Stemma also makes families; both count. The floor is one pass that only reads, tokenises
+and hashes: Stemma's own words and shingle hashes for every text, added up and thrown away. No distinct shingles,
+no signature, no pair.
 """
 
 import argparse
@@ -26,13 +33,15 @@ import os
 import platform
 import subprocess
 import sys
+import time
 from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 HERE = Path(__file__).resolve().parent
@@ -40,7 +49,14 @@ ROOT = HERE.parent
 STATE = ROOT / ".bench/deduplication"
 sys.path.insert(0, str(HERE / "peers"))
 
-from dedup_common import PERMUTATIONS, THRESHOLD, measure, shingles, unique_pairs  # noqa: E402
+from dedup_common import (  # noqa: E402
+    PERMUTATIONS,
+    THRESHOLD,
+    measure,
+    peak_megabytes,
+    shingles,
+    unique_pairs,
+)
 
 
 class Corpus(NamedTuple):
@@ -58,30 +74,28 @@ class System(NamedTuple):
     script: str
     venv: str = "deduplication"
     most: dict[str, int] = {}  # noqa: RUF012
-    environment: dict[str, str] = {}  # noqa: RUF012
 
 
 CORPORA = {"long": Corpus(10_000, 300), "short": Corpus(100_000, 52)}
 
-ONE_THREAD = {"RAYON_NUM_THREADS": "1"}
 SYSTEMS = {
     "floor": System("floor", "floor"),
-    "stemma": System("**Stemma**, 1 thread", "stemma"),
+    "stemma": System("**Stemma**, one thread", "stemma"),
+    "stemma-2": System("**Stemma**, signing in two processes", "stemma-2"),
     "datasketch": System("datasketch, bulk", "dedup_datasketch.py"),
     "datasketch-idiomatic": System(
-        "datasketch, idiomatic",
-        "dedup_datasketch_idiomatic.py",
-        most={"long": 2_000, "short": 10_000},
+        "datasketch, idiomatic", "dedup_datasketch_idiomatic.py", most={"long": 1_000, "short": 5_000}
     ),
     "rensa": System("rensa", "dedup_rensa.py"),
     "rensa-rho": System("rensa, rho (flags, no pairs)", "dedup_rensa_rho.py"),
     "gaoya": System("gaoya", "dedup_gaoya.py"),
-    "daft": System("daft, hand-written join", "dedup_daft.py"),
-    "datatrove": System("datatrove", "dedup_datatrove.py", "datatrove", most={"long": 1_000, "short": 5_000}),
-    "text-dedup": System(
-        "text-dedup", "dedup_text_dedup.py", "text-dedup", most={"long": 2_000, "short": 10_000}
-    ),
+    "daft": System("daft, join by hand", "dedup_daft.py"),
+    "datatrove": System("datatrove", "dedup_datatrove.py", "datatrove", {"long": 1_000, "short": 5_000}),
+    "text-dedup": System("text-dedup", "dedup_text_dedup.py", "text-dedup", {"long": 2_000, "short": 10_000}),
 }
+
+# Runs of systems that get fewer documents.
+FEWER_RUNS = 2
 
 
 # -- Stemma and the floor ------------------------------------------------------------------------------------------
@@ -95,7 +109,9 @@ def read_documents(column: pa.ChunkedArray) -> pa.Table:
     return pa.table({"document_id": ids, "text": column})
 
 
-def near_duplicates(documents: pa.Table, threshold: float = THRESHOLD) -> tuple[np.ndarray, pa.Table]:
+def near_duplicates(
+    documents: pa.Table, threshold: float = THRESHOLD, processes: int = 1
+) -> tuple[np.ndarray, pa.Table]:
     """Find all pairs of documents (int64[m, 2], rows) that reach the threshold, and the documents' families.
 
     Texts with the same words are one node: nodes are compared, and the pairs of their documents follow.
@@ -108,11 +124,10 @@ def near_duplicates(documents: pa.Table, threshold: float = THRESHOLD) -> tuple[
         jaccard,
         plausible_pairs,
         shingle_sets,
-        sign,
         signature_array,
     )
 
-    signed = sign(documents, permutations=PERMUTATIONS)
+    signed = signed_in(processes, documents)
     hashes = signed["norm_hash"].combine_chunks()
     node = hashes.storage.dictionary_encode().indices.to_numpy()
     rows = np.unique(node, return_index=True)[1]
@@ -137,6 +152,30 @@ def near_duplicates(documents: pa.Table, threshold: float = THRESHOLD) -> tuple[
     )
     found = families(table, pa.table({"a": a, "b": b, "similarity": similarity}))
     return document_pairs(node, pairs), found
+
+
+def signed_in(processes: int, documents: pa.Table) -> pa.Table:
+    """Sign the documents, in equal shares if in more than one process."""
+    if processes == 1:
+        return _signed(documents)
+    share = -(-len(documents) // processes)
+    # Processes are forked with their shares in memory, so that no text travels.
+    SHARES[:] = [documents.slice(first, share) for first in range(0, len(documents), share)]
+    with ProcessPoolExecutor(processes, get_context("fork")) as pool:
+        return pa.concat_tables(pool.map(_signed_share, range(len(SHARES))))
+
+
+SHARES: list[pa.Table] = []
+
+
+def _signed_share(number: int) -> pa.Table:
+    return _signed(SHARES[number])
+
+
+def _signed(documents: pa.Table) -> pa.Table:
+    from stemma.deduplication import sign
+
+    return sign(documents, permutations=PERMUTATIONS)
 
 
 def document_pairs(node: np.ndarray, pairs: np.ndarray) -> np.ndarray:
@@ -234,11 +273,12 @@ def measured(name: str, corpus: str, texts: Path, truth: Path, runs: int) -> dic
         [HERE / "deduplication.py", "--worker", system.script] if own else [HERE / "peers" / system.script]
     )
     documents = system.most.get(corpus, CORPORA[corpus].documents)
+    runs = min(runs, FEWER_RUNS) if system.most else runs
     pairs = STATE / f"{name}-{corpus}.npy"
     pairs.unlink(missing_ok=True)
     options = ["--texts", texts, "--pairs", pairs, "--documents", documents, "--runs", runs]
     command = [str(part) for part in (python, *script, *options)]
-    done = subprocess.run(command, env={**os.environ, **system.environment}, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         print(f"{name} failed on {corpus}: {done.stderr[-2000:]}", file=sys.stderr)
         return None
@@ -248,6 +288,9 @@ def measured(name: str, corpus: str, texts: Path, truth: Path, runs: int) -> dic
 
 
 def megabytes(texts: Path, documents: int) -> float:
+    # Not above: whoever is measured has to import it in the measured time.
+    import pyarrow.compute as pc
+
     column = pq.read_table(texts, columns=["text"])["text"][:documents]
     return pc.sum(pc.binary_length(column)).as_py() / 1e6
 
@@ -270,43 +313,49 @@ def scores(found: np.ndarray, truth: np.ndarray, documents: int) -> dict[str, fl
 # -- the report ----------------------------------------------------------------------------------------------------
 
 HEADER = (
-    "| system | documents | cold s | warm s | cpu s | docs/s cold | docs/s warm | MB/s | "
-    "ours is × faster, cold | warm | peak MB | precision | recall | F1 |"
+    "| system | documents | cold s | warm s | cpu s, cold | warm | documents/s, cold | warm | MB/s, warm | "
+    "Stemma is × faster, cold | warm | peak MB | precision | recall | F1 |"
 )
 
 
 def lines(results: dict[str, dict[str, Any]]) -> list[str]:
-    """The rows of a corpus's table; speeds are by documents, since some peers get fewer."""
-    ours = results.get("stemma")
+    """The rows of a corpus's table, speeds in relation to Stemma's in one thread."""
     rows = [HEADER, "|" + " --- |" * (HEADER.count("|") - 1)]
     for name, figures in results.items():
-        count, (cold, _), (warm, cpu) = (
-            figures["documents"],
-            figures["cold"],
-            figures["warm"] or figures["cold"],
-        )
-        ratios = ["", ""]
-        if ours and name != "stemma":
-            best = ours["cold"][0], (ours["warm"] or ours["cold"])[0]
+        count, (cold, cold_cpu), (warm, warm_cpu) = figures["documents"], figures["cold"], figures["warm"]
+        ratios = [""] * 2
+        if "stemma" in results and not name.startswith("stemma"):
+            ours = results["stemma"]
             ratios = [
-                f"{ours['documents'] / mine / (count / theirs):.2f}"
-                for mine, theirs in zip(best, (cold, warm), strict=True)
+                f"{(theirs / count) / (ours[state][0] / ours['documents']):.2f}"
+                for state, theirs in (("cold", cold), ("warm", warm))
             ]
         exactness = [
             f"{figures[key]:.4f}" if key in figures else "–" for key in ("precision", "recall", "f1")
         ]
-        rows.append(
-            f"| {SYSTEMS[name].title} | {count:,} | {cold:.2f} | {warm:.2f} | {cpu:.2f} | {count / cold:,.0f} | "
-            f"{count / warm:,.0f} | {figures['megabytes'] / warm:.1f} | {ratios[0]} | {ratios[1]} | "
-            f"{figures['peak_mb']:,} | {' | '.join(exactness)} |"
-        )
+        cells = [
+            SYSTEMS[name].title,
+            f"{count:,}",
+            *(f"{seconds:.2f}" for seconds in (cold, warm, cold_cpu, warm_cpu)),
+            f"{count / cold:,.0f}",
+            f"{count / warm:,.0f}",
+            f"{figures['megabytes'] / warm:.1f}",
+            *ratios,
+            f"{figures['peak_mb']:,}",
+            *exactness,
+        ]
+        rows.append(f"| {' | '.join(cells)} |")
     return rows
 
 
 def machine() -> str:
-    model = next((line.split(":")[1].strip() for line in open("/proc/cpuinfo") if "model name" in line), "")
+    models = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
+    ]
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return f"{os.cpu_count()} × {model}, {memory:.0f} GiB, Python {platform.python_version()}, {platform.system()}"
+    return f"{os.cpu_count()} × {models[0]}, {memory:.0f} GiB, Python {platform.python_version()}, {platform.system()}"
 
 
 def report(options: argparse.Namespace) -> None:
@@ -328,15 +377,40 @@ def report(options: argparse.Namespace) -> None:
     print("\n" + ", ".join(f"{library} {version}" for library, version in sorted(versions.items())))
 
 
-WORKERS = {"stemma", "floor"}
+def report_scale() -> None:
+    """Candidates of random signatures: 30 % of the documents share ten bands with another, 100,000 share one."""
+    from stemma.deduplication import candidate_pairs
+
+    draw = np.random.default_rng(5)
+    print("| documents | band rows | seconds | pairs | input MB | peak MB |\n" + "| --- " * 6 + "|")
+    for documents in (10_000, 100_000, 1_000_000):
+        keys = draw.integers(0, 2**64 - 1, (documents, 27), np.uint64)
+        first, second = draw.integers(0, documents, (2, documents * 3 // 10))
+        bands = draw.integers(0, 27, (len(first), 10))
+        keys[second[:, None], bands] = keys[first[:, None], bands]
+        keys[draw.choice(documents, documents // 10, replace=False), 3] = 0
+        buckets, members = keys.ravel(), np.repeat(np.arange(documents), 27)
+        started = time.perf_counter()
+        pairs = len(candidate_pairs(buckets, members))
+        seconds = time.perf_counter() - started
+        size = (buckets.nbytes + members.nbytes) / 1e6
+        print(
+            f"| {documents:,} | {len(buckets):,} | {seconds:.2f} | {pairs:,} | {size:.0f} | {peak_megabytes():,} |"
+        )
 
 
 def work(worker: str) -> None:
     """Measure Stemma or the floor in this process."""
     if worker == "floor":
-        measure(lambda column: floor(column) and None, "numpy", read=lambda column: column)
-    else:
-        measure(lambda table: near_duplicates(table)[0], "numpy", "pyarrow", read=read_documents)
+        return measure(lambda column: floor(column) and None, "numpy", read=lambda column: column)
+    processes = 2 if worker == "stemma-2" else 1
+    return measure(
+        lambda table: near_duplicates(table, processes=processes)[0], "numpy", "pyarrow", read=read_documents
+    )
+
+
+def names(text: str) -> list[str]:
+    return text.split(",")
 
 
 def main() -> None:
@@ -347,7 +421,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = lambda text: text.split(",")  # noqa: E731
     parser.add_argument("--systems", type=names, default=list(SYSTEMS), help="comma-separated")
     parser.add_argument("--corpora", type=names, default=list(CORPORA), help="comma-separated")
     parser.add_argument("--runs", type=int, default=3, help="runs in a process, the cold one included")
@@ -357,7 +430,9 @@ def main() -> None:
         default=Path(os.environ.get("STEMMA_SHARED", ROOT.parent / "shared")),
         help="the shared folder, with tools/make_load.py",
     )
-    return report(parser.parse_args())
+    parser.add_argument("--scale", action="store_true", help="only the candidates, of many documents")
+    options = parser.parse_args()
+    return report_scale() if options.scale else report(options)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from stemma.incremental.counts import Counts
 from stemma.lineage.checks import Check
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
 from stemma.resources.engine.preview import preview
+from stemma.resources.engine.profile import profile
 from stemma.resources.engine.step_checks import check_step
 from stemma.resources.warehouse import Warehouse
 
@@ -25,12 +26,16 @@ listeners: list[Callable[[str, int, int], None]] = []
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did: its counts, the outcome of its checks, the publication if it made one, rows to look at."""
+    """What a step did: its counts, the outcome of its checks, the publication if it made one, rows to look at.
+
+    `profile` has the numbers of `deduplicated` (see resources/engine/profile.py) if the step changed any.
+    """
 
     counts: Counts
     checks: tuple[Check, ...]
     publication: Publication | None
     preview: list[dict[str, Any]]
+    profile: dict[str, Any] | None = None
 
 
 class Pipeline(dg.ConfigurableResource):
@@ -71,7 +76,11 @@ class Pipeline(dg.ConfigurableResource):
             checks = check_step(run, dataset)
             publication = publish(run) if dataset == "embedded" else None
             return Step(
-                counts, publication.checks if publication else checks, publication, preview(run, dataset)
+                counts,
+                publication.checks if publication else checks,
+                publication,
+                preview(run, dataset),
+                profile(run) if dataset == "deduplicated" and counts.touched else None,
             )
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error

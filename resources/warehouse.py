@@ -93,6 +93,8 @@ CREATE TABLE IF NOT EXISTS state.dedup_bands (
 CREATE TABLE IF NOT EXISTS state.dedup_candidates (layer UTINYINT, bucket UBIGINT, a UUID, b UUID);
 CREATE TABLE IF NOT EXISTS state.dedup_pairs (layer UTINYINT, a UUID, b UUID, score DOUBLE);
 CREATE TABLE IF NOT EXISTS state.dedup_pending (document_id UUID);
+CREATE TABLE IF NOT EXISTS state.bloom_nodes (node UUID, kept BOOLEAN);
+CREATE TABLE IF NOT EXISTS state.bloom_filters (folder VARCHAR);
 CREATE TABLE IF NOT EXISTS state.passage_postings (bucket UBIGINT, text_hash UUID);
 CREATE TABLE IF NOT EXISTS state.passage_texts (text_hash UUID, words INTEGER);
 CREATE TABLE IF NOT EXISTS state.passage_pairs (earlier UUID, later UUID);

@@ -68,6 +68,8 @@ def parser() -> argparse.ArgumentParser:
     _search(words)
     _trace(words)
     _why(words)
+    _families(words)
+    _lookup(words)
     _verify(words)
     _compact(words)
     _ui(words)
@@ -94,6 +96,14 @@ def _at_least(lowest: int, highest: int | None = None) -> Callable[[str], int]:
         return value
 
     return whole_number
+
+
+def _share(text: str) -> float:
+    """The type of an option that is a number from 0 to 1."""
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"must be from 0 to 1, not {text}")
+    return value
 
 
 def _run(words: Words) -> None:
@@ -205,6 +215,71 @@ def _why(words: Words) -> None:
         from stemma.commands.trace import why
 
         return why(options)
+
+    word.set_defaults(command=command)
+
+
+def _families(words: Words) -> None:
+    word = _word(
+        words, "families", "Browse the families of duplicates, and what differs between their members."
+    )
+    word.add_argument(
+        "family",
+        nargs="?",
+        metavar="ID_OR_PATH",
+        help="a document_id, a cluster_id or the beginning of one (8 digits at least), or a file of a document",
+    )
+    word.add_argument(
+        "-n", type=_at_least(1), default=20, metavar="N", help="how many families or members (default 20)"
+    )
+    word.add_argument(
+        "--sort",
+        choices=["members", "days", "similarity", "characters"],
+        default="members",
+        help="most members, most days between them, least similar or longest first (default members)",
+    )
+    word.add_argument("--source", metavar="NAME", help="only families, or members, of this source")
+    word.add_argument(
+        "--method",
+        choices=["exact", "near", "contained", "edit", "semantic", "bloom"],
+        help="only families of which a member was removed so, or these members",
+    )
+    word.add_argument(
+        "--color",
+        choices=["auto", "always", "never"],
+        default="auto",
+        help="differences in colours (default auto: on a terminal, unless NO_COLOR is set)",
+    )
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.families import families
+
+        return families(options)
+
+    word.set_defaults(command=command)
+
+
+def _lookup(words: Words) -> None:
+    word = _word(
+        words, "lookup", "Find the near-duplicates that a new text has in the corpus, without inserting it."
+    )
+    word.add_argument(
+        "text", metavar="FILE_OR_TEXT", help="a file, or else the text itself; - reads it from standard input"
+    )
+    word.add_argument("-k", type=_at_least(1), default=5, metavar="N", help="how many documents (default 5)")
+    word.add_argument(
+        "--threshold",
+        type=_share,
+        metavar="T",
+        help="Jaccard similarity from which a document is shown (default: that of stemma.toml)",
+    )
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.lookup import lookup
+
+        return lookup(options)
 
     word.set_defaults(command=command)
 

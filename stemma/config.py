@@ -368,6 +368,12 @@ class DeduplicateConfig:
         "How near-duplicates are found: `bloom` takes less room, but is approximate and only for sources that grow.",
         choices=("lsh", "bloom"),
     )
+    bloom_documents: int = _key(
+        1_000_000,
+        "Documents that the filters of `bloom` are made for: 42 bytes each.",
+        minimum=1_000,
+        maximum=10_000_000_000,
+    )
     shingle_words: int = _key(5, "Words in a shingle.", minimum=1, maximum=100)
     permutations: int = _key(128, "Hash functions in a MinHash signature.", minimum=16, maximum=1024)
     contained: ContainedConfig = field(

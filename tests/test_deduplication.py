@@ -26,7 +26,9 @@ from stemma.deduplication import (
     shingle_sets,
     sign,
     signature_array,
+    signatures,
 )
+from stemma.deduplication.candidates import OPTIMA, WEIGHTS
 from stemma.deduplication.tokens import LONGEST_WORD, normal_forms, words_of
 from stemma.hashing import digest, uuid_array
 
@@ -329,7 +331,7 @@ def test_signatures_are_datasketch_bit_for_bit(permutations, seed):
         assert row["shingles"] == len(members)
 
 
-def test_signing_does_not_depend_on_the_batch():
+def test_signing_does_not_depend_on_the_batch(monkeypatch):
     texts = [*near_copies(300, seed=2), *SENTENCES.values(), "", "?", "long " * 300_000, "größe " * 200_000]
     random.Random(1).shuffle(texts)
     together = signed(texts)
@@ -339,6 +341,9 @@ def test_signing_does_not_depend_on_the_batch():
     assert together == backwards[::-1]
     chunks = pa.chunked_array([texts[:7], [], texts[7:]], pa.large_string())
     assert sign(pa.table({"text": chunks})).to_pylist() == together
+    monkeypatch.setattr(signatures, "TEXTS", 7)
+    monkeypatch.setattr(signatures, "TEXT_BYTES", 900)
+    assert signed(texts) == together
 
 
 def test_texts_without_words_equal_only_themselves():
@@ -363,7 +368,17 @@ def test_sign_keeps_its_schema():
 def test_signature_array_refuses_what_is_no_signature():
     with pytest.raises(ValueError, match="512 bytes"):
         signature_array(pa.array([b"short"], pa.binary()))
+    with pytest.raises(ValueError, match="null"):
+        signature_array(pa.array([bytes(512), None], pa.binary()))
     assert signature_array(pa.array([], pa.binary())).shape == (0, 128)
+
+
+@pytest.mark.parametrize("kind", [pa.binary(), pa.large_binary(), pa.binary(512)])
+def test_signature_array_of_slices_and_chunks(kind):
+    table = np.arange(7 * 128, dtype="<u4").reshape(7, 128)
+    column = pa.array([row.tobytes() for row in table], kind)
+    assert np.array_equal(signature_array(column[2:5]), table[2:5])
+    assert np.array_equal(signature_array(pa.chunked_array([column[1:3], column[5:]])), table[[1, 2, 5, 6]])
 
 
 # --- candidates
@@ -374,6 +389,14 @@ def test_bands_find_a_pair_at_the_threshold(threshold):
     bands, rows = band_parameters(threshold, 128)
     assert bands * rows <= 128
     assert 1 - (1 - threshold**rows) ** bands >= 0.995
+
+
+def test_known_bands_are_those_of_the_optimiser():
+    from datasketch import MinHashLSH
+
+    for (threshold, permutations), known in OPTIMA.items():
+        index = MinHashLSH(threshold=threshold, num_perm=permutations, weights=WEIGHTS)
+        assert known == (index.b, index.r) == band_parameters(threshold, permutations)
 
 
 def test_band_keys_differ_by_band_and_by_value():

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stemma.deduplication import FAMILIES, Policy, families, jaccard, shingle_sets, sign
+from stemma.deduplication.components import components
 from stemma.hashing import digest, uuid_array
 
 DEFAULT = (Policy({"exact": 1.0, "near": 0.7}),)
@@ -395,6 +396,20 @@ def test_every_removed_licence_has_a_kept_witness(shared):
         assert rows[keeper]["cluster_id"] == row["cluster_id"]
         pair = np.array([[position[row["document_id"]], keeper]])
         assert row["similarity"] == jaccard(sets, pair)[0]
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(1, 40), st.data())
+def test_components_are_those_of_a_walk(nodes, data):
+    places = st.integers(0, nodes - 1)
+    edges = data.draw(st.lists(st.tuples(places, places), max_size=60))
+    source, target = np.array(edges, np.int64).reshape(-1, 2).T
+    expected = list(range(nodes))
+    for _ in range(nodes):
+        for a, b in edges:
+            expected[a] = expected[b] = min(expected[a], expected[b])
+    numbers = {root: number for number, root in enumerate(sorted(set(expected)))}
+    assert components(nodes, source, target).tolist() == [numbers[root] for root in expected]
 
 
 def test_long_chains_and_stars_are_solved():

@@ -69,17 +69,17 @@ def measure(find: Find, *libraries: str, read: Callable[[Any], Any] | None = Non
     arguments = parser.parse_args()
     column = pq.read_table(arguments.texts, columns=["text"])["text"][: arguments.documents]
     texts = read(column) if read else column.to_pylist()
-    loaded, peak = _peak_megabytes(), 0
+    loaded, peak = peak_megabytes(), 0
     runs = []
     for _ in range(arguments.runs):
         wall, cpu = time.perf_counter(), _cpu_seconds()
         pairs = find(texts)
         runs.append((time.perf_counter() - wall, _cpu_seconds() - cpu))
         # Of the cold run: later ones start with what it left.
-        peak = peak or _peak_megabytes()
+        peak = peak or peak_megabytes()
     if pairs is not None:
         np.save(arguments.pairs, unique_pairs(pairs))
-    warm = min(runs[1:], default=None)
+    warm = min(runs[1:], default=runs[0])
     print(
         json.dumps(
             {
@@ -101,7 +101,7 @@ def _cpu_seconds() -> float:
     return time.process_time() + children.ru_utime + children.ru_stime
 
 
-def _peak_megabytes() -> int:
+def peak_megabytes() -> int:
     """Peak of resident memory; `ru_maxrss` would count that of the parent before it started this process."""
     with open("/proc/self/status") as status:
         return next(int(line.split()[1]) // 1024 for line in status if line.startswith("VmHWM:"))

@@ -15,6 +15,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.chunked import cleaned_bodies
+from stemma.resources.engine.duplicates.bloom import bloom_recipe, decide_by_bloom
 from stemma.resources.engine.duplicates.index import (
     PAIRS,
     TABLES,
@@ -55,6 +56,7 @@ Unmeasured = list[tuple[Layer, pa.Table]]
 def dedup_recipe(setup: Setup) -> str:
     """Return the recipe of deduplicated: the index, the choice of the kept, settings."""
     settings = setup.config.deduplicate
+    made_by = bloom_recipe(setup) if settings.index == "bloom" else passages_recipe(setup)
     own = [
         (source.name, source.deduplicate)
         for source in setup.config.sources
@@ -66,7 +68,7 @@ def dedup_recipe(setup: Setup) -> str:
         setup.code(families),
         repr(settings),
         repr(own),
-        passages_recipe(setup),
+        made_by,
     ).hex()
 
 
@@ -91,8 +93,11 @@ def update_deduplicated(run: Run) -> Counts:
 
     def solve(connection: duckdb.DuckDBPyConnection) -> None:
         whole = state_of(connection, "deduplicated").recipe != counts.recipe
-        solve_families(run, connection, counts, asked, whole=whole)
-        update_passages(run, connection, counts, at_once=MEASURED_AT_ONCE)
+        if run.config.deduplicate.index == "bloom":
+            decide_by_bloom(run, connection, counts, whole=whole)
+        else:
+            solve_families(run, connection, counts, asked, whole=whole)
+            update_passages(run, connection, counts, at_once=MEASURED_AT_ONCE)
         record_versions(run, connection)
         replace_errors(connection, "deduplicated", live(run), "scope", "failed", run.run_id)
         _close(run, connection, counts, upstream_version, settled=settled)

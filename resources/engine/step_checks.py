@@ -33,7 +33,7 @@ QUERIES: dict[str, dict[str, str]] = {
             ANTI JOIN state.errors USING (document_id) WHERE verdicts IS NULL""",
         "every_removal_witnessed": """SELECT r.document_id, r.kept_document_id, r.similarity
             FROM state.deduplicated AS r LEFT JOIN state.deduplicated AS k ON k.document_id = r.kept_document_id
-            WHERE NOT r.kept AND (NOT coalesce(k.kept, false) OR r.similarity < r.threshold)""",
+            WHERE NOT r.kept AND r.method <> 'bloom' AND (NOT coalesce(k.kept, false) OR r.similarity < r.threshold)""",
     },
     "chunked": {
         "unique_chunk_ids": "SELECT chunk_id FROM state.chunked GROUP BY ALL HAVING count(*) > 1",

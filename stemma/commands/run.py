@@ -238,7 +238,7 @@ def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds
         if event.asset_key
     }
     counts = {
-        name: {key: entry.value for key, entry in facts.items() if isinstance(entry.value, int | float | str)}
+        name: {key: entry.value for key, entry in facts.items() if _is_fact(entry.value)}
         for name, facts in metadata.items()
     }
     publication = counts.get("embedded", {}).get("publication", "not published: 'embedded' was not selected")
@@ -271,6 +271,11 @@ def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds
     if corpus:
         print_corpus(corpus)
         _next_commands(config, options)
+
+
+def _is_fact(value: Any) -> bool:
+    """Tell whether a metadata value is a number or text, and no picture."""
+    return isinstance(value, int | float) or (isinstance(value, str) and not value.startswith("!["))
 
 
 COUNT_KEYS = {

@@ -113,9 +113,9 @@ def _shared_rows(keys: np.ndarray) -> np.ndarray:
     """Return the rows (int64) whose key another row has as well, in the order of key and row.
 
     Most rows are alone in their bucket. They are told by their keys' upper halves, sorted 16 bits at a time:
-    these numpy sorts in linear time, five times faster than whole keys.
+    these numpy sorts in linear time, which takes a third of sorting whole keys.
     """
-    digits = [keys.astype("<u8", copy=False).view("<u2")[digit::4] for digit in (2, 3)]
+    digits = [np.ascontiguousarray(keys, "<u8").view("<u2")[digit::4] for digit in (2, 3)]
     order = digits[0].argsort(kind="stable").astype(np.uint32)
     order = order[digits[1][order].argsort(kind="stable")]
     rows = order[_repeated((keys >> np.uint64(32)).astype(np.uint32)[order])].astype(np.int64)

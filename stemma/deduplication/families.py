@@ -14,6 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stemma.deduplication.components import components
 from stemma.hashing import UUID
 
 Keep = Literal["oldest", "newest", "longest", "best"]
@@ -110,7 +111,8 @@ def families(
     testimonies = _testimonies(links, counts, documents.column("rank").to_numpy()[best])
     removed = _removed(len(best), _arcs(testimonies, len(best)))
     witness = _witnesses(removed, testimonies)
-    component = _components(len(best), links.where(counts[0] | counts[1]))[node]
+    joined = links.where(counts[0] | counts[1])
+    component = components(len(best), joined.source, joined.target)[node]
 
     is_removed = removed[node]
     keeper = best[np.where(removed, witness.source, np.arange(len(best)))][node]
@@ -290,15 +292,6 @@ def _arcs(testimonies: Edges, nodes: int) -> Edges:
     contains = testimonies.method == CONTAINED
     wins = ~contains & (testimonies.source < testimonies.target)
     return testimonies.where(wins | (contains & ~np.isin(pair, pair[wins])))
-
-
-def _components(nodes: int, links: Edges) -> np.ndarray:
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    ones = np.ones(len(links.source), np.int8)
-    graph = coo_array((ones, (links.source, links.target)), shape=(nodes, nodes))
-    return connected_components(graph, directed=False)[1]
 
 
 def _removed(nodes: int, arcs: Edges) -> np.ndarray:

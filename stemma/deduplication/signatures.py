@@ -58,14 +58,16 @@ def signature_array(signatures: pa.Array | pa.ChunkedArray, permutations: int = 
 
     Raises ValueError if a signature is null or has another length.
     """
-    column = signatures.combine_chunks() if isinstance(signatures, pa.ChunkedArray) else signatures
+    # Cast first: more than 2 GB in one array need wide offsets.
+    column = signatures.cast(pa.large_binary())
+    column = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     width = 4 * permutations
     if column.null_count or not pc.all(pc.equal(pc.binary_length(column), width), min_count=0).as_py():
         raise ValueError(f"signatures must have {width} bytes each and none may be null")
     if not len(column):
         return np.empty((0, permutations), "<u4")
     _, offsets, data = column.buffers()
-    first = np.frombuffer(offsets, np.int32, 1, 4 * column.offset)[0]
+    first = np.frombuffer(offsets, np.int64, 1, 8 * column.offset)[0]
     return np.frombuffer(data, "<u4", len(column) * permutations, first).reshape(-1, permutations)
 
 
@@ -118,16 +120,20 @@ def minhash(shingles: np.ndarray, sizes: np.ndarray, permutations: int, seed: in
     minima = np.full((permutations, len(sizes)), LARGEST)
     stops = np.cumsum(sizes)
     starts = stops - sizes
-    permuted = np.empty(min(SHINGLES, len(shingles)), np.uint32)
+    buffer = np.empty(min(SHINGLES, len(shingles)), np.uint32)
     for low in range(0, len(shingles), SHINGLES):
         values = mix32(shingles[low : low + SHINGLES].astype(np.uint32))
+        permuted = buffer[: len(values)]
         first = int(np.searchsorted(stops, low, side="right"))
         last = int(np.searchsorted(starts, low + len(values)))
         cuts = np.maximum(starts[first:last] - low, 0)
+        # The first set may have begun in the block before.
+        begun = minima[:, first].copy()
         for row, factor, offset in zip(minima[:, first:last], factors, offsets, strict=True):
-            np.multiply(values, factor, out=permuted[: len(values)])
-            permuted[: len(values)] += offset
-            np.minimum(row, np.minimum.reduceat(permuted[: len(values)], cuts), out=row)
+            np.multiply(values, factor, out=permuted)
+            np.add(permuted, offset, out=permuted)
+            np.minimum.reduceat(permuted, cuts, out=row)
+        np.minimum(minima[:, first], begun, out=minima[:, first])
     return np.ascontiguousarray(minima.T)
 
 

@@ -29,6 +29,10 @@ SPACE = ord(" ")
 BLOCK_CHARACTERS = 1 << 19
 HASHED_WORDS = 1 << 14
 
+# glibc gives the memory of arrays back to the system, to be taken anew page by page, until an array of this
+# size was freed: without it a cold process has four times the page faults, a tenth of its time.
+KEPT_BYTES = 1 << 24
+
 MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 FIRST_BYTES = np.array([(1 << 8 * count) - 1 for count in range(9)], np.uint64)
 
@@ -79,10 +83,11 @@ def word_blocks(texts: Sequence[str]) -> Iterator[tuple[np.ndarray, Words]]:
 
     ASCII texts come in blocks of their own: a byte a character makes them several times faster.
     """
-    ascii_texts = np.fromiter((text.isascii() for text in texts), bool, len(texts))
+    np.empty(KEPT_BYTES, np.uint8)
+    ascii_texts = np.fromiter(map(str.isascii, texts), bool, len(texts))
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
     for positions in (np.flatnonzero(ascii_texts), np.flatnonzero(~ascii_texts)):
-        lengths = np.fromiter((len(texts[place]) for place in positions.tolist()), np.int64, len(positions))
-        block = np.cumsum(lengths) // BLOCK_CHARACTERS
+        block = np.cumsum(lengths[positions]) // BLOCK_CHARACTERS
         for part in np.split(positions, np.flatnonzero(np.diff(block)) + 1):
             if len(part):
                 yield part, words_of([texts[place] for place in part.tolist()])
@@ -145,8 +150,8 @@ def _joined(texts: Sequence[str]) -> str:
 
 def _bounds(texts: Sequence[str]) -> np.ndarray:
     """Return where each text starts in the joined string, and the end."""
-    lengths = np.fromiter((len(text) + 1 for text in texts), np.int64, len(texts))
-    return np.concatenate(([0], np.cumsum(lengths)))
+    lengths = np.fromiter(map(len, texts), np.int64, len(texts))
+    return np.concatenate(([0], np.cumsum(lengths + 1)))
 
 
 def _ascii_words(joined: str, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -29,7 +29,7 @@ BLOCKING = {
         SELECT 'cleaned' AS dataset, document_id FROM main.cleaned ANTI JOIN main.raw USING (document_id)
         UNION ALL SELECT 'chunked', document_id FROM main.chunked ANTI JOIN main.cleaned USING (document_id)
         UNION ALL SELECT 'embedded', document_id FROM main.embedded ANTI JOIN main.chunked USING (chunk_id)
-        UNION ALL SELECT 'duplicates', document_id FROM lineage.duplicates AS x
+        UNION ALL SELECT 'duplicates', document_id FROM (FROM lineage.duplicates WHERE method <> 'bloom') AS x
             ANTI JOIN (SELECT document_id AS kept_document_id FROM lineage.members WHERE kept)
             USING (kept_document_id)""",
     "every_chunk_embedded": """

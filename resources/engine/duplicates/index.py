@@ -84,6 +84,9 @@ def update_index(
     hangs together with anything that changed is added to state.dedup_pending, until families are solved.
     """
     _diff_documents(run, connection, signed)
+    if whole:
+        # Of documents that are gone by now, the new index would never know that they stand in a family.
+        connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
     connection.execute(
         """INSERT INTO state.dedup_pending SELECT document_id FROM came UNION SELECT document_id FROM went
         UNION SELECT document_id FROM state.dedup_documents

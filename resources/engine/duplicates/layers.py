@@ -102,7 +102,9 @@ def document_policy(setup: Setup, source: str, category: str = "") -> Policy:
 
 
 def layers(setup: Setup) -> tuple[Layer, ...]:
-    """Return the layers that any source asks for, but exact, which needs none."""
+    """Return the layers that any source asks for, but exact, which needs none; none for the index "bloom"."""
+    if setup.config.deduplicate.index == "bloom":
+        return ()
     sources = ["", *(source.name for source in setup.config.sources)]
     categories = ["", *dict(setup.config.deduplicate.semantic.thresholds)]
     lowest: dict[str, float] = {}

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from stemma.deduplication.components import components
 from stemma.deduplication.numbers import same_numbers
 from stemma.resources.engine.duplicates.index import note_pending
 from stemma.resources.engine.duplicates.layers import Layer
@@ -51,15 +52,10 @@ def with_texts(connection: duckdb.DuckDBPyConnection, pairs: pa.Table) -> pa.Tab
 
 def _families(pairs: pa.Table) -> np.ndarray:
     """Number the connected components of the pairs; returns that of each pair."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     sides = [pairs[name].combine_chunks().cast(pa.binary(16)) for name in ("a", "b")]
     nodes = pa.concat_arrays(sides).dictionary_encode()
-    a, b = np.split(nodes.indices.to_numpy(), 2)
-    size = len(nodes.dictionary)
-    graph = coo_array((np.ones(len(a), np.int8), (a, b)), shape=(size, size))
-    return connected_components(graph, directed=False)[1][a].astype(np.int64)
+    a, b = np.split(nodes.indices.to_numpy().astype(np.int64), 2)
+    return components(len(nodes.dictionary), a, b)[a]
 
 
 def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:

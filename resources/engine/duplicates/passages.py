@@ -24,7 +24,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.duplicates.index import clear_index
 from stemma.resources.engine.duplicates.pairs import fetch_memo, numbered
-from stemma.resources.engine.duplicates.solution import ROW_HASH, load_ranks
+from stemma.resources.engine.duplicates.solution import ROW_HASH, by_priority, load_ranks
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, load_rows
 from stemma.resources.engine.setup import TEXT, Setup
@@ -111,18 +111,14 @@ def clear_passages(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
 
 def _load_owners(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table owners: the documents kept, by priority (1 is the best), and whether their source asks."""
-    best = {"longest": "length DESC,", "best": "quality DESC NULLS LAST,"}.get(
-        run.config.deduplicate.keep, ""
-    )
-    date = "DESC" if run.config.deduplicate.keep == "newest" else "ASC"
     scope = "''" if run.config.deduplicate.scope == "global" else "d.source"
     load_ranks(run, connection)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE owners AS
         SELECT document_id, d.text_hash, c.input_hash AS body_hash, {scope} AS scope, r.passages AS asks,
-            row_number() OVER (ORDER BY r.rank, {best} d.document_date {date} NULLS LAST, document_id) AS priority
-        FROM state.deduplicated AS c JOIN state.dedup_documents AS d USING (document_id)
-        JOIN ranks AS r ON r.source = d.source WHERE c.kept"""
+            row_number() OVER (ORDER BY {by_priority(run)}) AS priority
+        FROM (SELECT document_id, input_hash FROM state.deduplicated WHERE kept) AS c
+        JOIN state.dedup_documents AS d USING (document_id) JOIN ranks AS r USING (source)"""
     )
 
 

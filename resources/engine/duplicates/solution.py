@@ -83,6 +83,13 @@ def _rank(run: Run, source: str) -> int:
     return priority.index(source) if source in priority else len(priority)
 
 
+def by_priority(run: Run) -> str:
+    """Return the order of priority in SQL, over the columns of dedup_documents and ranks."""
+    keep = run.config.deduplicate.keep
+    best = {"longest": "length DESC,", "best": "quality DESC NULLS LAST,"}.get(keep, "")
+    return f"rank, {best} document_date {'DESC' if keep == 'newest' else 'ASC'} NULLS LAST, document_id"
+
+
 def load_ranks(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table ranks (source, rank, passages: whether the source asks for them) of the indexed documents."""
     found = connection.execute("SELECT DISTINCT source FROM state.dedup_documents").fetchall()
