@@ -92,9 +92,6 @@ def update_index(
         UNION SELECT document_id FROM state.dedup_documents
             SEMI JOIN (SELECT node FROM came UNION SELECT node FROM went) USING (node)"""
     )
-    if whole:
-        # Documents that are gone by now are none of those that went from an empty index.
-        connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE dead_nodes AS SELECT DISTINCT node FROM went
         ANTI JOIN state.dedup_documents USING (node)"""
