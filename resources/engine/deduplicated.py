@@ -163,12 +163,13 @@ def _stages(setup: Setup, asked: tuple[Layer, ...]) -> list[Stage]:
 
 
 def _unmeasured(connection: duckdb.DuckDBPyConnection, asked: tuple[Layer, ...]) -> Unmeasured:
-    """Return the candidate pairs that have no score, with their texts."""
-    return [
-        (layer, with_texts(connection, pairs))
-        for layer in asked
-        if (pairs := unmeasured(connection, layer)).num_rows
-    ]
+    """Return the candidate pairs that have no score, with their texts.
+
+    Where another run has brought cleaned further since, a pair may have none: then the next run measures it.
+    """
+    found = [(layer, unmeasured(connection, layer)) for layer in asked]
+    told = [(layer, with_texts(connection, pairs)) for layer, pairs in found if pairs.num_rows]
+    return [(layer, pairs) for layer, pairs in told if pairs.num_rows]
 
 
 def _measure(run: Run, todo: Unmeasured) -> None:
