@@ -257,10 +257,11 @@ class Corpus:
         return {name: rows for name, rows in found.items() if rows}
 
 
-# What is a function of the live documents and the configuration alone.
+# What is a function of the live documents and the configuration alone: a text may have come from another content.
 FAMILY_TABLES = {
-    "deduplicated": "* EXCLUDE (run_id)",
+    "deduplicated": "* EXCLUDE (run_id, input_hash)",
     **{f"dedup_{name}": "*" for name in ("documents", "bands", "candidates", "pairs", "pending", "index")},
+    "passages": "*",
     "errors": "* EXCLUDE (run_id)",
 }
 

@@ -18,7 +18,7 @@ from harness import POISON, WORDS, Corpus, poison, sentence, slow
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
-from stemma.config import SemanticConfig, SourceConfig
+from stemma.config import LAYERS, SemanticConfig, SourceConfig
 from stemma.errors import StemmaError
 from stemma.resources.engine import deduplicated
 from stemma.resources.engine.duplicates import pairs
@@ -51,10 +51,16 @@ FAMILY_SETTINGS: list[tuple[str, dict[str, Any]]] = [
     *(("deduplicate", {"priority": names}) for names in ((), ("more",), ("docs", "more"), ("more", "docs"))),
     *(("deduplicate", {"numbers": numbers}) for numbers in ("ignore", "compare")),
     *(("deduplicate", {"layers": layers}) for layers in (("exact", "near"), ("exact",), ("near",))),
+    *(("deduplicate", {"layers": ("exact", "near", layer)}) for layer in LAYERS[2:]),
+    ("deduplicate", {"layers": LAYERS}),
+    *(("contained", {"min_shingles": count}) for count in (5, 50)),
+    *(("edit", {"max_characters": count}) for count in (256, 1_000)),
+    *(("edit", {"threshold": threshold}) for threshold in (0.7, 0.9)),
+    *(("passage", {"cut": cut, "min_words": 10}) for cut in (False, True)),
     *(("deduplicate", {"semantic": SemanticConfig(category=by)}) for by in (None, "source", "language")),
     ("deduplicate", {"shingle_words": 3}),
     ("deduplicate", {"shingle_words": 5}),
-    *(("docs", {"layers": layers}) for layers in ((), ("none",), ("exact",), ("near",))),
+    *(("docs", {"layers": layers}) for layers in ((), ("none",), ("exact",), ("near",), ("contained",))),
     *(("docs", {"thresholds": thresholds}) for thresholds in ((), (("near", 0.5),), (("near", 0.9),))),
     *(("more", {"layers": layers}) for layers in ((), ("none",), ("exact", "near"))),
     *(("more", {"thresholds": thresholds}) for thresholds in ((), (("near", 0.6),), (("near", 1.0),))),

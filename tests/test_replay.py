@@ -78,7 +78,9 @@ class Replay:
     def families(self) -> list[tuple[Any, ...]]:
         """Return what became of each document."""
         with self.corpus.state() as connection:
-            return connection.execute("SELECT * EXCLUDE (run_id) FROM deduplicated ORDER BY ALL").fetchall()
+            return connection.execute(
+                "SELECT * EXCLUDE (run_id, input_hash) FROM deduplicated ORDER BY document_id"
+            ).fetchall()
 
     def near(self) -> int:
         """Return how many documents are removed as near-duplicates."""
