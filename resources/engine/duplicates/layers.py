@@ -16,7 +16,7 @@ from stemma.deduplication import (
     Policy,
     band_keys,
     band_parameters,
-    candidate_pairs,
+    counted_pairs,
     jaccard,
     plausible_pairs,
     shingle_sets,
@@ -72,6 +72,11 @@ class Layer:
     of_signatures: bool = False
 
     @property
+    def directed(self) -> bool:
+        """Whether it matters which of a pair comes first."""
+        return self.name == "contained"
+
+    @property
     def number(self) -> int:
         """Its number in the state."""
         return NUMBERS[self.name]
@@ -117,8 +122,9 @@ def layers(setup: Setup) -> tuple[Layer, ...]:
 def index_recipe(setup: Setup) -> str:
     """Return the recipe of all that stands in the index: nodes, buckets, candidates and their scores."""
     settings = setup.config.deduplicate
-    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(candidate_pairs)]
-    parts += [settings.scope, settings.numbers]
+    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(counted_pairs)]
+    # Who comes first in a bucket is a matter of the order of priority.
+    parts += [settings.scope, settings.numbers, settings.keep, repr((settings.quality, settings.priority))]
     for layer in layers(setup):
         parts += [layer.name, repr(layer.threshold), setup.recipe(layer.stage)]
         parts += [setup.code(function) for function in layer.code]

@@ -24,7 +24,8 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.duplicates.index import clear_index
 from stemma.resources.engine.duplicates.pairs import fetch_memo, numbered
-from stemma.resources.engine.duplicates.solution import ROW_HASH, by_priority, load_ranks
+from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
+from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, load_rows
 from stemma.resources.engine.setup import SIGNING, TEXT, Setup
