@@ -144,11 +144,14 @@ def check_pairs(
         assert len(expected) >= least
         assert found.items() <= expected.items()
         assert len(found) >= recall * len(expected)
-        check_families(corpus, expected)
+        check_families(corpus, found, expected)
 
 
-def check_families(corpus: Corpus, expected: Pairs) -> None:
-    """See that families are the components of the pairs, and who is removed is a true duplicate of a kept one."""
+def check_families(corpus: Corpus, found: Pairs, expected: Pairs) -> None:
+    """See that families are the components of the pairs found, and hardly ever others than those of all pairs.
+
+    Who is removed is a true duplicate of one that is kept.
+    """
     with corpus.state() as connection:
         rows = connection.execute(
             """SELECT d.document_id, d.cluster_id, n.node, w.node, v.kept, d.similarity
@@ -156,16 +159,26 @@ def check_families(corpus: Corpus, expected: Pairs) -> None:
             LEFT JOIN dedup_documents AS w ON w.document_id = d.kept_document_id
             LEFT JOIN deduplicated AS v ON v.document_id = d.kept_document_id"""
         ).fetchall()
-    component = components({row[2] for row in rows}, expected)
-    smallest: dict[UUID, UUID] = {}
-    for document, _cluster, node, *_more in rows:
-        smallest[component[node]] = min(document, smallest.get(component[node], document))
-    for _document, cluster, node, witness, witness_is_kept, similarity in rows:
-        assert cluster == smallest[component[node]]
+    documents = [(document, node) for document, _cluster, node, *_more in rows]
+    families = [cluster for _document, cluster, *_more in rows]
+    assert families == families_of(documents, found)
+    true_families = families_of(documents, expected)
+    same = sum(one == other for one, other in zip(families, true_families, strict=True))
+    assert same >= 0.999 * len(rows)
+    for _document, _cluster, node, witness, witness_is_kept, similarity in rows:
         if witness is not None:
             assert witness_is_kept
             pair = (min(node, witness), max(node, witness))
             assert similarity == (1.0 if node == witness else expected[pair])
+
+
+def families_of(documents: Sequence[tuple[UUID, UUID]], pairs: Pairs) -> list[UUID]:
+    """Return of each document (with its node) the smallest in its connected component."""
+    component = components({node for _document, node in documents}, pairs)
+    smallest: dict[UUID, UUID] = {}
+    for document, node in documents:
+        smallest[component[node]] = min(document, smallest.get(component[node], document))
+    return [smallest[component[node]] for _document, node in documents]
 
 
 def components(names: Iterable[UUID], pairs: Iterable[tuple[UUID, UUID]]) -> dict[UUID, UUID]:
