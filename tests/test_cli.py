@@ -175,7 +175,19 @@ def test_a_run_with_nothing_to_do_loads_no_model_library(here: Path) -> None:
 
 
 def test_every_word_has_help(stemma: Any) -> None:
-    for word in ("run", "status", "sql", "search", "trace", "why", "verify", "compact", "ui"):
+    for word in (
+        "run",
+        "status",
+        "sql",
+        "search",
+        "families",
+        "lookup",
+        "trace",
+        "why",
+        "verify",
+        "compact",
+        "ui",
+    ):
         told = stemma(word, "--help")
         assert told.code == 0
         assert f"usage: stemma {word}" in told.out

@@ -17,12 +17,16 @@ from stemma.config import (
     ChunkConfig,
     CleanConfig,
     Config,
+    ContainedConfig,
     DecontaminateConfig,
     DeduplicateConfig,
+    EditConfig,
     EmbedConfig,
     EngineConfig,
+    PassageConfig,
     Rule,
     RuleConfig,
+    SemanticConfig,
     SourceConfig,
     WarehouseConfig,
     docs_table,
@@ -107,6 +111,7 @@ def test_every_key_can_be_set(tmp_path):
         labels = {variety = "en-GB", weight = 2, spoken = false}
         complete = false
         trust_mtime = true
+        deduplicate = {layers = ["near", "contained"], thresholds = {near = 0.9}}
         [[sources]]
         name = "tickets"
         query = "SELECT * FROM tickets"
@@ -118,9 +123,26 @@ def test_every_key_can_be_set(tmp_path):
         [deduplicate]
         threshold = 1
         scope = "source"
-        keep = "longest"
+        layers = ["near", "contained", "edit", "semantic", "passage"]
+        keep = "best"
+        quality = "scores.words"
+        priority = ["tickets"]
+        numbers = "compare"
         shingle_words = 3
         permutations = 64
+        [deduplicate.contained]
+        threshold = 0.8
+        min_shingles = 20
+        [deduplicate.edit]
+        threshold = 0.95
+        max_characters = 100
+        [deduplicate.semantic]
+        threshold = 0.9
+        category = "variety"
+        thresholds = {en-GB = 0.99}
+        [deduplicate.passage]
+        min_words = 30
+        cut = true
         [chunk]
         strategy = "fixed"
         max_tokens = 100
@@ -150,12 +172,27 @@ def test_every_key_can_be_set(tmp_path):
         (("spoken", False), ("variety", "en-GB"), ("weight", 2)),
         False,
         True,
+        (("near", "contained"), (("near", 0.9),)),
     )
     assert config.sources[1] == SourceConfig(
         "tickets", query="SELECT * FROM tickets", database=str(tmp_path / "tickets.sqlite")
     )
     assert config.clean == CleanConfig("retrieval", ("en", "zh-Hant"), repair=False)
-    assert config.deduplicate == DeduplicateConfig(1.0, "source", "longest", 3, 64)
+    assert config.deduplicate == DeduplicateConfig(
+        layers=("near", "contained", "edit", "semantic", "passage"),
+        threshold=1.0,
+        scope="source",
+        keep="best",
+        quality="scores.words",
+        priority=("tickets",),
+        numbers="compare",
+        shingle_words=3,
+        permutations=64,
+        contained=ContainedConfig(0.8, 20),
+        edit=EditConfig(0.95, 100),
+        semantic=SemanticConfig(0.9, "variety", (("en-GB", 0.99),)),
+        passage=PassageConfig(30, True),
+    )
     assert isinstance(config.deduplicate.threshold, float)
     assert config.chunk == ChunkConfig("fixed", 100, 99)
     assert config.embed == EmbedConfig("models/mine", "cuda:1", "bfloat16")
@@ -234,7 +271,28 @@ MISTAKES = {
     "language": ('clean.languages = ["English"]', "must be language codes such as"),
     "choice": (
         '[deduplicate]\nkeep = "oldst"',
-        'line 2: [deduplicate] keep: must be one of "oldest", "newest", "longest" (did you mean oldest?)',
+        'line 2: [deduplicate] keep: must be one of "oldest", "newest", "longest", "best" (did you mean oldest?)',
+    ),
+    "a precious source that is none": (
+        '[[sources]]\npath = "handbook"\n[deduplicate]\npriority = ["handbok"]',
+        "[deduplicate] priority 1: there is no source 'handbok' (did you mean handbook?)",
+    ),
+    "quality for nothing": ('deduplicate.quality = "scores.words"', 'quality: belongs to keep = "best"'),
+    "bloom with other layers": (
+        '[deduplicate]\nindex = "bloom"\nlayers = ["edit"]',
+        'index: "bloom" knows the layers exact and near only',
+    ),
+    "a layer that has no threshold": (
+        '[[sources]]\npath = "a"\ndeduplicate = {thresholds = {exact = 0.9}}',
+        "thresholds exact: the layers with a threshold are near, contained, edit and semantic",
+    ),
+    "a threshold out of the layer's range": (
+        '[[sources]]\npath = "a"\ndeduplicate = {thresholds = {edit = 0.2}}',
+        "thresholds edit: must be at least 0.7 and at most 1, not 0.2",
+    ),
+    "none and more": (
+        '[[sources]]\npath = "a"\ndeduplicate = {layers = ["none", "near"]}',
+        'layers: "none" stands alone',
     ),
     "zero threshold": ("deduplicate.threshold = 0", "threshold: must be above 0 and at most 1, not 0"),
     "threshold above one": ("deduplicate.threshold = 1.01", "must be above 0 and at most 1, not 1.01"),
