@@ -32,8 +32,6 @@ from stemma.resources.child import (
     write_message,
 )
 
-# Fewer rows than this are computed sooner than a process has started (0.4 s).
-SMALL_ROWS = 256
 MEMORY_MIB = 2048
 PARSER_DIED = "ParserDied"
 SECONDS = 60.0
@@ -87,7 +85,7 @@ class Workers:
 
         Raises StemmaError when the stage's function broke its contract.
         """
-        small = stage.alone is None and count < SMALL_ROWS
+        small = stage.alone is None and count < stage.small_rows
         pickled = None if self._processes == 0 or small or not stage.parallel else _pickled(stage)
         if pickled is None:
             yield from self._here(stage, batches)
@@ -98,7 +96,7 @@ class Workers:
             try:
                 for batch in batches:
                     together, alone = _split(stage, batch)
-                    if together.num_rows and count < SMALL_ROWS:
+                    if together.num_rows and count < stage.small_rows:
                         yield compute(stage, together, model.value)
                     elif together.num_rows:
                         pending.append(threads.submit(self._together, stage, pickled, together))

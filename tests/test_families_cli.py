@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import re
 import shutil
 import sys
+import threading
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -53,14 +55,14 @@ GUIDE = sentence("guide", 200)
 
 
 def fill(corpus: Corpus) -> None:
-    """Write three families and a document without duplicates: of 4, 2 and 2 members."""
+    """Write families of 4, 2, 2 and 2 members, and two documents without duplicates."""
     corpus.write("2019-03-01/guide.md", GUIDE)
     corpus.write("2021-03-01/guide.md", changed(GUIDE, at=(20,)))
     corpus.write("2024-03-01/guide.md", changed(GUIDE, at=(20, 120)))
     corpus.write("copies/guide.md", GUIDE)
     corpus.write("note.txt", sentence("note", 90))
     corpus.write("copies/note.txt", changed(sentence("note", 90), at=(0, 45), by="different"))
-    rows = [sentence("alone", 50), sentence("row", 50), sentence("row", 50).upper()]
+    rows = [sentence("alone", 50), *(sentence(seed, 50) for seed in ("row", "row", "line", "line"))]
     corpus.write(
         "rows.jsonl",
         "".join(json.dumps({"id": f"r{n}", "text": text}) + "\n" for n, text in enumerate(rows)),
@@ -162,7 +164,7 @@ def test_families_lists_the_largest_first(made: Corpus, stemma: Stemma) -> None:
     assert "2019-03-01 – 2024-03-01" in lines[2]
     assert "exact, near" in lines[2]
     found = stemma(made, "families", "--json").json
-    assert [row["members"] for row in found] == [4, 2, 2]
+    assert [row["members"] for row in found] == [4, 2, 2, 2]
     assert found == stemma(made, "families", "--json", "--sort", "members").json
 
 
@@ -175,10 +177,10 @@ def test_families_sorts_filters_and_limits(made: Corpus, stemma: Stemma) -> None
     assert asked("--sort", "similarity")[0] == note
     assert asked("--sort", "characters")[0] == guide
     assert asked("-n", "1") == [guide]
-    assert "1 of 3 families" in stemma(made, "families", "-n", "1").out
+    assert "1 of 4 families" in stemma(made, "families", "-n", "1").out
     assert asked("--method", "exact", "--sort", "characters")[0] == guide
     assert note not in asked("--method", "exact")
-    assert len(asked("--source", "docs")) == 3
+    assert len(asked("--source", "docs")) == 4
     assert asked("--source", "elsewhere") == []
     assert "no families" in stemma(made, "families", "--source", "elsewhere").out
 
@@ -221,10 +223,10 @@ def test_a_member_that_is_the_same_says_so(made: Corpus, stemma: Stemma) -> None
     assert "[-" not in told.out
 
 
-def test_n_limits_the_members_but_not_the_kept(made: Corpus, stemma: Stemma) -> None:
+def test_n_limits_the_kept_and_the_others(made: Corpus, stemma: Stemma) -> None:
     found = stemma(made, "families", cluster(made, "2019-03-01/guide.md"), "-n", "2", "--json").json
     assert found["members"] == 4
-    assert [row["kept"] for row in found["documents"]] == [True, False]
+    assert [row["kept"] for row in found["documents"]] == [True, False, False]
 
 
 def test_a_path_of_several_families_lists_them(made: Corpus, stemma: Stemma) -> None:
@@ -232,8 +234,10 @@ def test_a_path_of_several_families_lists_them(made: Corpus, stemma: Stemma) -> 
     assert found["cluster_id"] == cluster(made, "2019-03-01/guide.md"), (
         "all files of that name are of one family"
     )
-    told = stemma(made, "families", "rows.jsonl", "--json").json
-    assert told["members"] == 2, "one of its records is alone"
+    found = stemma(made, "families", "rows.jsonl", "--json").json
+    assert [row["methods"] for row in found] == [["exact"], ["exact"]], "and one of its records is alone"
+    told = stemma(made, "families", "rows.jsonl", "-n", "1").out
+    assert "1 of 2 families" in told
 
 
 def test_what_is_in_no_family_is_one_clear_line(made: Corpus, stemma: Stemma) -> None:
@@ -413,6 +417,16 @@ def test_lookup_reads_standard_input(made: Corpus, stemma: Stemma, monkeypatch: 
     assert found[0]["same_words"]
 
 
+def test_lookup_reads_a_pipe_with_a_name(made: Corpus, stemma: Stemma, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_text, args=(GUIDE,))
+    writer.start()
+    found = matches(stemma(made, "lookup", str(pipe), "--json"))
+    writer.join()
+    assert found[0]["same_words"]
+
+
 @pytest.mark.parametrize("why", ["layers", "scope", "settings", "state"])
 def test_without_an_index_all_documents_are_compared(
     made: Corpus, stemma: Stemma, tmp_path: Path, why: str
@@ -442,6 +456,19 @@ def test_without_an_index_all_documents_are_compared(
     assert not (corpus.path.with_suffix(".work") / "state.duckdb").exists() or why != "state"
 
 
+def test_what_a_bloom_filter_removed_has_no_witness(tmp_path: Path, stemma: Stemma) -> None:
+    corpus = Corpus(tmp_path, deduplicate={"index": "bloom"})
+    fill(corpus)
+    corpus.run()
+    told = stemma(corpus, "lookup", changed(GUIDE, at=(20,)))
+    assert told.code == 0, told.err
+    assert "   removed (bloom)" in told.out.splitlines()
+    assert "all documents were compared" in told.out
+    told = stemma(corpus, "families", "2021-03-01/guide.md")
+    assert told.code == 2
+    assert "stemma why" in told.err
+
+
 def test_lookup_of_a_file_looks_at_each_record(made: Corpus, stemma: Stemma, tmp_path: Path) -> None:
     file = tmp_path / "new.jsonl"
     texts = [changed(GUIDE, at=(7,)), "", *(sentence(f"new {n}", 40) for n in range(30))]
@@ -461,6 +488,10 @@ def test_lookup_says_what_cannot_be_read(made: Corpus, stemma: Stemma, tmp_path:
     assert told.code == 0
     assert told.out.startswith(f"{broken}: ")
     assert stemma(made, "lookup", str(broken), "--json").json["texts"][0]["error"]
+    picture = tmp_path / "picture.png"
+    picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    assert "unsupported" in stemma(made, "lookup", str(picture), "--json").json["texts"][0]["error"]
+    assert "no file has this name" in stemma(made, "lookup", str(tmp_path / "nowhere.txt")).out
     assert stemma(made, "lookup", str(tmp_path)).code == 2
     assert stemma(made, "lookup", "  ").code == 2
 
@@ -504,3 +535,44 @@ def test_lookup_foretells_what_a_run_drops(tmp_path: Path, stemma: Stemma) -> No
         for (uri,) in corpus.query("SELECT uri FROM lineage.decisions WHERE uri LIKE '%/other/%'")
     }
     assert {name for name, drop in foretold.items() if drop} == dropped == {"copy.txt", "near.txt"}
+
+
+# -- use -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("word", ["families", "lookup"])
+def test_the_words_have_help(made: Corpus, stemma: Stemma, word: str) -> None:
+    told = stemma(made, word, "--help")
+    assert told.code == 0
+    assert f"usage: stemma {word}" in told.out
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["families", "-n", "0"],
+        ["families", "--sort", "size"],
+        ["families", "--method", "alike"],
+        ["families", "--color", "blue"],
+        ["lookup"],
+        ["lookup", "text", "-k", "0"],
+        ["lookup", "text", "--threshold", "high"],
+    ],
+)
+def test_wrong_use_is_one_clear_line(made: Corpus, stemma: Stemma, wrong: list[str]) -> None:
+    told = stemma(made, *wrong)
+    assert told.code == 2
+    assert len(told.err.strip().splitlines()) == 1
+    assert told.err.startswith("stemma: ")
+
+
+@pytest.mark.parametrize("arguments", [["families"], ["lookup", "some text"]])
+def test_without_a_corpus_there_is_nothing_to_look_at(
+    tmp_path: Path, stemma: Stemma, arguments: list[str]
+) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.config()
+    told = stemma(corpus, *arguments)
+    assert told.code == 1
+    assert "nothing published yet" in told.err
+    assert not corpus.path.parent.exists(), "to look makes nothing"

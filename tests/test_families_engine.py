@@ -170,7 +170,7 @@ def test_shared_boilerplate_removes_nothing_and_proposes_no_square_of_pairs(corp
     corpus.write("rows.jsonl", records(texts))
     assert kept(solve(corpus)) == set(texts)
     assert ask(corpus, "SELECT count(*) FROM dedup_pairs WHERE score > 0") == [(0,)]
-    ((candidates,),) = ask(corpus, "SELECT count(DISTINCT (a, b)) FROM dedup_candidates")
+    ((candidates,),) = ask(corpus, "SELECT count(DISTINCT (a, b)) FROM dedup_pairs")
     assert candidates < 64 * 2_000
 
 
@@ -210,7 +210,7 @@ def test_many_identical_documents_are_one_family_and_one_node(corpus: Corpus, co
     assert {member.size for member in members.values()} == {count}
     bands = ask(corpus, "SELECT count(*) FROM dedup_bands")
     assert bands[0][0] < 100
-    assert ask(corpus, "SELECT count(*) FROM dedup_candidates") == [(0,)]
+    assert ask(corpus, "SELECT count(*) FROM dedup_pairs") == [(0,)]
     # The one that is kept goes, and one comes that is older than all.
     corpus.write("rows.jsonl", records([("new", text), *list(texts.items())[1:]]))
     members = solve(corpus)

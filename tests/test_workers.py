@@ -15,8 +15,9 @@ from harness import Corpus
 
 from stemma.errors import StemmaError
 from stemma.hashing import digest, uuid_array
+from stemma.incremental.stage import SMALL_ROWS
 from stemma.reading import ReadError, ReadOptions, Record, read
-from stemma.resources.workers import SMALL_ROWS, Limits, Workers
+from stemma.resources.workers import Limits, Workers
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ from stemma.resources.engine.run import (
 from stemma.resources.engine.setup import Setup
 
 # So few pairs are measured within the transaction: that costs less than another one.
-MEASURED_AT_ONCE = 5_000
+MEASURED_AT_ONCE = 20_000
 
 Unmeasured = list[tuple[Layer, pa.Table]]
 

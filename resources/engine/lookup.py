@@ -10,8 +10,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemma.deduplication import jaccard, shingle_sets, sign
+from stemma.resources.engine.duplicates.index import PAIRS, has_index
 from stemma.resources.engine.duplicates.layers import NUMBERS, Layer, index_recipe, layers
-from stemma.resources.engine.run import Run, fetch_value, load_rows
+from stemma.resources.engine.run import Run, load_rows
 
 # Nodes that are compared with a text: those that share most buckets with it, which are the most similar ones.
 COMPARED_NODES = 2_000
@@ -55,8 +56,7 @@ def why_not_indexed(run: Run) -> str | None:
     if not run.warehouse.state_path.exists():
         return "the index is gone"
     with run.warehouse.session() as connection:
-        known = "SELECT count(*) FROM state.dedup_index WHERE recipe = ?"
-        if not fetch_value(connection, known, [index_recipe(run.setup)]):
+        if not has_index(connection, PAIRS, index_recipe(run.setup)):
             return "the index was made by other settings or another version; 'stemma run' makes it anew"
     return None
 

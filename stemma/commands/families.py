@@ -32,7 +32,6 @@ FILTER = """($source IS NULL OR list_contains(sources, $source))
 # Hexadecimal digits of an id that are enough to look for it.
 PREFIX = re.compile(r"[0-9a-f]{8,32}")
 SHOWN_NAMES = 3
-SHOWN_CANDIDATES = 4
 
 Row = dict[str, Any]
 
@@ -43,14 +42,15 @@ def families(options: argparse.Namespace) -> int:
         if options.family is None:
             _print_families(_families(connection, options), options, _count(connection, options))
             return 0
-        documents = _documents(connection, options.family)
-        clusters = {row["cluster_id"] for row in documents if row["cluster_size"] > 1}
-        if not clusters:
-            raise UsageError(f"{options.family}: no other document is a duplicate of it")
-        if len(clusters) > 1:
-            _print_families(_families(connection, options, clusters), options, len(clusters))
+        named = _named(connection, options.family)
+        if not named:
+            raise UsageError(
+                f"{options.family}: no other document is a duplicate of it; 'stemma why' tells what became of it"
+            )
+        if len(named) > 1:
+            _print_families(_families(connection, options, named), options, len(named))
             return 0
-        _print_family(connection, clusters.pop(), options)
+        _print_family(connection, named[0], options)
     return 0
 
 
@@ -58,14 +58,13 @@ def families(options: argparse.Namespace) -> int:
 
 
 def _families(
-    connection: duckdb.DuckDBPyConnection, options: argparse.Namespace, clusters: set[UUID] | None = None
+    connection: duckdb.DuckDBPyConnection, options: argparse.Namespace, among: list[UUID] | None = None
 ) -> list[Row]:
-    among = list(clusters) if clusters is not None else None
     return rows(
         connection,
         f"""SELECT cluster_id, members, kept, sources, first_date, last_date, days, methods, least_similarity,
             characters, superseded, kept_document_ids, title FROM corpus.families
-        WHERE {FILTER} AND ($among IS NULL OR list_contains($among::UUID[], cluster_id))
+        WHERE {FILTER} AND ($among IS NULL OR cluster_id IN (SELECT unnest($among::UUID[])))
         ORDER BY {ORDERS[options.sort]}, cluster_id LIMIT $limit""",
         _filters(options) | {"among": among, "limit": options.n},
     )
@@ -130,34 +129,42 @@ def _rounded(similarity: float | None) -> float | None:
 # -- one family ----------------------------------------------------------------------------------------------------
 
 
-def _documents(connection: duckdb.DuckDBPyConnection, given: str) -> list[Row]:
-    """Return the documents that an id, the beginning of one, or a path means. Raises UsageError where none does."""
-    members = """SELECT document_id, cluster_id, cluster_size, uri, record
-        FROM lineage.members JOIN corpus.raw USING (document_id)"""
+def _named(connection: duckdb.DuckDBPyConnection, given: str) -> list[UUID]:
+    """Return the families of the documents that an id, the beginning of one, or a path means.
+
+    Raises UsageError where there is no such document, or an id may mean several.
+    """
     digits = given.strip().lower().replace("-", "")
     if PREFIX.fullmatch(digits):
-        # An id is a number to DuckDB, and all that begin alike follow one another.
-        low, high = UUID(digits.ljust(32, "0")), UUID(digits.ljust(32, "f"))
-        found = rows(
-            connection,
-            f"{members} WHERE document_id BETWEEN ? AND ? ORDER BY document_id LIMIT {SHOWN_CANDIDATES}",
-            [low, high],
-        )
-        if len(found) > 1:
-            several = ", ".join(str(row["document_id"]) for row in found[: SHOWN_CANDIDATES - 1])
-            more = ", …" if len(found) == SHOWN_CANDIDATES else ""
-            raise UsageError(f"{given}: several documents begin so: {several}{more}")
-        if found:
-            return found
-    absolute = str(Path(given).expanduser().absolute())
-    places = [given, absolute, "/" + given.removeprefix("./").lstrip("/")]
-    found = rows(connection, f"{members} WHERE uri = ? OR uri = ? OR ends_with(uri, ?)", places)
+        # What begins alike lies between two ids.
+        between = [UUID(digits.ljust(32, filler)) for filler in "0f"]
+        found = _clusters(connection, "document_id BETWEEN ? AND ?", between)
+        if sum(len(row["document_ids"]) for row in found) > 1:
+            several = sorted(str(each) for row in found for each in row["document_ids"])
+            raise UsageError(f"{given}: several documents begin so: {', '.join(several[:SHOWN_NAMES])} …")
+    else:
+        found = []
+    if not found:
+        absolute = str(Path(given).expanduser().absolute())
+        places = [given, absolute, "/" + given.removeprefix("./").lstrip("/")]
+        found = _clusters(connection, "(uri = ? OR uri = ? OR ends_with(uri, ?))", places)
     if not found:
         raise UsageError(
             f"{given}: no document of the corpus has this path, or an id that begins so (8 digits at least);"
             " 'stemma why' tells what became of a file"
         )
-    return found
+    return [row["cluster_id"] for row in found if row["cluster_size"] > 1]
+
+
+def _clusters(connection: duckdb.DuckDBPyConnection, condition: str, parameters: list[Any]) -> list[Row]:
+    """Return the families of the documents for which a condition holds, with a few of these documents."""
+    return rows(
+        connection,
+        f"""SELECT cluster_id, cluster_size, min(document_id, {SHOWN_NAMES + 1}) AS document_ids
+        FROM lineage.members JOIN corpus.raw USING (document_id)
+        WHERE {condition} GROUP BY cluster_id, cluster_size ORDER BY cluster_id""",
+        parameters,
+    )
 
 
 def _print_family(connection: duckdb.DuckDBPyConnection, cluster: UUID, options: argparse.Namespace) -> None:
@@ -184,7 +191,7 @@ def _print_family(connection: duckdb.DuckDBPyConnection, cluster: UUID, options:
 
 
 def _members(connection: duckdb.DuckDBPyConnection, cluster: UUID, options: argparse.Namespace) -> list[Row]:
-    """Return members of a family, the kept ones first and all of these; of the others those that were asked for."""
+    """Return members of a family: N of those kept, and N of the others that were asked for."""
     return rows(
         connection,
         """SELECT m.document_id, r.uri, r.record, r.source, c.document_date, c.scores.characters AS characters,
@@ -196,7 +203,8 @@ def _members(connection: duckdb.DuckDBPyConnection, cluster: UUID, options: argp
             GROUP BY document_id) AS v ON v.document_id = m.document_id
         WHERE m.cluster_id = $cluster AND (m.kept
             OR ($source IS NULL OR r.source = $source) AND ($method IS NULL OR m.method = $method))
-        ORDER BY m.kept DESC, r.uri, r.byte_start, r.record, m.document_id LIMIT $limit""",
+        QUALIFY row_number() OVER (PARTITION BY m.kept ORDER BY r.uri, r.byte_start, r.record, m.document_id) <= $limit
+        ORDER BY m.kept DESC, r.uri, r.byte_start, r.record, m.document_id""",
         _filters(options) | {"cluster": cluster, "limit": options.n},
     )
 

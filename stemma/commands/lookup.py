@@ -81,6 +81,11 @@ def _is_file(given: str) -> bool:
     return given != "-" and os.path.isfile(given)
 
 
+def _is_like_a_path(given: str) -> bool:
+    """Tell whether somebody may have meant a file that is not there."""
+    return given != "-" and not os.path.exists(given) and not any(map(str.isspace, given)) and "." in given
+
+
 def _source_of(config: Config, given: str) -> SourceConfig | None:
     """Return the source that a file lies in, whose settings it is read and judged by."""
     if not _is_file(given):
@@ -105,11 +110,19 @@ def _items(given: str, source: SourceConfig | None) -> list[Record | ReadError]:
             raise StemmaError(f"{given}: {error.strerror or error}") from error
     if os.path.isdir(given):
         raise UsageError(f"{given}: a folder; name a file, or give the text itself")
-    piped = given == "-"
-    data = sys.stdin.buffer.read() if piped else given.encode("utf-8", "surrogateescape")
+    piped = given == "-" or os.path.exists(given)
+    data = _piped(given) if piped else given.encode("utf-8", "surrogateescape")
     if not data.strip():
         raise UsageError("nothing to look for: the text is empty")
     return _first(read(io.BytesIO(data), "", ReadOptions(format="auto" if piped else "text")))
+
+
+def _piped(given: str) -> bytes:
+    """Read standard input, or a pipe that has a name: a shell makes one of <(a command)."""
+    if given == "-":
+        return sys.stdin.buffer.read()
+    with open(given, "rb") as pipe:
+        return pipe.read()
 
 
 def _first(items: Iterator[Record | ReadError]) -> list[Record | ReadError]:
@@ -169,6 +182,8 @@ def _answer(
     candidates = None if reason else indexed(run, texts, options.k)
     found = compared(published, texts, candidates, most=options.k, shingle_words=settings.shingle_words)
     notes = [f"{reason}: all documents were compared"] if reason else []
+    if _is_like_a_path(options.text):
+        notes.append("no file has this name: it was looked up as a text")
     if not reason and layer is not None and threshold < layer.threshold:
         notes.append(f"below {layer.threshold:g} some are missed: the index is made for that and more")
     judge = _Judge(run, published, source)
@@ -287,7 +302,8 @@ def _fate(row: Row) -> str:
         return f"kept{family}"
     if row["kept"] is None:
         return "not deduplicated yet"
-    return f"removed ({row['method']}) for {_place(row['kept_uri'], row['kept_record'])}{family}"
+    witness = f" for {_place(row['kept_uri'], row['kept_record'])}" if row["kept_uri"] else ""
+    return f"removed ({row['method']}){witness}{family}"
 
 
 def _place(uri: str | None, record: str | None) -> str:

@@ -6,7 +6,13 @@ threshold. Every step is a pure function of the texts, so that incremental runs 
 """
 
 from stemma.deduplication.buckets import Buckets
-from stemma.deduplication.candidates import band_keys, band_parameters, candidate_pairs, plausible_pairs
+from stemma.deduplication.candidates import (
+    band_keys,
+    band_parameters,
+    candidate_pairs,
+    counted_pairs,
+    plausible_pairs,
+)
 from stemma.deduplication.families import FAMILIES, Policy, families
 from stemma.deduplication.shingles import jaccard, shingle_sets
 from stemma.deduplication.signatures import SIGNED, sign, signature_array
@@ -19,6 +25,7 @@ __all__ = [
     "band_keys",
     "band_parameters",
     "candidate_pairs",
+    "counted_pairs",
     "families",
     "jaccard",
     "plausible_pairs",

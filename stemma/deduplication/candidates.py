@@ -17,6 +17,10 @@ OPTIMA = {(0.7, 128): (27, 4), (0.8, 128): (21, 6)}
 # threshold falls further.
 DEVIATIONS = 5.0
 
+# Members that each member of a large bucket is compared with, and pairs of a smaller one.
+WITNESSES = 64
+PAIRS_IN_BUCKET = 1 << 18
+
 # Signatures banded, and pairs of them compared, at a time: 0.5 MB at 128 permutations.
 SIGNATURES = 1 << 10
 PAIRS = 1 << 10
@@ -72,20 +76,41 @@ def band_keys(signatures: np.ndarray, bands: int, rows: int) -> np.ndarray:
 
 
 def candidate_pairs(
-    keys: np.ndarray, members: np.ndarray, *, witnesses: int = 64, asks: np.ndarray | None = None
+    keys: np.ndarray, members: np.ndarray, *, witnesses: int | None = None, asks: np.ndarray | None = None
 ) -> np.ndarray:
     """Return the distinct pairs (int64[m, 2], a < b, sorted) of members that share a bucket.
 
     Row i says that member `members[i]` (int64) is in bucket `keys[i]` (uint64). In a bucket each member is
-    compared only with the `witnesses` smallest members, so the pairs grow linearly with the bucket and
-    depend on nothing but the bucket. Members should be ranks by a hash of the content: then the choice of
-    witnesses does not depend on who came first. 64 witnesses lead to 99 % of the removals that all pairs
-    lead to on the licence texts (a loose family of 500), 16 to 90–95 %.
+    compared with the `witnesses` smallest members only; by default with all in buckets of up to 512 members,
+    and with fewer in larger ones, 64 from 4,096 on: so the pairs grow linearly with the bucket in the end, and
+    depend on nothing but the bucket. Members should be numbered in the order of priority: what is kept comes
+    first then, and testifies for what comes after it.
 
     With `asks` (bool, one a row), a pair of a bucket is proposed only if a row of its larger member asks.
     """
+    names, codes = _proposed(keys, members, witnesses, asks)
+    # A timsort, which merges the runs.
+    distinct = _distinct(np.concatenate([_distinct(part) for part in codes]), kind="stable")
+    return names[_decoded(distinct)]
+
+
+def counted_pairs(
+    keys: np.ndarray, members: np.ndarray, *, witnesses: int | None = None, asks: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the pairs that `candidate_pairs` returns, and how many buckets propose each (int64[m])."""
+    names, codes = _proposed(keys, members, witnesses, asks)
+    every = np.concatenate(codes)
+    every.sort(kind="stable")
+    firsts = np.flatnonzero(_differs(every))
+    return names[_decoded(every[firsts])], np.diff(firsts, append=len(every))
+
+
+def _proposed(
+    keys: np.ndarray, members: np.ndarray, witnesses: int | None, asks: np.ndarray | None
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Return the distinct members, and the pairs that buckets propose, coded as numbers of two of them."""
     if np.any(members[1:] < members[:-1]):
-        order = np.argsort(members)
+        order = np.argsort(members, kind="stable")
         keys, members, asks = keys[order], members[order], None if asks is None else asks[order]
     is_first = _differs(members)
     rows = _shared_rows(keys)
@@ -95,18 +120,26 @@ def candidate_pairs(
     if len(firsts) < len(rows):
         keys, ranks, asking = keys[firsts], ranks[firsts], np.logical_or.reduceat(asking, firsts)
     starts = np.flatnonzero(_differs(keys))
-    starts = np.repeat(starts, np.diff(starts, append=len(keys)))
+    sizes = np.diff(starts, append=len(keys))
+    limits = np.repeat(_limits(sizes) if witnesses is None else np.full(len(sizes), witnesses), sizes)
+    starts = np.repeat(starts, sizes)
     depths = np.arange(len(keys)) - starts
-    later = np.flatnonzero(asking & (depths > 0))
+    later, depth = np.flatnonzero(asking & (depths > 0) & (limits > 0)), 0
     codes = [np.empty(0, np.int64)]
-    for depth in range(witnesses):
-        later = later[depths[later] > depth]
-        if not len(later):
-            break
-        codes.append(_distinct(ranks[starts[later] + depth] << RANK_BITS | ranks[later]))
-    # A timsort, which merges the runs.
-    distinct = _distinct(np.concatenate(codes), kind="stable")
-    return names[np.stack([distinct >> RANK_BITS, distinct & LARGEST_RANK], axis=1)]
+    while len(later):
+        codes.append(ranks[starts[later] + depth] << RANK_BITS | ranks[later])
+        depth += 1
+        later = later[(depths[later] > depth) & (limits[later] > depth)]
+    return names, codes
+
+
+def _limits(sizes: np.ndarray) -> np.ndarray:
+    """Return with how many of its first members a bucket's members are compared."""
+    return np.maximum(PAIRS_IN_BUCKET // np.maximum(sizes, 1), WITNESSES)
+
+
+def _decoded(codes: np.ndarray) -> np.ndarray:
+    return np.stack([codes >> RANK_BITS, codes & LARGEST_RANK], axis=1)
 
 
 def _shared_rows(keys: np.ndarray) -> np.ndarray:

@@ -16,7 +16,8 @@ from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.duplicates.index import clear_index
-from stemma.resources.engine.duplicates.solution import ROW_HASH, by_priority, load_ranks
+from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
+from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, apply_rows, fetch_value, load_rows
 from stemma.resources.engine.setup import Setup

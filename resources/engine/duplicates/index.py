@@ -10,15 +10,16 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stemma.deduplication import Buckets, candidate_pairs
+from stemma.deduplication import Buckets, counted_pairs
 from stemma.hashing import digest
 from stemma.resources.engine.duplicates.layers import Layer
+from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, load_rows
 from stemma.resources.memo import joined_as_written, quoted
 
 PAIRS = "pairs"
-TABLES = ("dedup_documents", "dedup_bands", "dedup_candidates", "dedup_pairs", "dedup_pending")
+TABLES = ("dedup_documents", "dedup_bands", "dedup_pairs", "dedup_pending")
 # Nodes whose signatures are held in memory together, and rows of buckets written with one statement.
 SIGNATURES = 8_192
 BUCKET_ROWS = 1 << 20
@@ -84,34 +85,37 @@ def update_index(
     hangs together with anything that changed is added to state.dedup_pending, until families are solved.
     """
     _diff_documents(run, connection, signed)
+    load_ranks(run, connection)
     if whole:
         # Of documents that are gone by now, the new index would never know that they stand in a family.
         connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
-    connection.execute(
-        """INSERT INTO state.dedup_pending SELECT document_id FROM came UNION SELECT document_id FROM went
-        UNION SELECT document_id FROM state.dedup_documents
-            SEMI JOIN (SELECT node FROM came UNION SELECT node FROM went) USING (node)"""
-    )
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE dead_nodes AS SELECT DISTINCT node FROM went
-        ANTI JOIN state.dedup_documents USING (node)"""
-    )
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE left_buckets AS
-        SELECT DISTINCT layer, bucket FROM state.dedup_bands SEMI JOIN dead_nodes USING (node)"""
-    )
-    connection.execute("DELETE FROM state.dedup_bands WHERE node IN (SELECT node FROM dead_nodes)")
     for layer in layers:
-        entered = _enter(run, connection, layer, whole=whole)
-        _propose(connection, layer, entered, whole=whole)
-        # What an edge did not count for before, it may count for what came: sources have policies of their own.
-        came = "(SELECT node FROM came)"
-        edges = f"state.dedup_pairs WHERE layer = {layer.number} AND score >= {layer.threshold!r}"
-        note_pending(connection, f"(FROM {edges} AND (a IN {came} OR b IN {came}))")
+        _collect(run, connection, layer, whole=whole)
+        if not whole:
+            load_rows(connection, f"before_{layer.number}", _touched_pairs(run, connection, layer))
+    _apply_documents(connection)
+    for layer in layers:
+        connection.execute(
+            f"INSERT INTO state.dedup_bands SELECT {layer.number}, bucket, node, rank, asks FROM entered_{layer.number}"
+        )
+        if whole:
+            load_rows(
+                connection, "now", _pairs(run, connection, f"state.dedup_bands WHERE layer = {layer.number}")
+            )
+            connection.execute(
+                f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, NULL, buckets FROM {_named(layer, 'now')}"
+            )
+        else:
+            load_rows(connection, "now", _touched_pairs(run, connection, layer))
+            _apply_pairs(connection, layer)
+            # What an edge did not count for before, it may count for what came: sources have policies of their own.
+            came = "(SELECT node FROM came)"
+            edges = f"state.dedup_pairs WHERE layer = {layer.number} AND score >= {layer.threshold!r}"
+            note_pending(connection, f"(FROM {edges} AND (a IN {came} OR b IN {came}))")
 
 
 def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection, signed: str) -> None:
-    """Make came and went, the documents that differ from the index, and bring state.dedup_documents up to date."""
+    """Make came and went, the documents that differ from the index, and what becomes of their nodes."""
     settings = run.config.deduplicate
     # Documents of other scopes are other nodes in other buckets: nothing is ever compared across.
     node = "norm_hash" if settings.scope == "global" else "md5(concat_ws('|', source, norm_hash))::UUID"
@@ -133,33 +137,56 @@ def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection, signed: str
             SELECT document_id, node, text_hash FROM state.dedup_documents
             ANTI JOIN fresh_nodes USING (document_id)) USING (document_id, text_hash)"""
     )
+    for name, side, other in (
+        ("came", "current", "state.dedup_documents"),
+        ("went", "state.dedup_documents", "current"),
+    ):
+        connection.execute(
+            f"""CREATE OR REPLACE TEMP TABLE {name} AS
+            SELECT * FROM {side} ANTI JOIN {other} USING (document_id, row_hash)"""
+        )
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE came AS
-        SELECT * FROM current ANTI JOIN state.dedup_documents USING (document_id, row_hash)"""
+        """CREATE OR REPLACE TEMP TABLE dead_nodes AS SELECT DISTINCT node FROM went
+        ANTI JOIN current USING (node)"""
     )
+    # A node stands in its buckets where the best of its documents does; that may be another one now.
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE went AS
-        SELECT * FROM state.dedup_documents ANTI JOIN current USING (document_id, row_hash)"""
+        """CREATE OR REPLACE TEMP TABLE moved_nodes AS SELECT DISTINCT node FROM (FROM came UNION ALL FROM went)
+        SEMI JOIN (SELECT node FROM state.dedup_documents) USING (node)"""
     )
+
+
+def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make state.dedup_documents the current ones, and take dead nodes out of the buckets."""
     connection.execute(
         "DELETE FROM state.dedup_documents WHERE document_id IN (SELECT document_id FROM went)"
     )
     connection.execute("INSERT INTO state.dedup_documents SELECT * FROM came")
+    connection.execute(
+        """INSERT INTO state.dedup_pending SELECT document_id FROM came UNION SELECT document_id FROM went
+        UNION SELECT document_id FROM state.dedup_documents
+            SEMI JOIN (SELECT node FROM came UNION SELECT node FROM went) USING (node)"""
+    )
+    if fetch_value(connection, "SELECT count(*) FROM dead_nodes"):
+        connection.execute("DELETE FROM state.dedup_bands WHERE node IN (SELECT node FROM dead_nodes)")
 
 
-def _enter(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, whole: bool) -> bool:
-    """Enter the nodes that came into the layer's buckets; makes the table `entered`, returns whether any did."""
+def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, whole: bool) -> None:
+    """Make entered_<layer>, the buckets of the nodes that come, and touched, the buckets that anything changes in."""
+    number = layer.number
     known = (
         ""
         if whole
         else f"""ANTI JOIN (SELECT node FROM state.dedup_bands SEMI JOIN came USING (node)
-            WHERE layer = {layer.number}) USING (node)"""
+            WHERE layer = {number}) USING (node)"""
     )
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE entering AS SELECT node, min(text_hash) AS input_hash,
             min(source) AS source FROM came {known} GROUP BY node"""
     )
-    connection.execute("CREATE OR REPLACE TEMP TABLE entered (bucket UBIGINT)")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE entered_{number} (bucket UBIGINT, node UUID, rank BIGINT, asks BOOLEAN)"
+    )
     nodes: list[pa.Array] = []
     parts: list[Buckets] = []
     count = 0
@@ -171,16 +198,15 @@ def _enter(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, who
         parts.append(buckets._replace(rows=buckets.rows + count))
         nodes.append(batch["node"].combine_chunks())
         count += batch.num_rows
-    if not parts:
-        return False
-    _insert(
-        connection,
-        layer,
-        pa.concat_arrays(nodes),
-        Buckets(*map(np.concatenate, zip(*parts, strict=True))),
-        whole,
-    )
-    return True
+    if parts:
+        every = Buckets(*map(np.concatenate, zip(*parts, strict=True)))
+        _load_entered(connection, number, pa.concat_arrays(nodes), every)
+    if not whole:
+        connection.execute(
+            f"""CREATE OR REPLACE TEMP TABLE touched_{number} AS SELECT bucket FROM entered_{number}
+            UNION SELECT bucket FROM state.dedup_bands WHERE layer = {number}
+                AND node IN (SELECT node FROM dead_nodes UNION SELECT node FROM moved_nodes)"""
+        )
 
 
 def _signatures(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> Iterator[pa.Table]:
@@ -199,65 +225,85 @@ def _signatures(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -
                 yield pa.Table.from_batches([batch])
 
 
-def _insert(
-    connection: duckdb.DuckDBPyConnection, layer: Layer, nodes: pa.Array, buckets: Buckets, whole: bool
+def _load_entered(
+    connection: duckdb.DuckDBPyConnection, number: int, nodes: pa.Array, buckets: Buckets
 ) -> None:
     for start in range(0, len(buckets.keys), BUCKET_ROWS):
         part = Buckets(*(column[start : start + BUCKET_ROWS] for column in buckets))
-        load_rows(
-            connection,
-            "arrived",
-            pa.table(
-                {
-                    "bucket": part.keys,
-                    "node": nodes.take(pa.array(part.rows)),
-                    "rank": part.rank,
-                    "asks": part.asks,
-                }
-            ),
-        )
-        connection.execute(
-            f"INSERT INTO state.dedup_bands SELECT {layer.number}, bucket, node, rank, asks FROM arrived"
-        )
-        if not whole:
-            connection.execute("INSERT INTO entered SELECT bucket FROM arrived")
+        rows = {
+            "bucket": part.keys,
+            "node": nodes.take(pa.array(part.rows)),
+            "rank": part.rank,
+            "asks": part.asks,
+        }
+        load_rows(connection, "arrived", pa.table(rows))
+        connection.execute(f"INSERT INTO entered_{number} SELECT bucket, node, rank, asks FROM arrived")
 
 
 def _scope_bits(scope: str) -> int:
     return int.from_bytes(digest(scope.encode())[:8], "little")
 
 
-def _propose(connection: duckdb.DuckDBPyConnection, layer: Layer, entered: bool, *, whole: bool) -> None:
-    """Propose the pairs of the touched buckets anew: a bucket's pairs are a function of its members.
+def _touched_pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
+    """Return the pairs that the touched buckets propose as they are now; see `_pairs`."""
+    members = f"""(FROM state.dedup_bands WHERE layer = {layer.number})
+        SEMI JOIN touched_{layer.number} USING (bucket)"""
+    return _pairs(run, connection, members)
 
-    Scores of pairs that no bucket proposes any more are forgotten.
-    """
+
+def _pairs(run: Run, connection: duckdb.DuckDBPyConnection, members: str) -> pa.Table:
+    """Return the pairs that buckets propose: (first, second: nodes in the order of the bucket, buckets: how many)."""
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE shared AS SELECT bucket, node, rank, asks
+        FROM (FROM {members}) SEMI JOIN (SELECT bucket FROM {members} GROUP BY bucket HAVING count(*) > 1)
+        USING (bucket)"""
+    )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE numbers AS
+        SELECT node, row_number() OVER (ORDER BY node_rank, place) - 1 AS number
+        FROM (SELECT node, min(rank) AS node_rank FROM shared GROUP BY node)
+        JOIN (SELECT node, min(place) AS place
+            FROM (SELECT node, row_number() OVER (ORDER BY {by_priority(run)}) AS place
+                FROM (FROM state.dedup_documents SEMI JOIN shared USING (node)) JOIN ranks USING (source))
+            GROUP BY node) USING (node)"""
+    )
+    rows = connection.execute(
+        "SELECT bucket, number, asks FROM shared JOIN numbers USING (node) ORDER BY number"
+    ).to_arrow_table()
+    nodes = connection.execute("SELECT node FROM numbers ORDER BY number").to_arrow_table()["node"]
+    pairs, buckets = counted_pairs(
+        rows["bucket"].to_numpy(), rows["number"].to_numpy(), asks=rows["asks"].to_numpy()
+    )
+    nodes = nodes.combine_chunks()
+    first, second = (nodes.take(pa.array(pairs[:, side])) for side in (0, 1))
+    return pa.table({"first": first, "second": second, "buckets": buckets.astype(np.int64)})
+
+
+def _named(layer: Layer, pairs: str) -> str:
+    """Return the relation (a, b, buckets) of a table of pairs: where no side contains the other, a is the smaller."""
+    if layer.directed:
+        return f"(SELECT first AS a, second AS b, buckets FROM {pairs})"
+    return f"(SELECT least(first, second) AS a, greatest(first, second) AS b, buckets FROM {pairs})"
+
+
+def _apply_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+    """Count for each pair how many buckets propose it; one that none does any more is forgotten with its score."""
     number = layer.number
-    if whole:
-        load_rows(connection, "proposed", _proposals(connection, f"state.dedup_bands WHERE layer = {number}"))
-        connection.execute(f"INSERT INTO state.dedup_candidates SELECT {number}, bucket, a, b FROM proposed")
-        return
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE touched AS
-        SELECT DISTINCT bucket FROM (FROM entered UNION ALL
-            SELECT bucket FROM left_buckets WHERE layer = {number})"""
+        f"""CREATE OR REPLACE TEMP TABLE moved_pairs AS SELECT a, b, sum(buckets) AS buckets
+        FROM (FROM {_named(layer, "now")} UNION ALL
+            SELECT a, b, -buckets FROM {_named(layer, f"before_{number}")})
+        GROUP BY a, b HAVING sum(buckets) <> 0"""
     )
-    if not fetch_value(connection, "SELECT count(*) FROM touched"):
-        return
-    standing = f"state.dedup_candidates WHERE layer = {number}"
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE old_pairs AS
-        SELECT DISTINCT a, b FROM (FROM {standing}) SEMI JOIN touched USING (bucket)"""
+        f"""UPDATE state.dedup_pairs SET buckets = dedup_pairs.buckets + moved_pairs.buckets FROM moved_pairs
+        WHERE layer = {number} AND dedup_pairs.a = moved_pairs.a AND dedup_pairs.b = moved_pairs.b"""
     )
-    connection.execute(f"DELETE FROM {standing} AND bucket IN (SELECT bucket FROM touched)")
-    members = f"(FROM state.dedup_bands WHERE layer = {number}) SEMI JOIN touched USING (bucket)"
-    load_rows(connection, "proposed", _proposals(connection, members))
-    connection.execute(f"INSERT INTO state.dedup_candidates SELECT {number}, bucket, a, b FROM proposed")
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE gone_pairs AS
-        SELECT a, b FROM old_pairs ANTI JOIN (FROM {standing}) USING (a, b)"""
+        f"""INSERT INTO state.dedup_pairs SELECT {number}, a, b, NULL, buckets FROM moved_pairs
+        ANTI JOIN (FROM state.dedup_pairs WHERE layer = {number}) USING (a, b)"""
     )
-    gone = f"state.dedup_pairs WHERE layer = {number} AND (a, b) IN (SELECT (a, b) FROM gone_pairs)"
+    gone = f"state.dedup_pairs WHERE layer = {number} AND buckets = 0"
     note_pending(connection, f"(FROM {gone} AND score >= {layer.threshold!r})")
     connection.execute(f"DELETE FROM {gone}")
 
@@ -268,21 +314,3 @@ def note_pending(connection: duckdb.DuckDBPyConnection, pairs: str) -> None:
         f"""INSERT INTO state.dedup_pending SELECT document_id FROM state.dedup_documents
         WHERE node IN (SELECT unnest([a, b]) FROM {pairs})"""
     )
-
-
-def _proposals(connection: duckdb.DuckDBPyConnection, members: str) -> pa.Table:
-    """Return the pairs that buckets propose: (bucket, a, b), a before b in the bucket."""
-    shared = f"(SELECT bucket FROM {members} GROUP BY bucket HAVING count(*) > 1)"
-    rows = connection.execute(
-        f"""SELECT bucket, node, asks FROM (FROM {members}) SEMI JOIN {shared} USING (bucket)
-        ORDER BY bucket, rank, node"""
-    ).to_arrow_table()
-    buckets, nodes = rows["bucket"].combine_chunks(), rows["node"].combine_chunks()
-    if rows.num_rows == 0:
-        return pa.table({"bucket": buckets, "a": nodes, "b": nodes})
-    # Members are numbered by place, so that a pair of places tells its bucket and who comes first in it.
-    pairs = candidate_pairs(
-        buckets.to_numpy(), np.arange(rows.num_rows), asks=rows["asks"].to_numpy(zero_copy_only=False)
-    )
-    first, second = pa.array(pairs[:, 0]), pa.array(pairs[:, 1])
-    return pa.table({"bucket": buckets.take(first), "a": nodes.take(first), "b": nodes.take(second)})

@@ -16,7 +16,7 @@ from stemma.deduplication import (
     Policy,
     band_keys,
     band_parameters,
-    candidate_pairs,
+    counted_pairs,
     jaccard,
     plausible_pairs,
     shingle_sets,
@@ -40,7 +40,7 @@ from stemma.deduplication.semantic import (
 from stemma.hashing import key
 from stemma.incremental.stage import Stage
 from stemma.resources.embedder import Embedder
-from stemma.resources.engine.setup import TEXT, Setup
+from stemma.resources.engine.setup import SIGNING, TEXT, Setup
 
 # How layers are numbered in the state; a number is never given to another.
 NUMBERS = {"near": 1, "contained": 2, "edit": 3, "semantic": 4}
@@ -70,6 +70,11 @@ class Layer:
     scores: Callable[[Any, np.ndarray], np.ndarray]
     code: tuple[Callable[..., Any], ...]
     of_signatures: bool = False
+
+    @property
+    def directed(self) -> bool:
+        """Whether it matters which of a pair comes first."""
+        return self.name == "contained"
 
     @property
     def number(self) -> int:
@@ -117,8 +122,9 @@ def layers(setup: Setup) -> tuple[Layer, ...]:
 def index_recipe(setup: Setup) -> str:
     """Return the recipe of all that stands in the index: nodes, buckets, candidates and their scores."""
     settings = setup.config.deduplicate
-    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(candidate_pairs)]
-    parts += [settings.scope, settings.numbers]
+    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(counted_pairs)]
+    # Who comes first in a bucket is a matter of the order of priority.
+    parts += [settings.scope, settings.numbers, settings.keep, repr((settings.quality, settings.priority))]
     for layer in layers(setup):
         parts += [layer.name, repr(layer.threshold), setup.recipe(layer.stage)]
         parts += [setup.code(function) for function in layer.code]
@@ -173,6 +179,7 @@ def _contained(setup: Setup, threshold: float) -> Layer:
             libraries=("numpy",),
             digests={"unicode": unicodedata.unidata_version},
             parallel=True,
+            **SIGNING,
         ),
         columns=("shingles", "signature"),
         buckets=contained_buckets,
@@ -195,6 +202,7 @@ def _edit(setup: Setup, threshold: float) -> Layer:
             libraries=("datasketch", "numpy"),
             digests={"unicode": unicodedata.unidata_version},
             parallel=True,
+            **SIGNING,
         ),
         columns=("characters", "signature"),
         buckets=functools.partial(edit_buckets, threshold=threshold),

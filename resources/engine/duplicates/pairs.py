@@ -22,13 +22,12 @@ VERIFIED_PAIRS = 5_000
 # Layers that the setting `numbers` is for: what contains another text has numbers of its own.
 NUMBERED = ("near", "edit")
 
-_UNMEASURED = """(SELECT DISTINCT a, b FROM state.dedup_candidates WHERE layer = {number})
-    ANTI JOIN (FROM state.dedup_pairs WHERE layer = {number}) USING (a, b)"""
-
 
 def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
     """Return the candidate pairs of a layer that have no score: (a, b)."""
-    return connection.execute(f"SELECT a, b FROM {_UNMEASURED.format(number=layer.number)}").to_arrow_table()
+    return connection.execute(
+        f"SELECT a, b FROM state.dedup_pairs WHERE layer = {layer.number} AND score IS NULL"
+    ).to_arrow_table()
 
 
 def with_texts(connection: duckdb.DuckDBPyConnection, pairs: pa.Table) -> pa.Table:
@@ -99,13 +98,13 @@ def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Tab
     if not scored.num_rows:
         return
     load_rows(connection, "scored", scored)
-    # Of what another run has measured or no longer proposes, nothing is to be kept.
+    # What another run no longer proposes, or has measured as well, is left alone.
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE fresh_scores AS SELECT a, b, score FROM scored
-        SEMI JOIN (FROM {_UNMEASURED.format(number=layer.number)}) USING (a, b)"""
+        f"""UPDATE state.dedup_pairs SET score = scored.score FROM scored
+        WHERE layer = {layer.number} AND dedup_pairs.score IS NULL
+            AND dedup_pairs.a = scored.a AND dedup_pairs.b = scored.b"""
     )
-    connection.execute(f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, score FROM fresh_scores")
-    note_pending(connection, f"(FROM fresh_scores WHERE score >= {layer.threshold!r})")
+    note_pending(connection, f"(FROM scored WHERE score >= {layer.threshold!r})")
 
 
 def fetch_memo(run: Run, memo: Segments, pairs: pa.Table, side: str, columns: str) -> pa.Table:

@@ -24,10 +24,11 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.duplicates.index import clear_index
 from stemma.resources.engine.duplicates.pairs import fetch_memo, numbered
-from stemma.resources.engine.duplicates.solution import ROW_HASH, by_priority, load_ranks
+from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
+from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, load_rows
-from stemma.resources.engine.setup import TEXT, Setup
+from stemma.resources.engine.setup import SIGNING, TEXT, Setup
 from stemma.resources.memo import joined_as_written
 
 TABLES = ("passage_postings", "passage_texts", "passage_pairs", "passage_runs")
@@ -69,6 +70,7 @@ def passage_stage(setup: Setup) -> Stage | None:
         libraries=("numpy",),
         digests={"unicode": setup.sign.digests["unicode"]},
         parallel=True,
+        **SIGNING,
     )
 
 

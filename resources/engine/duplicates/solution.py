@@ -6,7 +6,8 @@ import pyarrow as pa
 
 from stemma.deduplication import Policy, families
 from stemma.incremental.counts import Counts
-from stemma.resources.engine.duplicates.layers import Layer, asked_layers, document_policy
+from stemma.resources.engine.duplicates.layers import Layer, document_policy
+from stemma.resources.engine.duplicates.priority import source_rank
 from stemma.resources.engine.run import Run, apply_rows, load_rows
 from stemma.resources.memo import quoted
 from stemma.resources.warehouse import utc_now
@@ -72,36 +73,9 @@ def _with_policies(run: Run, documents: pa.Table) -> tuple[pa.Table, list[Policy
     # Documents of like policies are decided as one where their texts are equal.
     distinct = [policy for place, policy in enumerate(asked) if policy not in asked[:place]]
     number = np.array([distinct.index(each) for each in asked], np.int64)
-    ranks = np.array([_rank(run, name) for name in names], np.int64)[sources.indices.to_numpy()]
+    ranks = np.array([source_rank(run, name) for name in names], np.int64)[sources.indices.to_numpy()]
     documents = documents.append_column("policy", pa.array(number[policy]))
     return documents.append_column("rank", pa.array(ranks)), distinct
-
-
-def _rank(run: Run, source: str) -> int:
-    """Return the place of a source among the precious ones; all others share the last."""
-    priority = run.config.deduplicate.priority
-    return priority.index(source) if source in priority else len(priority)
-
-
-def by_priority(run: Run) -> str:
-    """Return the order of priority in SQL, over the columns of dedup_documents and ranks."""
-    keep = run.config.deduplicate.keep
-    best = {"longest": "length DESC,", "best": "quality DESC NULLS LAST,"}.get(keep, "")
-    return f"rank, {best} document_date {'DESC' if keep == 'newest' else 'ASC'} NULLS LAST, document_id"
-
-
-def load_ranks(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the table ranks (source, rank, passages: whether the source asks for them) of the indexed documents."""
-    found = connection.execute("SELECT DISTINCT source FROM state.dedup_documents").fetchall()
-    sources = [source for (source,) in found]
-    asks = ["passage" in asked_layers(run.setup, source) for source in sources]
-    columns = [
-        pa.array(sources, pa.string()),
-        pa.array([_rank(run, source) for source in sources], pa.int64()),
-    ]
-    load_rows(
-        connection, "ranks", pa.table([*columns, pa.array(asks, pa.bool_())], ["source", "rank", "passages"])
-    )
 
 
 def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> pa.Table:
