@@ -260,7 +260,7 @@ class Corpus:
 # What is a function of the live documents and the configuration alone: a text may have come from another content.
 FAMILY_TABLES = {
     "deduplicated": "* EXCLUDE (run_id, input_hash)",
-    **{f"dedup_{name}": "*" for name in ("documents", "bands", "candidates", "pairs", "pending", "index")},
+    **{f"dedup_{name}": "*" for name in ("documents", "bands", "pairs", "pending", "index")},
     "passages": "*",
     "errors": "* EXCLUDE (run_id)",
 }

@@ -19,7 +19,7 @@ DEVIATIONS = 5.0
 
 # Members that each member of a large bucket is compared with, and pairs of a smaller one.
 WITNESSES = 64
-PAIRS_IN_BUCKET = 1 << 18
+PAIRS_IN_BUCKET = 1 << 17
 
 # Signatures banded, and pairs of them compared, at a time: 0.5 MB at 128 permutations.
 SIGNATURES = 1 << 10
@@ -81,8 +81,8 @@ def candidate_pairs(
     """Return the distinct pairs (int64[m, 2], a < b, sorted) of members that share a bucket.
 
     Row i says that member `members[i]` (int64) is in bucket `keys[i]` (uint64). In a bucket each member is
-    compared with the `witnesses` smallest members only; by default with all in buckets of up to 512 members,
-    and with fewer in larger ones, 64 from 4,096 on: so the pairs grow linearly with the bucket in the end, and
+    compared with the `witnesses` smallest members only; by default with all in buckets of up to 362 members,
+    and with fewer in larger ones, 64 from 2,048 on: so the pairs grow linearly with the bucket in the end, and
     depend on nothing but the bucket. Members should be numbered in the order of priority: what is kept comes
     first then, and testifies for what comes after it.
 
