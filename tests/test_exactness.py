@@ -128,9 +128,7 @@ def true_pairs(texts: dict[UUID, str], tokenise: Tokeniser, least: float) -> Pai
     }
 
 
-def check_pairs(
-    corpus: Corpus, tokenise: Tokeniser, record: Record, *, least: int, recall: float = 0.99
-) -> None:
+def check_pairs(corpus: Corpus, tokenise: Tokeniser, record: Record, *, least: int) -> None:
     """See that the engine's pairs are those of the oracle, and its families what hangs together by them."""
     truth: Pairs | None = None
     for threshold in THRESHOLDS:
@@ -143,7 +141,7 @@ def check_pairs(
         record(f"recall at {threshold}", len(found) / len(expected))
         assert len(expected) >= least
         assert found.items() <= expected.items()
-        assert len(found) >= recall * len(expected)
+        assert len(found) >= 0.99 * len(expected)
         check_families(corpus, found, expected)
 
 
@@ -201,12 +199,11 @@ def test_the_sample(tmp_path: Path, record_property: Record) -> None:
     check_pairs(corpus, words_in_plain_python, record_property, least=100)
 
 
-# In a family of 500 each member is compared with 64 others in a bucket: fewer pairs, and the same families.
-@pytest.mark.parametrize(("step", "recall"), [(4, 0.99), *slow((1, 0.7))])
-def test_licences(shared: Path, tmp_path: Path, record_property: Record, step: int, recall: float) -> None:
+@pytest.mark.parametrize("step", [4, *slow(1)])
+def test_licences(shared: Path, tmp_path: Path, record_property: Record, step: int) -> None:
     corpus = Corpus(tmp_path)
     licences(shared, corpus, step)
-    check_pairs(corpus, words_in_plain_python, record_property, least=3_000, recall=recall)
+    check_pairs(corpus, words_in_plain_python, record_property, least=3_000)
 
 
 def licences(shared: Path, corpus: Corpus, step: int) -> dict[str, str]:
