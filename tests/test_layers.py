@@ -235,3 +235,29 @@ def test_many_pairs_of_passages_are_compared_outside_the_transaction(
     corpus.run()
     assert corpus.count("lineage.passages") > 0
     assert corpus.differences() == []
+
+
+def test_a_run_that_another_configuration_overtakes_plans_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    corpus = Corpus(tmp_path, deduplicate={"threshold": 0.7})
+    fill(corpus)
+    corpus.run()
+    corpus.write("2024-06-01-new.txt", sentence("new", 200))
+    sign = deduplicated._sign
+    overtaken = []
+
+    def sign_and_be_overtaken(run, *more):
+        outcomes = sign(run, *more)
+        if not overtaken:
+            overtaken.append(run)
+            corpus.set(deduplicate={"threshold": 0.9})
+            corpus.run()
+            corpus.set(deduplicate={"threshold": 0.7})
+        return outcomes
+
+    monkeypatch.setattr(deduplicated, "_sign", sign_and_be_overtaken)
+    corpus.run()
+    assert overtaken
+    assert corpus.differences() == []
+    assert corpus.family_differences() == {}

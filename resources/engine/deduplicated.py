@@ -53,6 +53,10 @@ MEASURED_AT_ONCE = 20_000
 Unmeasured = list[tuple[Layer, pa.Table]]
 
 
+class _Overtaken(Exception):
+    """A run of another configuration has emptied the index that this one was planned with."""
+
+
 def dedup_recipe(setup: Setup) -> str:
     """Return the recipe of deduplicated: the index, the choice of the kept, settings."""
     settings = setup.config.deduplicate
@@ -85,7 +89,7 @@ def update_deduplicated(run: Run) -> Counts:
             if not run.dry:
                 _close(run, connection, counts, upstream_version, settled=True)
             return counts
-        _plan_signatures(run, connection)
+        known = _plan_signatures(run, connection)
     outcomes = _sign(run, counts, asked)
     if run.dry:
         return counts
@@ -105,10 +109,14 @@ def update_deduplicated(run: Run) -> Counts:
     while True:
         try:
             with run.warehouse.session() as connection:
+                if known and not has_index(connection, PAIRS, index_recipe(run.setup)):
+                    raise _Overtaken
                 todo = _bring_index(run, connection, asked, outcomes)
                 if not todo:
                     solve(connection)
                     return counts
+        except _Overtaken:
+            return update_deduplicated(run)
         except UnmeasuredPassages as unknown:
             _compare(run, unknown.pairs)
         else:
@@ -132,8 +140,8 @@ def _bring_index(
     return []
 
 
-def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the table scope: the documents whose text the index does not know."""
+def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Make the table scope: the documents whose text the index does not know; returns whether there is an index."""
     known = has_index(connection, PAIRS, index_recipe(run.setup))
     rows = f"SELECT document_id, text_hash AS input_hash, body_hash FROM {live(run)}"
     connection.execute(
@@ -141,6 +149,7 @@ def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
         {"ANTI JOIN state.dedup_documents USING (document_id, text_hash)" if known else ""}"""
     )
     sample_for_audit(run, connection, f"({rows})")
+    return known
 
 
 def _sign(run: Run, counts: Counts, asked: tuple[Layer, ...]) -> list[Outcome]:
