@@ -117,6 +117,7 @@ def near_duplicates(
     Texts with the same words are one node: nodes are compared, and the pairs of their documents follow.
     """
     from stemma.deduplication import (
+        Policy,
         band_keys,
         band_parameters,
         candidate_pairs,
@@ -134,7 +135,7 @@ def near_duplicates(
     signatures = signature_array(signed["signature"].take(rows), PERMUTATIONS)
     bands, width = band_parameters(threshold, PERMUTATIONS)
     keys = band_keys(signatures, bands, width)
-    pairs = candidate_pairs(keys.ravel(), np.repeat(np.arange(len(rows)), bands), witnesses=len(rows))
+    pairs = candidate_pairs(keys.ravel(), np.repeat(np.arange(len(rows)), bands))
     pairs = pairs[plausible_pairs(signatures, pairs, threshold)]
     compared, places = np.unique(pairs, return_inverse=True)
     sets = shingle_sets(documents["text"].take(rows[compared]).to_pylist())
@@ -148,9 +149,14 @@ def near_duplicates(
             "node": hashes,
             "document_date": pa.nulls(len(hashes), pa.date32()),
             "length": np.zeros(len(hashes), np.int64),
+            "policy": np.zeros(len(hashes), np.int64),
+            "rank": np.zeros(len(hashes), np.int64),
+            "quality": pa.nulls(len(hashes), pa.float64()),
         }
     )
-    found = families(table, pa.table({"a": a, "b": b, "similarity": similarity}))
+    edges = {"a": a, "b": b, "similarity": similarity, "method": pa.repeat("near", len(pairs))}
+    policy = Policy({"exact": 1.0, "near": threshold})
+    found = families(table, pa.table(edges), policies=[policy])
     return document_pairs(node, pairs), found
 
 
