@@ -174,12 +174,8 @@ def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
 def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, whole: bool) -> None:
     """Make entered_<layer>, the buckets of the nodes that come, and touched, the buckets that anything changes in."""
     number = layer.number
-    known = (
-        ""
-        if whole
-        else f"""ANTI JOIN (SELECT node FROM state.dedup_bands SEMI JOIN came USING (node)
-            WHERE layer = {number}) USING (node)"""
-    )
+    # What has a document in the index was entered with it.
+    known = "" if whole else "ANTI JOIN state.dedup_documents USING (node)"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE entering AS SELECT node, min(text_hash) AS input_hash,
             min(source) AS source FROM came {known} GROUP BY node"""
@@ -246,9 +242,11 @@ def _scope_bits(scope: str) -> int:
 
 def _touched_pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
     """Return the pairs that the touched buckets propose as they are now; see `_pairs`."""
-    members = f"""(FROM state.dedup_bands WHERE layer = {layer.number})
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE touched_members AS FROM (FROM state.dedup_bands WHERE layer = {layer.number})
         SEMI JOIN touched_{layer.number} USING (bucket)"""
-    return _pairs(run, connection, members)
+    )
+    return _pairs(run, connection, "touched_members")
 
 
 def _pairs(run: Run, connection: duckdb.DuckDBPyConnection, members: str) -> pa.Table:
