@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom
-from test_deduplication import SENTENCES, licences, near_copies, shingles_in_plain_python
+from sentences import SENTENCES
+from test_deduplication import licences, near_copies, shingles_in_plain_python
 
 from stemma.deduplication.buckets import Buckets
 from stemma.deduplication.containment import (

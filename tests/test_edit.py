@@ -11,8 +11,9 @@ import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sentences import SENTENCES
 from test_containment import Pairs, array, proposed
-from test_deduplication import SENTENCES, kind, words_in_plain_python
+from test_deduplication import kind, words_in_plain_python
 
 from stemma.deduplication.candidates import candidate_pairs
 from stemma.deduplication.edit import (
