@@ -15,7 +15,7 @@ import pytest
 from harness import READER, Corpus, sentence
 
 from stemma.config import DecontaminateConfig
-from stemma.datasets import DATASETS, LEDGER
+from stemma.datasets import DATASETS, FAMILIES, LEDGER, WEIGHTS
 from stemma.resources import warehouse
 
 DIMENSIONS = 384
@@ -97,9 +97,13 @@ def test_every_table_and_column_of_the_contract_is_published(corpus: Corpus, nam
     corpus.write("rows.jsonl", "{broken\n")
     (corpus.root / "quiz.txt").write_text(sentence("doc001.txt", 30))
     corpus.set(clean={"decontaminate": DecontaminateConfig(sets=("quiz.txt",))})
+    passage = sentence("passage", 60)
+    for number in range(2):
+        corpus.write(f"quotes{number}.txt", f"{sentence(number, 90)} {passage}")
+    corpus.set(deduplicate={"layers": ("exact", "near", "passage")}, passage={"cut": True})
     corpus.run()
     with duckdb.connect(str(corpus.path), read_only=True, config=READER) as connection:
-        for dataset in (*DATASETS, *LEDGER):
+        for dataset in (*DATASETS, FAMILIES, WEIGHTS, *LEDGER):
             described = connection.execute(f"DESCRIBE {dataset.qualified}").fetchall()
             types = {column: kind for column, kind, *_rest in described}
             for column in dataset.columns:
