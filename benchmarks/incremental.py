@@ -110,12 +110,9 @@ def _import_lazily_loaded(model: str) -> None:
         import sentence_transformers
 
         assert sentence_transformers
-    import datasketch
     import ftfy
     import pycld2
-    import scipy.sparse.csgraph  # noqa: F401
 
-    assert datasketch
     assert ftfy
     assert pycld2
 
