@@ -35,7 +35,8 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(autouse=True)
 def surroundings(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(home))
-    monkeypatch.delenv("STEMMA_CONFIG", raising=False)
+    # What a command sets in this process is undone after the test.
+    monkeypatch.setenv("STEMMA_CONFIG", "")
 
 
 def write_documents(docs: Path) -> None:
@@ -66,6 +67,7 @@ def made(tmp_path_factory: pytest.TempPathFactory, home: Path) -> Path:
     write_documents(root / "docs")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("DAGSTER_HOME", str(home))
+        patch.setenv("STEMMA_CONFIG", "")
         assert main(["run", "--config", str(write_config(root)), "--quiet"]) == 0
     return root
 
