@@ -42,26 +42,17 @@ def _bodies(run: Run) -> Bodies:
     return relation
 
 
-def cleaned_texts(run: Run, table: str) -> str:
-    """Return the relation of (body_hash, text) for a table that names memo keys of cleaned texts body_hash."""
+def cleaned_texts(run: Run, table: str, columns: str = "input_hash AS body_hash, text") -> str:
+    """Return the relation of cleaned texts whose memo keys a table names body_hash; (body_hash, text) by default."""
     store = segments_of(run, run.setup.clean)
     places = f"{table}_places"
     store.locate(run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {table})", places)
-    return store.bodies(run.warehouse.connection, places, "input_hash AS body_hash, text")
+    return store.bodies(run.warehouse.connection, places, columns)
 
 
 def cleaned_bodies(run: Run) -> Bodies:
     """Return the relation of (input_hash = text_hash, text) for tables that name the text's memo key body_hash."""
-
-    def relation(missing: str) -> str:
-        store = segments_of(run, run.setup.clean)
-        places = f"{missing}_places"
-        store.locate(
-            run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places
-        )
-        return store.bodies(run.warehouse.connection, places, "text_hash AS input_hash, text")
-
-    return relation
+    return lambda missing: cleaned_texts(run, missing, "text_hash AS input_hash, text")
 
 
 def _fresh(run: Run, stage: Stage, located: str) -> str:

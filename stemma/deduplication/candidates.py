@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 
 from stemma.deduplication.mixing import mix64
+from stemma.deduplication.runs import differs
 
 # Verification removes false candidates, so a missed pair costs a hundred times a needless comparison.
 WEIGHTS = (0.001, 0.999)
@@ -101,7 +102,7 @@ def counted_pairs(
     names, codes = _proposed(keys, members, witnesses, asks)
     every = np.concatenate(codes)
     every.sort(kind="stable")
-    firsts = np.flatnonzero(_differs(every))
+    firsts = np.flatnonzero(differs(every))
     return names[_decoded(every[firsts])], np.diff(firsts, append=len(every))
 
 
@@ -112,14 +113,14 @@ def _proposed(
     if np.any(members[1:] < members[:-1]):
         order = np.argsort(members, kind="stable")
         keys, members, asks = keys[order], members[order], None if asks is None else asks[order]
-    is_first = _differs(members)
+    is_first = differs(members)
     rows = _shared_rows(keys)
     names, ranks = members[is_first], np.cumsum(is_first)[rows] - 1
     keys, asking = keys[rows], np.ones(len(rows), bool) if asks is None else asks[rows]
-    firsts = np.flatnonzero(_differs(keys) | _differs(ranks))
+    firsts = np.flatnonzero(differs(keys) | differs(ranks))
     if len(firsts) < len(rows):
         keys, ranks, asking = keys[firsts], ranks[firsts], np.logical_or.reduceat(asking, firsts)
-    starts = np.flatnonzero(_differs(keys))
+    starts = np.flatnonzero(differs(keys))
     sizes = np.diff(starts, append=len(keys))
     limits = np.repeat(_limits(sizes) if witnesses is None else np.full(len(sizes), witnesses), sizes)
     starts = np.repeat(starts, sizes)
@@ -159,21 +160,14 @@ def _shared_rows(keys: np.ndarray) -> np.ndarray:
 
 def _repeated(values: np.ndarray) -> np.ndarray:
     """Mark the values (sorted) that stand there more than once."""
-    borders = np.append(_differs(values), True)
+    borders = np.append(differs(values), True)
     return ~(borders[1:] & borders[:-1])
 
 
 def _distinct(codes: np.ndarray, kind: Literal["quicksort", "stable"] = "quicksort") -> np.ndarray:
     """Sort the codes in place and return each once, several times faster than np.unique, which hashes."""
     codes.sort(kind=kind)
-    return codes[_differs(codes)]
-
-
-def _differs(values: np.ndarray) -> np.ndarray:
-    """Mark the values that differ from the one before them; the first does."""
-    marks = np.ones(len(values), bool)
-    np.not_equal(values[1:], values[:-1], out=marks[1:])
-    return marks
+    return codes[differs(codes)]
 
 
 def plausible_pairs(signatures: np.ndarray, pairs: np.ndarray, threshold: float) -> np.ndarray:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from stemma.deduplication.buckets import Buckets
 from stemma.deduplication.candidates import DEVIATIONS
-from stemma.deduplication.shingles import distinct_shingles, jaccard, shingle_sets
+from stemma.deduplication.shingles import distinct_shingles, overlaps, shingle_sets, sizes_of
 from stemma.deduplication.signatures import TEXTS
 from stemma.deduplication.tokens import word_blocks
 
@@ -74,7 +74,7 @@ def contained_buckets(signed: pa.Table, *, probes: int = 16) -> Buckets:
     (7e-12 at 0.8); where the sample is smaller it limits recall, see SAMPLED.
     """
     samples = _samples(signed)
-    sizes = np.fromiter((len(sample) for sample in samples), np.int64, len(samples))
+    sizes = sizes_of(samples)
     rows = np.repeat(np.arange(len(samples)), sizes)
     depths = np.arange(len(rows)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     shingles = signed.column("shingles").to_numpy().astype(np.int64)
@@ -89,9 +89,9 @@ def plausible_contained(signed: pa.Table, pairs: np.ndarray, threshold: float) -
     term that Bernstein's inequality adds for small samples: 1 pair in 270,000 at the threshold has.
     """
     samples = _samples(signed)
-    sizes = np.fromiter((len(sample) for sample in samples), np.int64, len(samples))[pairs[:, 1]]
+    sizes = sizes_of(samples)[pairs[:, 1]]
     slack = DEVIATIONS * np.sqrt(threshold * (1 - threshold) * sizes) + DEVIATIONS**2 / 6
-    return _shared(samples, pairs) >= threshold * sizes - slack
+    return overlaps(samples, pairs) >= threshold * sizes - slack
 
 
 def contained_scores(texts: Sequence[str], pairs: np.ndarray, *, shingle_words: int = 5) -> np.ndarray:
@@ -100,20 +100,10 @@ def contained_scores(texts: Sequence[str], pairs: np.ndarray, *, shingle_words: 
     That is |A ∩ B| / |B| (float64) of the sets of word shingles (Broder, 1997); 0 where B has no word.
     """
     sets = shingle_sets(texts, shingle_words=shingle_words)
-    sizes = np.fromiter((len(members) for members in sets), np.int64, len(sets))[pairs[:, 1]]
-    return np.divide(_shared(sets, pairs), sizes, out=np.zeros(len(pairs)), where=sizes > 0)
+    sizes = sizes_of(sets)[pairs[:, 1]]
+    return np.divide(overlaps(sets, pairs), sizes, out=np.zeros(len(pairs)), where=sizes > 0)
 
 
 def _samples(signed: pa.Table) -> list[np.ndarray]:
     """Return the sample of each row; of those without a signature, an empty one."""
     return [np.frombuffer(signature or b"", "<u8") for signature in signed.column("signature").to_pylist()]
-
-
-def _shared(sets: Sequence[np.ndarray], pairs: np.ndarray) -> np.ndarray:
-    """Count the hashes that both sets of each pair have.
-
-    With J = shared / (total - shared) the count is total x J / (1 + J), to be rounded because J was.
-    """
-    sizes = np.fromiter((len(members) for members in sets), np.int64, len(sets))
-    similarities = jaccard(sets, pairs)
-    return np.rint(sizes[pairs].sum(axis=1) * similarities / (1 + similarities)).astype(np.int64)

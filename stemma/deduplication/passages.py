@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from stemma.deduplication.buckets import Buckets
 from stemma.deduplication.mixing import mix64
+from stemma.deduplication.runs import differs
 from stemma.deduplication.tokens import word_blocks, word_hashes, word_spans
 
 MIN_WORDS = 50
@@ -251,15 +252,8 @@ def _combined(
 
 def _distinct(values: np.ndarray) -> np.ndarray:
     """Return the values sorted, each once; runs of equal ones are short work."""
-    values = np.sort(values[_differs(values)])
-    return values[_differs(values)]
-
-
-def _differs(values: np.ndarray) -> np.ndarray:
-    """Mark the values that differ from the one before them; the first does."""
-    marks = np.ones(len(values), bool)
-    np.not_equal(values[1:], values[:-1], out=marks[1:])
-    return marks
+    values = np.sort(values[differs(values)])
+    return values[differs(values)]
 
 
 def _windows_of(texts: Sequence[str], pairs: np.ndarray, min_words: int) -> dict[int, np.ndarray]:
@@ -286,7 +280,7 @@ class _Index(NamedTuple):
 def _index(windows: np.ndarray) -> _Index:
     places = np.argsort(windows, kind="stable")
     ordered = windows[places]
-    starts = np.flatnonzero(_differs(ordered))
+    starts = np.flatnonzero(differs(ordered))
     return _Index(windows, ordered[starts], places, starts, _gaps(starts, len(ordered)))
 
 
@@ -350,7 +344,7 @@ def _needed(runs: np.ndarray) -> np.ndarray:
     runs = runs[np.lexsort((sources, -lengths, places))]
     ends = runs[:, 0] + runs[:, 2]
     furthest = np.maximum.accumulate(ends)
-    runs = runs[_differs(furthest)]
+    runs = runs[differs(furthest)]
     places, ends = runs[:, 0], runs[:, 0] + runs[:, 2]
     following = np.maximum(np.searchsorted(places, ends, side="right") - 1, np.arange(1, len(runs) + 1))
     following = following.tolist()

@@ -89,13 +89,23 @@ def jaccard(sets: Sequence[np.ndarray], pairs: np.ndarray) -> np.ndarray:
     `sets` are sorted distinct hashes as `shingle_sets` returns them, `pairs` an integer array of shape
     (m, 2) with positions in `sets`. Two empty sets have similarity 0: there is nothing that they share.
     """
-    sizes = np.fromiter((len(members) for members in sets), np.int64, len(sets))
-    totals = sizes[pairs].sum(axis=1)
+    shared = overlaps(sets, pairs)
+    unions = sizes_of(sets)[pairs].sum(axis=1) - shared
+    return np.divide(shared, unions, out=np.zeros(len(pairs)), where=unions > 0)
+
+
+def overlaps(sets: Sequence[np.ndarray], pairs: np.ndarray) -> np.ndarray:
+    """Return how many hashes both sets of each pair have (int64[m]); arguments as those of `jaccard`."""
+    totals = sizes_of(sets)[pairs].sum(axis=1)
     shared = np.zeros(len(pairs), np.int64)
     for start, stop in _pair_blocks(totals):
         shared[start:stop] = _shared(sets, pairs[start:stop], totals[start:stop])
-    unions = totals - shared
-    return np.divide(shared, unions, out=np.zeros(len(pairs)), where=unions > 0)
+    return shared
+
+
+def sizes_of(sets: Sequence[np.ndarray]) -> np.ndarray:
+    """Return the sizes of sets (int64[n])."""
+    return np.fromiter((len(members) for members in sets), np.int64, len(sets))
 
 
 def _pair_blocks(totals: np.ndarray) -> Iterator[tuple[int, int]]:

@@ -24,7 +24,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.duplicates.index import clear_index
 from stemma.resources.engine.duplicates.pairs import fetch_memo, numbered
-from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
+from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, load_rows
@@ -114,7 +114,6 @@ def clear_passages(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
 def _load_owners(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Make the table owners: the documents kept, by priority (1 is the best), and whether their source asks."""
     scope = "''" if run.config.deduplicate.scope == "global" else "d.source"
-    load_ranks(run, connection)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE owners AS
         SELECT document_id, d.text_hash, c.input_hash AS body_hash, {scope} AS scope, r.passages AS asks,
