@@ -9,7 +9,8 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stemma.deduplication import jaccard, shingle_sets, sign
+from stemma.deduplication import shingle_sets, sign
+from stemma.deduplication.shingles import overlaps
 from stemma.resources.engine.duplicates.index import PAIRS, has_index
 from stemma.resources.engine.duplicates.layers import NUMBERS, Layer, index_recipe, layers
 from stemma.resources.engine.run import Run, load_rows
@@ -147,10 +148,9 @@ def _matches(
         [(number, len(sets) + place) for place, numbers in enumerate(asked) for number in numbers], np.int64
     ).reshape(-1, 2)
     everything = [*sets, *document_sets]
-    similarities = jaccard(everything, pairs)
-    for (number, place), similarity in zip(pairs.tolist(), similarities.tolist(), strict=True):
+    for (number, place), shared in zip(pairs.tolist(), overlaps(everything, pairs).tolist(), strict=True):
         sizes = len(everything[number]), len(everything[place])
-        # The Jaccard similarity is shared / (sum of the sizes - shared).
-        shared = round(similarity / (1 + similarity) * sum(sizes))
+        union = sum(sizes) - shared
+        similarity = shared / union if union else 0.0
         of_text, of_document = (shared / size if size else 0.0 for size in sizes)
         yield number, Match(documents[place - len(sets)], similarity, of_text, of_document)
