@@ -20,8 +20,9 @@ from hypothesis import strategies as st
 
 from stemma.config import LAYERS, SemanticConfig, SourceConfig
 from stemma.errors import StemmaError
+from stemma.deduplication import candidates
 from stemma.resources.engine import deduplicated
-from stemma.resources.engine.duplicates import pairs
+from stemma.resources.engine.duplicates import index, pairs
 from stemma.resources.warehouse import Warehouse
 
 ANCHOR = (
@@ -247,10 +248,13 @@ FAMILY_OPERATIONS = st.one_of(
     *[st.tuples(st.just("run"))] * 2,
     *[st.tuples(st.just("crash"), st.integers(1, 6))] * 2,
 )
+# In buckets of more than two members not all are compared; in larger ones fewer.
+CROWDED = {"ALL_COMPARED": 2, "PAIRS_IN_BUCKET": 6, "WITNESSES": 1}
 FAMILY_HISTORY = st.tuples(
     st.lists(FAMILY_OPERATIONS, min_size=12, max_size=30),
     st.sampled_from([{"MEASURED_AT_ONCE": 0}, {"MEASURED_AT_ONCE": 1}, {}]),
     st.sampled_from([{"VERIFIED_PAIRS": 1, "COMPARED_PAIRS": 2}, {}]),
+    st.sampled_from([{}, CROWDED, CROWDED]),
 )
 
 
@@ -314,11 +318,17 @@ def stop(patch: pytest.MonkeyPatch, at: int) -> None:
 
 
 def families_live_through(
-    operations: list[tuple[Any, ...]], *constants: dict[str, int], each_run: bool = False
+    operations: list[tuple[Any, ...]],
+    *constants: dict[str, int],
+    buckets: dict[str, int],
+    each_run: bool = False,
 ) -> int:
     """Apply a history to two sources and see that families and index equal a rebuild; returns the near-duplicates."""
     with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
         poison(patch, "deduplicated")
+        for module in (candidates, index):
+            for name, value in buckets.items():
+                patch.setattr(module, name, value)
         corpus = Corpus(Path(folder), engine={"workers": 0})
         corpus.steady = True
         corpus.sources.append(SourceConfig("more", str(corpus.root / "more")))
@@ -361,7 +371,8 @@ def test_any_history_of_families_equals_a_rebuild() -> None:
     @settings(max_examples=6, **QUIET)
     @given(FAMILY_HISTORY)
     def check(history: tuple[Any, ...]) -> None:
-        near.append(families_live_through(*history))
+        *operations, buckets = history
+        near.append(families_live_through(*operations, buckets=buckets))
 
     check()
     assert sum(number > 0 for number in near) >= len(near) // 3
@@ -371,7 +382,8 @@ def test_any_history_of_families_equals_a_rebuild() -> None:
 @settings(max_examples=int(os.environ.get("STEMMA_TEST_HISTORIES", "400")), **QUIET)
 @given(FAMILY_HISTORY)
 def test_many_histories_of_families_equal_a_rebuild_after_each_run(history: tuple[Any, ...]) -> None:
-    families_live_through(*history, each_run=True)
+    *operations, buckets = history
+    families_live_through(*operations, buckets=buckets, each_run=True)
 
 
 @pytest.mark.parametrize("measured_at_once", [0, *slow(1)])

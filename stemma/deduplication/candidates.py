@@ -1,6 +1,7 @@
 """Candidate pairs by locality-sensitive hashing: signatures that agree in a whole band."""
 
 from functools import cache
+from math import isqrt
 from typing import Literal
 
 import numpy as np
@@ -21,6 +22,9 @@ DEVIATIONS = 5.0
 # Members that each member of a large bucket is compared with, and pairs of a smaller one.
 WITNESSES = 64
 PAIRS_IN_BUCKET = 1 << 17
+
+# Up to so many members all pairs of a bucket are compared, whatever their order.
+ALL_COMPARED = isqrt(PAIRS_IN_BUCKET)
 
 # Signatures banded, and pairs of them compared, at a time: 0.5 MB at 128 permutations.
 SIGNATURES = 1 << 10

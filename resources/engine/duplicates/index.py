@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from stemma.deduplication import Buckets, counted_pairs
+from stemma.deduplication.candidates import ALL_COMPARED, PAIRS_IN_BUCKET, WITNESSES
 from stemma.hashing import digest
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
@@ -92,22 +93,19 @@ def update_index(
     for layer in layers:
         _collect(run, connection, layer, whole=whole)
         if not whole:
-            load_rows(connection, f"before_{layer.number}", _touched_pairs(run, connection, layer))
+            _load_touched(run, connection, layer)
     _apply_documents(connection)
     for layer in layers:
         connection.execute(
             f"INSERT INTO state.dedup_bands SELECT {layer.number}, bucket, node, rank, asks FROM entered_{layer.number}"
         )
         if whole:
-            load_rows(
-                connection, "now", _pairs(run, connection, f"state.dedup_bands WHERE layer = {layer.number}")
-            )
+            load_rows(connection, "now", _pairs(run, connection, layer))
             connection.execute(
                 f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, NULL, buckets FROM {_named(layer, 'now')}"
             )
         else:
-            load_rows(connection, "now", _touched_pairs(run, connection, layer))
-            _apply_pairs(connection, layer)
+            _move_pairs(connection, layer)
             # What an edge did not count for before, it may count for what came: sources have policies of their own.
             came = "(SELECT node FROM came)"
             edges = f"state.dedup_pairs WHERE layer = {layer.number} AND score >= {layer.threshold!r}"
@@ -119,40 +117,36 @@ def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection, signed: str
     settings = run.config.deduplicate
     # Documents of other scopes are other nodes in other buckets: nothing is ever compared across.
     node = "norm_hash" if settings.scope == "global" else "md5(concat_ws('|', source, norm_hash))::UUID"
+    current = f"""(SELECT *, hash(text_hash, source, category, document_date, length, quality) AS row_hash
+        FROM {live(run)})"""
     hashes = segments_of(run, run.setup.sign).bodies(
         connection, f"(FROM {signed} WHERE error IS NULL)", "input_hash, norm_hash"
     )
     with joined_as_written(connection):
         connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE fresh_nodes AS SELECT c.document_id, {node} AS node, c.text_hash
-            FROM {hashes} AS s JOIN {live(run)} AS c ON s.input_hash = c.text_hash
-            JOIN scope ON scope.document_id = c.document_id"""
+            f"""CREATE OR REPLACE TEMP TABLE fresh_nodes AS SELECT scope.document_id, input_hash AS text_hash, norm_hash
+            FROM {hashes} JOIN scope USING (input_hash)"""
         )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE went AS
+        SELECT * FROM state.dedup_documents ANTI JOIN {current} USING (document_id, row_hash)"""
+    )
     # A document whose text stayed may still have another date; its node is known.
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE current AS
-        SELECT document_id, node, text_hash, source, category, document_date, length, quality,
-            hash(node, text_hash, source, category, document_date, length, quality) AS row_hash
-        FROM {live(run)} JOIN (FROM fresh_nodes UNION ALL
-            SELECT document_id, node, text_hash FROM state.dedup_documents
-            ANTI JOIN fresh_nodes USING (document_id)) USING (document_id, text_hash)"""
+        f"""CREATE OR REPLACE TEMP TABLE came AS
+        SELECT document_id, if(norm_hash IS NULL, known.node, {node}) AS node, text_hash, source, category,
+            document_date, length, quality, row_hash
+        FROM (FROM {current} ANTI JOIN state.dedup_documents USING (document_id, row_hash))
+        LEFT JOIN fresh_nodes USING (document_id, text_hash)
+        LEFT JOIN (SELECT document_id, text_hash, node FROM went) AS known USING (document_id, text_hash)
+        WHERE norm_hash IS NOT NULL OR known.node IS NOT NULL"""
     )
-    for name, side, other in (
-        ("came", "current", "state.dedup_documents"),
-        ("went", "state.dedup_documents", "current"),
-    ):
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE {name} AS
-            SELECT * FROM {side} ANTI JOIN {other} USING (document_id, row_hash)"""
-        )
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE dead_nodes AS SELECT DISTINCT node FROM went
-        ANTI JOIN current USING (node)"""
-    )
-    # A node stands in its buckets where the best of its documents does; that may be another one now.
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE moved_nodes AS SELECT DISTINCT node FROM (FROM came UNION ALL FROM went)
-        SEMI JOIN (SELECT node FROM state.dedup_documents) USING (node)"""
+        """CREATE OR REPLACE TEMP TABLE changed_nodes AS SELECT node, bool_or(stays) AS stays
+        FROM (SELECT node, true AS stays FROM came
+            UNION ALL SELECT node, NOT document_id IN (SELECT document_id FROM went) FROM state.dedup_documents
+                SEMI JOIN (SELECT node FROM came UNION ALL SELECT node FROM went) USING (node))
+        GROUP BY node"""
     )
 
 
@@ -167,12 +161,14 @@ def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
         UNION SELECT document_id FROM state.dedup_documents
             SEMI JOIN (SELECT node FROM came UNION SELECT node FROM went) USING (node)"""
     )
-    if fetch_value(connection, "SELECT count(*) FROM dead_nodes"):
-        connection.execute("DELETE FROM state.dedup_bands WHERE node IN (SELECT node FROM dead_nodes)")
+    if fetch_value(connection, "SELECT count(*) FROM changed_nodes WHERE NOT stays"):
+        connection.execute(
+            "DELETE FROM state.dedup_bands WHERE node IN (SELECT node FROM changed_nodes WHERE NOT stays)"
+        )
 
 
 def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, whole: bool) -> None:
-    """Make entered_<layer>, the buckets of the nodes that come, and touched, the buckets that anything changes in."""
+    """Make entered_<layer>, the buckets of the nodes that come."""
     number = layer.number
     # What has a document in the index was entered with it.
     known = "" if whole else "ANTI JOIN state.dedup_documents USING (node)"
@@ -197,12 +193,6 @@ def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, w
     if parts:
         every = Buckets(*map(np.concatenate, zip(*parts, strict=True)))
         _load_entered(connection, number, pa.concat_arrays(nodes), every)
-    if not whole:
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE touched_{number} AS SELECT bucket FROM entered_{number}
-            UNION SELECT bucket FROM state.dedup_bands WHERE layer = {number}
-                AND node IN (SELECT node FROM dead_nodes UNION SELECT node FROM moved_nodes)"""
-        )
 
 
 def _signatures(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> Iterator[pa.Table]:
@@ -240,17 +230,9 @@ def _scope_bits(scope: str) -> int:
     return int.from_bytes(digest(scope.encode())[:8], "little")
 
 
-def _touched_pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
-    """Return the pairs that the touched buckets propose as they are now; see `_pairs`."""
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE touched_members AS FROM (FROM state.dedup_bands WHERE layer = {layer.number})
-        SEMI JOIN touched_{layer.number} USING (bucket)"""
-    )
-    return _pairs(run, connection, "touched_members")
-
-
-def _pairs(run: Run, connection: duckdb.DuckDBPyConnection, members: str) -> pa.Table:
-    """Return the pairs that buckets propose: (first, second: nodes in the order of the bucket, buckets: how many)."""
+def _pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
+    """Return the pairs that all buckets propose: (first, second: nodes in their order, buckets: how many)."""
+    members = f"state.dedup_bands WHERE layer = {layer.number}"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE shared AS SELECT bucket, node, rank, asks
         FROM (FROM {members}) SEMI JOIN (SELECT bucket FROM {members} GROUP BY bucket HAVING count(*) > 1)
@@ -284,13 +266,88 @@ def _named(layer: Layer, pairs: str) -> str:
     return f"(SELECT least(first, second) AS a, greatest(first, second) AS b, buckets FROM {pairs})"
 
 
-def _apply_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
-    """Count for each pair how many buckets propose it; one that none does any more is forgotten with its score."""
-    number = layer.number
+def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+    """Make touched_<layer>, the members of the buckets that anything changes in, as they were and as they will be.
+
+    Of each member (bucket, node, asks) it tells whether the node changes, the place in the bucket before and after
+    (null where it is not in it), and whether it is one of the first there, that all others are compared with. Where
+    all are compared and no side contains the other, the order does not matter, and all places are 0.
+    """
+    members, number = f"members_{layer.number}", layer.number
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE moved_pairs AS SELECT a, b, sum(buckets) AS buckets
-        FROM (FROM {_named(layer, "now")} UNION ALL
-            SELECT a, b, -buckets FROM {_named(layer, f"before_{number}")})
+        f"""CREATE OR REPLACE TEMP TABLE {members} AS
+        SELECT bucket, node, rank, asks, true AS was, coalesce(stays, true) AS stays, stays IS NOT NULL AS changes
+        FROM (FROM state.dedup_bands WHERE layer = {number})
+        SEMI JOIN (SELECT bucket FROM entered_{number} UNION SELECT bucket FROM state.dedup_bands
+            WHERE layer = {number} AND node IN (SELECT node FROM changed_nodes)) USING (bucket)
+        LEFT JOIN changed_nodes USING (node)
+        UNION ALL SELECT bucket, node, rank, asks, false, true, true FROM entered_{number}"""
+    )
+    crowded = f"greatest(count_if(was), count_if(stays)) > {ALL_COMPARED}"
+    ordered = f"""(SELECT bucket, count_if(was) AS size_before, count_if(stays) AS size_after FROM {members}
+        GROUP BY bucket HAVING {"count(*) > 1" if layer.directed else crowded})"""
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE ordered AS
+        SELECT bucket, node, rank, asks, was, stays, changes, {_limit("size_before")} AS limit_before,
+            {_limit("size_after")} AS limit_after
+        FROM {members} JOIN {ordered} USING (bucket)"""
+    )
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE touched_{number} AS {_unordered(members)}")
+    if fetch_value(connection, "SELECT count(*) FROM ordered"):
+        connection.execute(f"INSERT INTO touched_{number} {_placed(run)}")
+
+
+def _limit(size: str) -> str:
+    """Return with how many of its first members the members of a bucket are compared; see `candidate_pairs`."""
+    return f"greatest({PAIRS_IN_BUCKET} // greatest({size}, 1), {WITNESSES})"
+
+
+def _unordered(members: str) -> str:
+    return f"""SELECT bucket, node, asks, changes AND NOT (was AND stays) AS changes,
+            if(was, 0, NULL)::BIGINT AS before, if(stays, 0, NULL)::BIGINT AS after,
+            was AS first_before, stays AS first_after
+        FROM {members} ANTI JOIN ordered USING (bucket)"""
+
+
+def _placed(run: Run) -> str:
+    """Return the query of the rows of `ordered` with their places: by rank, and by the best of their documents."""
+    documents = """(SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
+            FROM state.dedup_documents SEMI JOIN ordered USING (node)
+        UNION ALL SELECT *, false, true FROM came SEMI JOIN ordered USING (node))"""
+    best = f"""(SELECT node, min(place) FILTER (was) AS best_before, min(place) FILTER (stays) AS best_after
+        FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place
+            FROM {documents} JOIN ranks USING (source)) GROUP BY node)"""
+    place = "row_number() OVER (PARTITION BY bucket, {there} ORDER BY rank, best_{when}) - 1"
+    places = ", ".join(
+        f"if({there}, {place.format(there=there, when=when)}, NULL) AS {when}"
+        for there, when in (("was", "before"), ("stays", "after"))
+    )
+    first = [f"coalesce({when} < limit_{when}, false)" for when in ("before", "after")]
+    return f"""SELECT bucket, node, asks, changes OR {first[0]} <> {first[1]} AS changes, before, after,
+            {first[0]} AS first_before, {first[1]} AS first_after
+        FROM (SELECT *, {places} FROM ordered JOIN {best} USING (node))"""
+
+
+def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+    """Count for each pair how many buckets propose it; one that none does any more is forgotten with its score.
+
+    Only pairs with a member that changes can come or go, and one of a pair is among the first of its bucket.
+    """
+    number = layer.number
+    side = "{0}.node AS {0}, {0}.asks AS {0}_asks, {0}.before AS {0}_before, {0}.after AS {0}_after"
+    both = f"""SELECT {side.format("x")}, {side.format("y")},
+            x.first_before OR y.first_before AS first_before, x.first_after OR y.first_after AS first_after
+        FROM touched_{number} AS x JOIN touched_{number} AS y USING (bucket)"""
+    first = "({0}.first_before OR {0}.first_after)"
+    x_first, y_first = first.format("x"), first.format("y")
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE moved_pairs AS
+        WITH compared AS MATERIALIZED (
+            {both} WHERE x.changes AND {y_first} AND x.node <> y.node
+                AND (x.node < y.node OR NOT (y.changes AND {x_first}))
+            UNION ALL {both} WHERE x.changes AND {x_first} AND NOT {y_first} AND NOT y.changes),
+        proposed AS ({_proposed("before", -1)} UNION ALL {_proposed("after", 1)})
+        SELECT a, b, sum(buckets) AS buckets FROM {_named(layer, "proposed")}
         GROUP BY a, b HAVING sum(buckets) <> 0"""
     )
     connection.execute(
@@ -304,6 +361,14 @@ def _apply_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
     gone = f"state.dedup_pairs WHERE layer = {number} AND buckets = 0"
     note_pending(connection, f"(FROM {gone} AND score >= {layer.threshold!r})")
     connection.execute(f"DELETE FROM {gone}")
+
+
+def _proposed(when: str, buckets: int) -> str:
+    """Return the query of the pairs (first, second, buckets) of `compared` that are proposed before or after."""
+    return f"""SELECT if(x_{when} < y_{when}, x, y) AS first, if(x_{when} < y_{when}, y, x) AS second,
+            {buckets} AS buckets
+        FROM compared WHERE first_{when} AND x_{when} IS NOT NULL AND y_{when} IS NOT NULL
+            AND if(x_{when} < y_{when}, y_asks, x_asks)"""
 
 
 def note_pending(connection: duckdb.DuckDBPyConnection, pairs: str) -> None:

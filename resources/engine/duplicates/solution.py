@@ -95,12 +95,16 @@ def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> 
 
 
 def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Close the versions of texts that are not live any more, and open those that are new."""
+    """Close the versions of texts that are not live any more, and open those that are new.
+
+    Only those of the documents in the table touched_documents can be.
+    """
     now = utc_now()
-    live = "state.dedup_documents"
+    live = "(FROM state.dedup_documents SEMI JOIN touched_documents USING (document_id))"
+    known = "(FROM state.versions SEMI JOIN touched_documents USING (document_id))"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE ended AS SELECT v.document_id
-        FROM state.versions AS v ANTI JOIN {live} USING (document_id, text_hash) WHERE v.until IS NULL"""
+        FROM {known} AS v ANTI JOIN {live} USING (document_id, text_hash) WHERE v.until IS NULL"""
     )
     connection.execute(
         """UPDATE state.versions SET until = ?, until_run = ? FROM ended
@@ -110,8 +114,8 @@ def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         f"""INSERT INTO state.versions
         SELECT d.document_id, coalesce(p.version, 0) + 1, d.text_hash, ?, ?, NULL, NULL
-        FROM {live} AS d ANTI JOIN (FROM state.versions WHERE until IS NULL) USING (document_id)
-        LEFT JOIN (SELECT document_id, max(version) AS version FROM state.versions GROUP BY document_id) AS p
+        FROM {live} AS d ANTI JOIN (FROM {known} WHERE until IS NULL) USING (document_id)
+        LEFT JOIN (SELECT document_id, max(version) AS version FROM {known} GROUP BY document_id) AS p
             USING (document_id)""",
         [now, run.run_id],
     )
