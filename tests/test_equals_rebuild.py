@@ -19,8 +19,8 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
 from stemma.config import LAYERS, SemanticConfig, SourceConfig
-from stemma.errors import StemmaError
 from stemma.deduplication import candidates
+from stemma.errors import StemmaError
 from stemma.resources.engine import deduplicated
 from stemma.resources.engine.duplicates import index, pairs
 from stemma.resources.warehouse import Warehouse
