@@ -8,7 +8,8 @@ Every system finds the pairs of word-5-gram Jaccard similarity 0.7 or more, in a
 starts when the texts are in memory (for peers as Python strings; for Stemma and daft as the Arrow column that they
 take; numpy and pyarrow, which read them, are imported by then) and before the system is imported: the first run
 is the cold one, the best of the later ones the warm one. Systems take turns, and the best of the rounds counts.
-Slow peers get fewer documents and runs; speeds are compared by documents. Precision and recall are of pairs, against all pairs that reach 0.7 as an exact join on
+Slow peers get fewer documents and runs; speeds are compared by documents. Precision and recall are of pairs,
+against all pairs that reach 0.7 as an exact join on
 rare shingles finds them (made once, and kept in .bench/deduplication).
 
 Peers have environments of their own; those that are absent are left out:
