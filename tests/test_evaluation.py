@@ -89,7 +89,9 @@ def test_scores_are_those_of_counting_characters(
     found = list(range(0, len(chunks), 2))
     retrieved, wanted = characters([chunks[row] for row in found]), set(characters(answers))
     held = wanted & set(retrieved)
-    holding = {place for chunk in chunks if wanted & set(characters([chunk])) for place in characters([chunk])}
+    holding = {
+        place for chunk in chunks if wanted & set(characters([chunk])) for place in characters([chunk])
+    }
     expected = {
         "recall": len(held) / len(wanted),
         "precision": len(held) / len(retrieved),
@@ -163,7 +165,21 @@ def test_a_file_without_questions_is_refused(tmp_path: Path) -> None:
 
 
 def test_cloze_questions_ask_for_the_rest_of_a_paragraph() -> None:
-    sentences = [f"Sentence number {n} tells of the things that are number {n}." for n in range(12)]
+    words = [
+        "rain",
+        "stone",
+        "river",
+        "bread",
+        "light",
+        "iron",
+        "paper",
+        "music",
+        "silver",
+        "garden",
+        "winter",
+        "harbour",
+    ]
+    sentences = [f"The sentence about {word} tells what became of {word} later." for word in words]
     paragraphs = [" ".join(sentences[start : start + 3]) for start in range(0, 12, 3)]
     documents = [
         Document("a", "a", "# Title\n\n" + "\n\n".join(paragraphs[:2]) + "\n\nTwo here. Only two.\n"),
@@ -182,12 +198,16 @@ def test_cloze_questions_ask_for_the_rest_of_a_paragraph() -> None:
 
 
 def test_segmentation_measures() -> None:
-    right = [5, 10, 15]
-    assert p_k(right, right, 20) == window_diff(right, right, 20) == 0
-    assert p_k(right, [], 20) > p_k(right, [6, 11, 16], 20) > 0
-    # Two boundaries for one: P_k does not see it, WindowDiff does.
-    assert p_k(right, [5, 6, 10, 15], 20) < window_diff(right, [5, 6, 10, 15], 20)
+    right = [10, 20, 30]
+    assert p_k(right, right, 40) == window_diff(right, right, 40) == 0
+    # Windows are five units wide, so 35 of them: 15 have a boundary of the right ones; each that is off by one is in
+    # one window too few and one too many.
+    assert p_k(right, [], 40) == window_diff(right, [], 40) == 15 / 35
+    assert p_k(right, [11, 21, 31], 40) == window_diff(right, [11, 21, 31], 40) == 6 / 35
+    # Two boundaries for one: P_k sees only the window that reaches further, WindowDiff all that hold both.
+    assert p_k(right, [10, 11, 20, 30], 40) == 1 / 35
+    assert window_diff(right, [10, 11, 20, 30], 40) == 5 / 35
     draw = random.Random(3)
     for _ in range(20):
-        found = draw.sample(range(1, 20), 5)
-        assert 0 <= p_k(right, found, 20) <= window_diff(right, found, 20) <= 1
+        found = draw.sample(range(1, 40), 5)
+        assert 0 < p_k(right, found, 40) <= window_diff(right, found, 40) <= 1

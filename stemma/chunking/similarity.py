@@ -11,6 +11,8 @@ from stemma.chunking.words import find_words, word_hashes
 _DIMENSIONS = 1024
 # A word's length stands in for its rarity, which one document cannot know: of longer ones all count the same.
 _FULL_WEIGHT_LENGTH = 8
+# Words that begin alike are taken as one: the crudest of stemmers, for any language that bends its ends.
+_STEM_CHARACTERS = 5
 
 
 def cohesion(joined: Joined, starts: Positions, width: int) -> npt.NDArray[np.float64]:
@@ -45,8 +47,9 @@ def _word_counts(joined: Joined, starts: Positions) -> npt.NDArray[np.float64]:
     units = np.searchsorted(starts, word_starts, side="right") - 1
     weights = np.minimum(word_ends - word_starts, _FULL_WEIGHT_LENGTH) ** 2
     weights[(joined.flags[word_starts] & SINGLE) != 0] = _FULL_WEIGHT_LENGTH
-    columns = (word_hashes(joined, word_starts, word_ends) % np.uint64(_DIMENSIONS)).astype(np.intp)
+    stems = word_hashes(joined, word_starts, np.minimum(word_ends, word_starts + _STEM_CHARACTERS))
+    columns = (stems % np.uint64(_DIMENSIONS)).astype(np.intp)
     inside = units >= 0
     cells = units[inside] * _DIMENSIONS + columns[inside]
     sums = np.bincount(cells, weights=weights[inside], minlength=len(starts) * _DIMENSIONS)
-    return sums.reshape(len(starts), _DIMENSIONS)
+    return sums.reshape(len(starts), _DIMENSIONS).astype(np.float64, copy=False)

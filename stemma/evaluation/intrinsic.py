@@ -58,7 +58,7 @@ def intrinsic_scores(table: pa.Table) -> dict[str, float]:
 def _group(
     texts: list[str], chunks: list[list[dict[str, Any]]]
 ) -> tuple[int, npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return how many chunks are whole, and for each place inside a text how alike it is there and whether it is cut."""
+    """Return how many chunks are whole; for each place inside a text how alike it is there, and whether it is cut."""
     joined = join(texts)
     boundaries = find_boundaries(joined, find_lines(joined), find_sentences(joined))
     firsts = joined.first_words()

@@ -103,7 +103,9 @@ class _Line:
         places = [place for question in questions for answer in question.answers for place in answer]
         numbers = np.concatenate((documents, [place.document for place in places])).astype(np.int64)
         lengths = np.zeros(int(numbers.max(initial=-1)) + 1, dtype=np.int64)
-        np.maximum.at(lengths, numbers, np.concatenate((ends, [place.end for place in places])).astype(np.int64))
+        np.maximum.at(
+            lengths, numbers, np.concatenate((ends, [place.end for place in places])).astype(np.int64)
+        )
         self.offsets = np.cumsum(lengths) - lengths
 
     def place(
@@ -116,9 +118,7 @@ class _Line:
         return offset + place.start, offset + place.end
 
 
-def _precision_omega(
-    wanted: list[Span], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> float:
+def _precision_omega(wanted: list[Span], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> float:
     holding = np.zeros(len(starts), dtype=bool)
     for start, end in wanted:
         holding |= (starts < end) & (ends > start)
