@@ -341,7 +341,7 @@ def report(options: argparse.Namespace) -> None:
         for name, means in PUBLISHED.items():
             cells = " / ".join(map(str, means))
             print(f"| published: {name} | dense | | | {cells} | | |")
-    for name, chunks in {**theirs, **found}.items():
+    for name, chunks in {**found, **theirs}.items():
         wanted = options.variants if name in found else ["dense"]
         for variant, scores in variants(corpus, chunks, embed, wanted):
             print(row(name, variant, chunks, corpus, scores, parts), flush=True)

@@ -167,7 +167,7 @@ def _chunk_group(
     joined = join(texts)
     layout = Layout(joined, TokenIndex(joined, counter.token_starts(joined)))
     spans = _stripped(joined.text, strategy(layout, sizes))
-    spans, counts = _counted(layout, spans, sizes.most, counter)
+    spans, counts = _advancing(*_counted(layout, spans, sizes.most, counter))
     starts = np.array([start for start, _ in spans], dtype=np.intp)
     bodies = [joined.text[start:end] for start, end in spans]
     documents = np.searchsorted(joined.starts, starts, side="right") - 1
@@ -229,6 +229,16 @@ def _counted(
             fitting.extend(halves)
             fitting_counts.extend(halves_counts)
     return fitting, fitting_counts
+
+
+def _advancing(spans: list[Span], counts: list[int]) -> tuple[list[Span], list[int]]:
+    """Leave out spans that reach no further than an earlier one: half of a halved one may be overlap alone."""
+    reached, kept = 0, []
+    for (start, end), tokens in zip(spans, counts, strict=True):
+        if end > reached:
+            kept.append(((start, end), tokens))
+            reached = end
+    return [span for span, _ in kept], [tokens for _, tokens in kept]
 
 
 def _halves(layout: Layout, span: Span) -> list[Span]:

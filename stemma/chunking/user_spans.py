@@ -30,16 +30,19 @@ def _checked(name: str, text: str, returned: Any) -> list[Span]:
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must return pairs of whole numbers, (start, end): {error}") from error
     done, last_start = 0, -1
-    for start, end in [*spans, (len(text), len(text))]:
-        if (start, end) != (len(text), len(text)) and not 0 <= start < end <= len(text):
+    for start, end in spans:
+        if not 0 <= start < end <= len(text):
             raise ValueError(f"{name} returned ({start}, {end}) for a text of {len(text)} characters")
-        if start <= last_start or end < done:
+        if start <= last_start or end <= done:
             raise ValueError(
                 f"{name} returned ({start}, {end}) after a span to {done}: they must be in order"
             )
-        if text[done:start].strip():
-            raise ValueError(
-                f"{name} left out characters {done} to {start}: {text[done:start].strip()[:40]!r}"
-            )
-        done, last_start = max(done, end), start
+        _check_between(name, text, done, start)
+        done, last_start = end, start
+    _check_between(name, text, done, len(text))
     return spans
+
+
+def _check_between(name: str, text: str, start: int, end: int) -> None:
+    if lost := text[start:end].strip():
+        raise ValueError(f"{name} left out characters {start} to {end}: {lost[:40]!r}")
