@@ -47,7 +47,6 @@ import pyarrow as pa
 from stemma.chunking import chunk, load_tokenizer
 from stemma.chunking.joined import join
 from stemma.chunking.words import find_words, word_hashes
-from stemma.embedding.encoding import _encode
 from stemma.evaluation import Place, Question, mean_scores, nearest, retrieval_scores
 from stemma.resources.embedder import resolve_embedder
 
@@ -236,7 +235,9 @@ class Embedding:
         missing = {key: text for key, text in missing.items() if key not in self.known}
         if missing:
             self.model = self.model or self.embedder.load(**self.embedder.parameters)
-            vectors = _encode(list(missing.values()), self.model, None, "document")
+            table = pa.table({"text": list(missing.values())})
+            found = self.embedder.function(table, **self.embedder.parameters, model=self.model)["embedding"]
+            vectors = found.combine_chunks().flatten().to_numpy().reshape(len(missing), -1)
             self.known.update(zip(missing, vectors, strict=True))
             np.savez(self.file, keys=list(self.known), vectors=np.array(list(self.known.values())))
         return np.array([self.known[key] for key in keys])
