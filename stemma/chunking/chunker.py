@@ -213,21 +213,17 @@ def _counted(
     layout: Layout, spans: list[Span], max_tokens: int, counter: TokenCounter
 ) -> tuple[list[Span], list[int]]:
     """Count the tokens of each span; halve those that are over the budget when they are encoded alone."""
-    text = layout.joined.text
-    counts = counter.count([text[start:end] for start, end in spans])
-    if counts is None:
-        starts, ends = np.array(spans, dtype=np.intp).reshape(-1, 2).T
-        return spans, (layout.tokens.last(ends) - layout.tokens.first(starts)).tolist()
     fitting: list[Span] = []
     fitting_counts: list[int] = []
-    for span, tokens in zip(spans, counts, strict=True):
-        if tokens <= max_tokens or span[1] - span[0] == 1:
+    starts, ends = np.array(spans, dtype=np.intp).reshape(-1, 2).T
+    for span, count in zip(spans, counter.counts(layout.tokens, starts, ends), strict=True):
+        if count <= max_tokens or span[1] - span[0] == 1:
             fitting.append(span)
-            fitting_counts.append(tokens)
+            fitting_counts.append(count)
         else:
-            halves, halves_counts = _counted(layout, _halves(layout, span), max_tokens, counter)
+            halves, counts = _counted(layout, _halves(layout, span), max_tokens, counter)
             fitting.extend(halves)
-            fitting_counts.extend(halves_counts)
+            fitting_counts.extend(counts)
     return fitting, fitting_counts
 
 
