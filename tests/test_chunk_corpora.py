@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import lzma
 from pathlib import Path
 
 import pyarrow as pa
@@ -95,3 +96,32 @@ def test_chunks_of_every_corpus_are_spans(
 ) -> None:
     for texts in corpora.values():
         assert check(texts, way, load_tokenizer(None) if estimate else counter)
+
+
+def test_an_edit_of_a_real_document_moves_few_chunks(shared: Path) -> None:
+    versions: dict[str, list[str]] = {}
+    with lzma.open(shared / "data/a4_pep_events/events.jsonl.xz", "rt", encoding="utf-8") as lines:
+        for event in map(json.loads, lines):
+            if event["op"] == "put":
+                versions.setdefault(event["path"], []).append(event["text"])
+    edits = [(texts[0], texts[1]) for texts in versions.values() if len(texts) > 1][:60:4]
+    assert len(edits) == 15
+
+    def anew(strategy: str) -> float:
+        """Return the mean share of an edited document's chunks whose text the version before does not have."""
+        texts = pa.array([text for edit in edits for text in edit])
+        found = chunk(
+            pa.table({"text": texts}),
+            strategy=strategy,
+            max_tokens=160,
+            overlap=0,
+            tokenizer="",
+            model=load_tokenizer(None),
+        )["chunks"].to_pylist()
+        chunks = [{each["text"] for each in row} for row in found]
+        shares = [len(new - old) / len(new) for old, new in zip(chunks[::2], chunks[1::2], strict=True)]
+        return sum(shares) / len(shares)
+
+    assert anew("structure") < 0.15
+    assert anew("structure") < anew("recursive") < anew("fixed")
+    assert anew("semantic") < anew("fixed") / 3
