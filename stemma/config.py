@@ -397,14 +397,14 @@ class ChunkConfig:
         pattern_meaning='"structure", "semantic", "recursive", "fixed" or "module:function"',
     )
     max_tokens: int = _key(
-        200, "Tokens of the embedding model in a chunk, at most.", minimum=1, maximum=100_000
+        160, "Tokens of the embedding model in a chunk, at most.", minimum=1, maximum=100_000
     )
     target_tokens: int | None = _key(
         None,
         "Tokens that `structure` and `semantic` aim at; at most `max_tokens`.",
         minimum=1,
         maximum=100_000,
-        default_meaning="5/8 of what `max_tokens` leaves beside `overlap`",
+        default_meaning="3/5 of what `max_tokens` leaves beside `overlap`",
     )
     overlap: int = _key(0, "Tokens that a chunk repeats of the one before; below `max_tokens`.", minimum=0)
 

@@ -61,7 +61,7 @@ def test_every_key_has_the_default_of_the_contract(tmp_path):
         deduplicate=DeduplicateConfig(
             threshold=0.7, scope="global", keep="oldest", shingle_words=5, permutations=128
         ),
-        chunk=ChunkConfig(strategy="structure", max_tokens=200, overlap=0),
+        chunk=ChunkConfig(strategy="structure", max_tokens=160, overlap=0),
         embed=EmbedConfig(model="all-MiniLM-L6-v2", device="auto", precision="float32"),
         engine=EngineConfig(kind="local"),
         file=None,
@@ -309,12 +309,12 @@ MISTAKES = {
         "line 3: [chunk] overlap: must be below max_tokens (5), not 5",
     ),
     "overlap over the default": (
-        "[chunk]\noverlap = 200",
-        "line 2: [chunk] overlap: must be below max_tokens (200)",
+        "[chunk]\noverlap = 160",
+        "line 2: [chunk] overlap: must be below max_tokens (160)",
     ),
     "large target": (
-        "[chunk]\ntarget_tokens = 201",
-        "line 2: [chunk] target_tokens: must be at most max_tokens (200), not 201",
+        "[chunk]\ntarget_tokens = 161",
+        "line 2: [chunk] target_tokens: must be at most max_tokens (160), not 161",
     ),
     "unknown strategy": (
         "chunk.strategy = 'magic'",
@@ -732,7 +732,7 @@ def test_the_documentation_table_has_every_key():
     }
     assert all(len(row) == 5 and all(cell.strip(" |") for cell in row) for row in rows)
     assert (
-        "| `[chunk]` | `max_tokens` | whole number, at least 1 and at most 100000 | `200` |" in docs_table()
+        "| `[chunk]` | `max_tokens` | whole number, at least 1 and at most 100000 | `160` |" in docs_table()
     )
 
 
