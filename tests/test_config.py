@@ -61,7 +61,7 @@ def test_every_key_has_the_default_of_the_contract(tmp_path):
         deduplicate=DeduplicateConfig(
             threshold=0.7, scope="global", keep="oldest", shingle_words=5, permutations=128
         ),
-        chunk=ChunkConfig(strategy="structure", max_tokens=200, overlap=0),
+        chunk=ChunkConfig(strategy="structure", max_tokens=160, overlap=0),
         embed=EmbedConfig(model="all-MiniLM-L6-v2", device="auto", precision="float32"),
         engine=EngineConfig(kind="local"),
         file=None,
@@ -146,6 +146,7 @@ def test_every_key_can_be_set(tmp_path):
         [chunk]
         strategy = "fixed"
         max_tokens = 100
+        target_tokens = 60
         overlap = 99
         [embed]
         model = "models/mine"
@@ -194,7 +195,7 @@ def test_every_key_can_be_set(tmp_path):
         passage=PassageConfig(30, True),
     )
     assert isinstance(config.deduplicate.threshold, float)
-    assert config.chunk == ChunkConfig("fixed", 100, 99)
+    assert config.chunk == ChunkConfig("fixed", 100, 60, 99)
     assert config.embed == EmbedConfig("models/mine", "cuda:1", "bfloat16")
 
 
@@ -250,7 +251,7 @@ MISTAKES = {
     "unknown key": (
         "[chunk]\n# max_token = 1\nmax_token = 3\n",
         "line 3: [chunk] max_token: there is no such key (did you mean max_tokens?); "
-        "there are strategy, max_tokens, overlap",
+        "there are strategy, max_tokens, target_tokens, overlap",
     ),
     "unknown key of the second source": (
         '[[sources]]\npath = "a"\n\n[[sources]]\npath = "b"\n"pat\\u0068s" = 1\n',
@@ -308,8 +309,16 @@ MISTAKES = {
         "line 3: [chunk] overlap: must be below max_tokens (5), not 5",
     ),
     "overlap over the default": (
-        "[chunk]\noverlap = 200",
-        "line 2: [chunk] overlap: must be below max_tokens (200)",
+        "[chunk]\noverlap = 160",
+        "line 2: [chunk] overlap: must be below max_tokens (160)",
+    ),
+    "large target": (
+        "[chunk]\ntarget_tokens = 161",
+        "line 2: [chunk] target_tokens: must be at most max_tokens (160), not 161",
+    ),
+    "unknown strategy": (
+        "chunk.strategy = 'magic'",
+        '[chunk] strategy: must be "structure", "semantic", "recursive", "fixed" or "module:function", not',
     ),
     "small maximum": ("[chunk]\nmax_tokens = 0", "line 2: [chunk] max_tokens: must be at least 1"),
     "source without a path": (
@@ -723,7 +732,7 @@ def test_the_documentation_table_has_every_key():
     }
     assert all(len(row) == 5 and all(cell.strip(" |") for cell in row) for row in rows)
     assert (
-        "| `[chunk]` | `max_tokens` | whole number, at least 1 and at most 100000 | `200` |" in docs_table()
+        "| `[chunk]` | `max_tokens` | whole number, at least 1 and at most 100000 | `160` |" in docs_table()
     )
 
 
@@ -753,7 +762,9 @@ def test_choices_are_those_of_the_code_that_takes_them():
 
     assert choices(SourceConfig, "format") == set(FORMATS)
     assert choices(CleanConfig, "profile") == set(PROFILES)
-    assert choices(ChunkConfig, "strategy") == set(STRATEGIES)
+    strategy = ChunkConfig.__dataclass_fields__["strategy"].metadata["rule"]
+    assert all(strategy.complaint(name) is None for name in [*STRATEGIES, "my_package.module:split"])
+    assert set(re.findall(r'"(\w+)"', strategy.pattern_meaning)) == set(STRATEGIES)
 
 
 def test_importing_the_configuration_is_cheap():

@@ -317,8 +317,8 @@ COMMENTS = [
 UNIQUE_WORDS = "ratios(distinct, np.diff(bounds))"
 SAME_RESULT = (UNIQUE_WORDS, UNIQUE_WORDS.replace("np.diff(bounds)", "np.diff(bounds) * 1"))
 OTHER_RESULT = (UNIQUE_WORDS, UNIQUE_WORDS + " / 2")
-OTHER_WINDOWS = ("            cut = _window_end(layout, begin, end, max_tokens)\n",
-                 "            cut = _window_end(layout, begin, end, max_tokens - 1)\n")  # fmt: skip
+OTHER_WINDOWS = ("            cut = _window_end(layout, begin, end, sizes.most)\n",
+                 "            cut = _window_end(layout, begin, end, sizes.most - 1)\n")  # fmt: skip
 
 
 def test_an_edit_of_comments_computes_nothing(

@@ -23,6 +23,7 @@ from stemma.datasets import MATCHES
 from stemma.deduplication import sign
 from stemma.deduplication.passages import SPANS
 from stemma.errors import UsageError
+from stemma.functions import is_function, let_import, load_function
 from stemma.hashing import UUID
 from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
@@ -207,14 +208,16 @@ class Setup:
     @functools.cached_property
     def chunk(self) -> Stage:
         """Text to chunks; sizes are in the embedder's tokens and never over its limit."""
-        settings, embedder = self.config.chunk, self.embedder
+        settings, embedder, directory = self.config.chunk, self.embedder, self.config.directory
         max_tokens = min(settings.max_tokens, embedder.max_tokens or settings.max_tokens)
+        target_tokens = settings.target_tokens and min(settings.target_tokens, max_tokens)
         return Stage(
             name="chunk",
             function=chunk,
             parameters={
                 "strategy": settings.strategy,
                 "max_tokens": max_tokens,
+                "target_tokens": target_tokens,
                 "overlap": min(settings.overlap, max_tokens - 1),
                 "tokenizer": embedder.name if embedder.tokenizer_file else "estimate",
             },
@@ -224,10 +227,23 @@ class Setup:
             digests={
                 path: value for path, value in embedder.digests.items() if path.endswith("tokenizer.json")
             }
-            | {"unicode": unicodedata.unidata_version},
-            load=functools.partial(_load_counter, embedder.tokenizer_file),
+            | {"unicode": unicodedata.unidata_version}
+            | self._chunk_function,
+            load=functools.partial(_load_counter, embedder.tokenizer_file, directory),
             parallel=True,
         )
+
+    @property
+    def _chunk_function(self) -> dict[str, str]:
+        """The digest of the user's own strategy, if it is one. Raises UsageError where there is no such function."""
+        strategy = self.config.chunk.strategy
+        if not is_function(strategy):
+            return {}
+        let_import(self.config.directory)
+        try:
+            return {"function": code_hash(load_function(strategy))}
+        except UsageError as error:
+            raise UsageError(f"{self._place} [chunk] strategy: {error}") from error
 
     @functools.cached_property
     def embed(self) -> Stage:
@@ -261,5 +277,7 @@ def _load_index(sets: list[EvaluationSet], *, ngram_words: int, minimum_words: i
     return build_index(items, ngram_words=ngram_words, minimum_words=minimum_words)
 
 
-def _load_counter(tokenizer_file: Path | None, **_parameters: Any) -> TokenCounter:
+def _load_counter(tokenizer_file: Path | None, directory: Path, **_parameters: Any) -> TokenCounter:
+    # A strategy of the user's own is imported by its name, in whatever process this is.
+    let_import(directory)
     return load_tokenizer(tokenizer_file)

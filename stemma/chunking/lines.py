@@ -1,4 +1,4 @@
-"""What the lines of Markdown, reStructuredText and plain text are: headings, items, rows, code."""
+"""What the lines of Markdown, reStructuredText, wikis and plain text are: headings, items, rows, code."""
 
 import re
 from dataclasses import dataclass, field
@@ -14,6 +14,8 @@ TEXT, ITEM, ROW, CODE, FENCE, HEADING, UNDERLINE, BODY = range(8)  # BODY: the f
 _SPECIAL = np.zeros(0x80, dtype=bool)
 _SPECIAL[[ord(character) for character in "#`~=-^\"'*+<>:._|"]] = True
 _ATX = re.compile(r"(#{1,6})(?:[ \t]+(.*?))??(?:[ \t]+#+)?[ \t]*$")
+# MediaWiki: as many signs on either side as the heading is deep; some corpora put spaces between them.
+_WIKI = re.compile(r"(=(?: ?=){0,5})[ \t]*([^=\s](?:.*[^=\s])?)[ \t]*(=(?: ?=){0,5})[ \t]*$")
 _UNDERLINE = re.compile(r"([=\-~^\"'`*+#<>:._])\1{2,}[ \t]*$")
 _FENCE = re.compile(r"(`{3,}|~{3,})([^`]*)$")
 _LIST_ITEM = re.compile(r"(?:[-*+•‣◦]|\(?(?:\d{1,3}|[A-Za-z]|#)[.)])[ \t]+\S")
@@ -143,6 +145,9 @@ class _Reader:
             self.lines.kinds[line] = ROW
         elif self.lines.indents[line] <= _MAX_MARKDOWN_INDENT and (match := _ATX.match(text)):
             self._add_heading(line, line, len(match[1]), match[2] or "")
+        elif text.startswith("=") and (match := _WIKI.match(text)):
+            if match[1] == match[3]:
+                self._add_heading(line, line, match[1].count("="), match[2])
         elif match := _UNDERLINE.match(text):
             self._read_underline(line, match[1], len(text.rstrip()))
         elif _LIST_ITEM.match(text):

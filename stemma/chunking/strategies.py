@@ -1,10 +1,13 @@
-"""The ways to choose cuts: spans that touch at most `max_tokens` tokens and miss only white space."""
+"""The ways to choose cuts: spans that touch at most so many tokens and miss only white space."""
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from stemma.chunking.boundaries import (
     BLOCK,
@@ -19,15 +22,36 @@ from stemma.chunking.boundaries import (
 from stemma.chunking.characters import CLAUSE, FULL_STOP, WHITE, breakable
 from stemma.chunking.joined import Joined, Positions
 from stemma.chunking.lines import Lines, find_lines
+from stemma.chunking.similarity import cohesion
 from stemma.chunking.tokens import TokenIndex
 
 Span = tuple[int, int]
+Levels = npt.NDArray[np.uint8]
 
-# Chunks aim at five eighths of the budget: between the 64 of 128 and 128 of 200 tokens of the best
-# measured rows (docs/DESIGN.md, chunks), so that a cut can wait for a good boundary.
-_TARGET_SHARE = (5, 8)
 # What a cut costs, in percent of what an empty chunk would: the stronger the boundary, the less.
 _CUT_COST = {LINE: 60, SENTENCE: 20, BLOCK: 8, PARAGRAPH: 0, SECTION: 0}
+# What a cut costs where both sides have all their words in common, and how many sentences of a side are compared.
+_COHESION_COST = 150
+_COHESION_BLOCK = 4
+
+
+class Sizes(NamedTuple):
+    """How large chunks may be, in tokens.
+
+    Attributes:
+        most: no chunk has more.
+        target: what `structure` and `semantic` aim at, so that a cut can wait for a good boundary.
+        overlap: tokens at most that a chunk repeats of the one before.
+    """
+
+    most: int
+    target: int
+    overlap: int
+
+    @property
+    def budget(self) -> int:
+        """What is left of a chunk for what the one before does not have."""
+        return self.most - self.overlap
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,6 +82,12 @@ class Layout:
         spaceless = spaceless[(flags[spaceless] & (WHITE | CLAUSE | FULL_STOP)) == 0]
         return np.union1d(self.joined.word_starts[after_clause], spaceless)
 
+    @cached_property
+    def levels(self) -> list[Positions]:
+        """Where paragraphs, lines, sentences and words start."""
+        lines = self.lines
+        return [lines.heads[lines.after_blank], lines.heads, self.sentence_starts, self.joined.word_starts]
+
     def cut_before(self, start: int, limit: int) -> int:
         """Return the last position after `start`, at most `limit`, that tears no grapheme if there is one."""
         window = np.arange(max(start + 1, limit - 64), limit + 1)
@@ -65,54 +95,61 @@ class Layout:
         return int(whole[-1]) if len(whole) else limit
 
 
-def structure(layout: Layout, max_tokens: int, overlap: int) -> list[Span]:
-    """Pack each section by the cheapest cuts: strong boundaries, and sizes near five eighths of the budget.
+CutCosts = Callable[[Layout, Positions, Levels], Positions]
+
+
+def structure(layout: Layout, sizes: Sizes) -> list[Span]:
+    """Pack each section by the cheapest cuts: strong boundaries, and sizes near the target.
 
     The choice is a shortest path over the boundaries of a section, so that an edit moves the cuts near it
     and no others. What is too long between two boundaries is cut by its content alone (`_cut_by_content`).
     """
-    budget = max_tokens - overlap
-    positions, costs, forced = _candidates(layout, budget)
-    first = layout.tokens.first(positions).tolist()
-    last = layout.tokens.last(positions).tolist()
-    places = positions.tolist()
-    document_ends = set(layout.joined.ends.tolist())
-    spans: list[Span] = []
-    for low, high in pairwise(forced):
-        if places[low] in document_ends:
-            continue
-        cuts = [places[index] for index in _cheapest_cuts(first, last, costs, low, high, budget)]
-        spans.extend(_overlapping(layout, cuts, overlap))
-    return spans
+    return _packed(layout, sizes, _costs_by_strength)
 
 
-def recursive(layout: Layout, max_tokens: int, overlap: int) -> list[Span]:
+def semantic(layout: Layout, sizes: Sizes) -> list[Span]:
+    """Pack as `structure` does, but a cut costs the more, the more words both sides have in common.
+
+    Compared are a few sentences on each side (`cohesion`) and no statistic of the document, so that an edit moves
+    only the cuts near it. Rows of tables and lines of code cost what they do for `structure`.
+    """
+    return _packed(layout, sizes, _costs_by_cohesion)
+
+
+def recursive(layout: Layout, sizes: Sizes) -> list[Span]:
     """Cut at paragraphs, then lines, sentences, words and characters, filling each chunk from the left.
 
     The method of LangChain's RecursiveCharacterTextSplitter.
     """
-    lines = layout.lines
-    levels = [lines.heads[lines.after_blank], lines.heads, layout.sentence_starts, layout.joined.word_starts]
+    levels = layout.levels
     spans: list[Span] = []
     for start, end in _documents(layout):
-        cuts = [start, *_fill(layout, start, end, levels, max_tokens - overlap)]
-        spans.extend(_overlapping(layout, cuts, overlap))
+        cuts = [start, *_fill(layout, start, end, levels, sizes.budget)]
+        spans.extend(_overlapping(layout, cuts, sizes.overlap))
     return spans
 
 
-def fixed(layout: Layout, max_tokens: int, overlap: int) -> list[Span]:
-    """Cut every `max_tokens` tokens, each chunk beginning `overlap` tokens before the end of the last."""
+def fixed(layout: Layout, sizes: Sizes) -> list[Span]:
+    """Cut every `most` tokens, each chunk beginning `overlap` tokens before the end of the last."""
     spans: list[Span] = []
     for start, end in _documents(layout):
         done = start
         while done < end:
-            begin = max(start, _step_back(layout, done, overlap)) if overlap else done
-            cut = _window_end(layout, begin, end, max_tokens)
+            begin = max(start, _step_back(layout, done, sizes.overlap)) if sizes.overlap else done
+            cut = _window_end(layout, begin, end, sizes.most)
             if cut <= done:
-                begin, cut = done, _window_end(layout, done, end, max_tokens)
+                begin, cut = done, _window_end(layout, done, end, sizes.most)
             spans.append((begin, cut))
             done = cut
     return spans
+
+
+def limited(layout: Layout, spans: Iterable[Span], most: int) -> list[Span]:
+    """Cut what has more than `most` tokens as `recursive` would."""
+    result: list[Span] = []
+    for start, end in spans:
+        result.extend(pairwise([start, *_fill(layout, start, end, layout.levels, most)]))
+    return result
 
 
 def _documents(layout: Layout) -> list[Span]:
@@ -121,8 +158,25 @@ def _documents(layout: Layout) -> list[Span]:
     return list(zip(starts[filled].tolist(), ends[filled].tolist(), strict=True))
 
 
-def _candidates(layout: Layout, budget: int) -> tuple[Positions, list[int], list[int]]:
-    """Return positions to cut at, the cost of each, and the indices where a cut must be."""
+def _packed(layout: Layout, sizes: Sizes, costs_of: CutCosts) -> list[Span]:
+    positions, levels, forced = _candidates(layout, sizes.budget)
+    target = min(sizes.target, sizes.budget)
+    costs = (costs_of(layout, positions, levels) * target * target // 100).tolist()
+    first = layout.tokens.first(positions).tolist()
+    last = layout.tokens.last(positions).tolist()
+    places = positions.tolist()
+    document_ends = set(layout.joined.ends.tolist())
+    spans: list[Span] = []
+    for low, high in pairwise(forced):
+        if places[low] in document_ends:
+            continue
+        chosen = _cheapest_cuts(first, last, costs, low, high, sizes.budget, target)
+        spans.extend(_overlapping(layout, [places[index] for index in chosen], sizes.overlap))
+    return spans
+
+
+def _candidates(layout: Layout, budget: int) -> tuple[Positions, Levels, list[int]]:
+    """Return positions to cut at, how strong each is, and the indices where a cut must be."""
     boundaries, joined = layout.boundaries, layout.joined
     starts = joined.first_words()
     must = np.union1d(np.concatenate((starts, joined.ends)), boundaries.section_starts)
@@ -136,27 +190,31 @@ def _candidates(layout: Layout, budget: int) -> tuple[Positions, list[int], list
     levels = np.full(len(joined.codes), LINE, dtype=np.uint8)
     levels[boundaries.positions] = boundaries.levels
     positions = np.union1d(positions, np.array(extra, dtype=np.intp))
-    target = _target(budget)
-    price = np.zeros(SECTION + 1, dtype=np.intp)
-    for level, percent in _CUT_COST.items():
-        price[level] = percent * target * target // 100
-    return positions, price[levels[positions]].tolist(), np.searchsorted(positions, must).tolist()
+    return positions, levels[positions], np.searchsorted(positions, must).tolist()
 
 
-def _target(budget: int) -> int:
-    numerator, denominator = _TARGET_SHARE
-    return max(1, budget * numerator // denominator)
+def _costs_by_strength(_layout: Layout, _positions: Positions, levels: Levels) -> Positions:
+    costs = np.zeros(SECTION + 1, dtype=np.intp)
+    costs[list(_CUT_COST)] = list(_CUT_COST.values())
+    return costs[levels]
+
+
+def _costs_by_cohesion(layout: Layout, positions: Positions, levels: Levels) -> Positions:
+    costs = _costs_by_strength(layout, positions, levels)
+    units = levels >= SENTENCE
+    alike = cohesion(layout.joined, positions[units], _COHESION_BLOCK)
+    costs[units] = (alike * _COHESION_COST).astype(np.intp)
+    return costs
 
 
 def _cheapest_cuts(
-    first: list[int], last: list[int], costs: list[int], low: int, high: int, budget: int
+    first: list[int], last: list[int], costs: list[int], low: int, high: int, budget: int, target: int
 ) -> list[int]:
     """Return the indices from `low` to `high` of the cuts whose summed cost is least.
 
     A chunk costs the square of its distance from the target size, a cut what its boundary says. Whole
     numbers, so that every machine decides alike; of equal choices the longest chunk wins.
     """
-    target = _target(budget)
     best = [0]
     back = [low]
     left = low

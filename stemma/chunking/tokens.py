@@ -1,17 +1,15 @@
 """Counting tokens: where each token of a text starts, by an estimate or by a model's own tokenizer."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import numpy as np
 
 from stemma.chunking.characters import WHITE, WORD
 from stemma.chunking.joined import Joined, Positions
 from stemma.errors import StemmaError
-
-if TYPE_CHECKING:
-    pass
 
 # English words of a WordPiece vocabulary of 30,000 become one token up to about this many letters.
 _WORD_TOKEN_CHARACTERS = 6
@@ -22,16 +20,18 @@ _MARK_BYTES = TOKEN_BYTES - 3
 # The tokenizer's encodings take a hundred bytes a token: never encode much more than this at once.
 _ENCODE_CHARACTERS = 1 << 20
 _PIECE_CHARACTERS = 1 << 16
+# A piece ends at white space if there is some in its last so many characters.
+_UNBROKEN_CHARACTERS = _PIECE_CHARACTERS // 16
 
 
 class TokenCounter(Protocol):
     """Says where tokens start, and how many a text of its own has."""
 
     def token_starts(self, joined: Joined) -> Positions:
-        """Return the start of every token of the joined texts, in order."""
+        """Return the start of every token of the joined texts, in order; two tokens may start at one character."""
 
-    def count(self, texts: Sequence[str]) -> list[int] | None:
-        """Return the exact number of tokens of each text; None if the starts say all there is to know."""
+    def counts(self, index: "TokenIndex", starts: Positions, ends: Positions) -> list[int]:
+        """Return how many tokens each span of the joined texts has by itself."""
 
 
 def load_tokenizer(tokenizer_file: Path | None) -> TokenCounter:
@@ -61,8 +61,9 @@ class EstimatedCounter:
         starting[_steps(word_starts[long], pieces, _WORD_TOKEN_CHARACTERS)] = True
         return np.flatnonzero(starting)
 
-    def count(self, texts: Sequence[str]) -> None:
-        """Return None: the starts are all that there is."""
+    def counts(self, index: "TokenIndex", starts: Positions, ends: Positions) -> list[int]:
+        """Return the estimate for each span."""
+        return (index.last(ends) - index.first(starts)).tolist()
 
 
 class ModelCounter:
@@ -77,20 +78,36 @@ class ModelCounter:
             raise StemmaError(f"{tokenizer_file} is not a tokenizer: {error}") from error
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
+        parts = json.loads(self._tokenizer.to_str())
+        kinds = [(parts.get(name) or {}).get("type") for name in ("normalizer", "pre_tokenizer")]
+        # BERT's way: words are split at white space before anything else, and nothing looks across it.
+        self._splits_at_white = kinds in (["BertNormalizer", "BertPreTokenizer"], [None, "BertPreTokenizer"])
 
     def token_starts(self, joined: Joined) -> Positions:
-        """Return the start of every token, and of every text: some tokenizers drop what they do not know."""
+        """Return the start of every token."""
         pieces: list[tuple[int, str]] = []
         for start, text in zip(joined.starts.tolist(), joined.texts, strict=True):
             pieces.extend((start + offset, piece) for offset, piece in _pieces(text))
-        firsts = joined.first_words()
-        found = [firsts[firsts < joined.ends]]
+        found = [np.zeros(0, dtype=np.intp)]
         for batch in _batches(pieces):
             encodings = self._tokenizer.encode_batch([text for _, text in batch], add_special_tokens=False)
             for (start, _), encoding in zip(batch, encodings, strict=True):
                 offsets = np.array(encoding.offsets, dtype=np.intp).reshape(-1, 2)
                 found.append(offsets[:, 0] + start)
-        return _merged(joined, found)
+        return np.concatenate(found)
+
+    def counts(self, index: "TokenIndex", starts: Positions, ends: Positions) -> list[int]:
+        """Count each span's tokens; those of a tokenizer that looks at no neighbours need no second look."""
+        joined = index.joined
+        white = (joined.flags & WHITE) != 0
+        known = white[starts - 1] & white[ends] & self._splits_at_white
+        # A longer one might hold a word that `_pieces` cut.
+        known &= ends - starts < _UNBROKEN_CHARACTERS
+        counts = np.searchsorted(index.starts, ends) - np.searchsorted(index.starts, starts)
+        alone = np.flatnonzero(~known)
+        spans = zip(starts[alone].tolist(), ends[alone].tolist(), strict=True)
+        counts[alone] = self.count([joined.text[start:end] for start, end in spans])
+        return counts.tolist()
 
     def count(self, texts: Sequence[str]) -> list[int]:
         """Return the number of tokens of each text when it is encoded by itself."""
@@ -111,7 +128,10 @@ class TokenIndex:
     """
 
     def __init__(self, joined: Joined, starts: Positions) -> None:
-        self.marks = _with_long_tokens_marked(joined, starts)
+        # Every text starts one: some tokenizers drop what they do not know.
+        self.joined, self.starts = joined, starts
+        firsts = joined.first_words()
+        self.marks = _with_long_tokens_marked(joined, _merged(joined, (starts, firsts[firsts < joined.ends])))
 
     def first(self, positions: Positions) -> Positions:
         """Return the index of the token that holds each position."""
@@ -178,7 +198,7 @@ def _pieces(text: str) -> list[tuple[int, str]]:
     start = 0
     while len(text) - start > _PIECE_CHARACTERS:
         limit = start + _PIECE_CHARACTERS
-        cut = max(text.rfind("\n", start + 1, limit), text.rfind(" ", limit - _PIECE_CHARACTERS // 16, limit))
+        cut = max(text.rfind("\n", start + 1, limit), text.rfind(" ", limit - _UNBROKEN_CHARACTERS, limit))
         end = cut if cut > start else limit
         pieces.append((start, text[start:end]))
         start = end
