@@ -73,7 +73,8 @@ CREATE TABLE IF NOT EXISTS state.chunked (
     byte_start INTEGER, byte_end INTEGER, tokens INTEGER,
     section VARCHAR, text_hash UUID, input_hash UUID, origin UBIGINT, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.embedded (
-    chunk_id UUID, document_id UUID, model VARCHAR, text_hash UUID, origin UBIGINT, row_hash UBIGINT);
+    chunk_id UUID, document_id UUID, model VARCHAR, text_hash UUID, input_hash UUID, before_hash UUID, after_hash UUID,
+    origin UBIGINT, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.errors (
     document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, stage VARCHAR, error VARCHAR,
     detail VARCHAR, run_id VARCHAR);

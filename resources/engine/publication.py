@@ -14,6 +14,7 @@ from stemma.resources.engine.cleaned import contamination_view, flags_view, rule
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
+from stemma.resources.engine.smoothing import smooth_rows
 from stemma.resources.memo import joined_as_written
 
 # Up to this size the file is published again only to add the rows of a run that changed nothing to
@@ -175,16 +176,19 @@ def _chunked_bodies(run: Run) -> str:
 
 
 def _embedded_bodies(run: Run) -> str:
+    if run.config.embed.smoothing:
+        smooth_rows(run, "fresh", "smoothed_vectors")
+        return _body_join("smoothed_vectors", "body.chunk_id = fresh.chunk_id")
     store = segments_of(run, run.setup.embed)
     store.locate(
         run.warehouse.connection,
-        "(SELECT DISTINCT text_hash AS input_hash FROM fresh)",
+        "(SELECT DISTINCT input_hash FROM fresh)",
         "fresh_places",
         temporary=True,
     )
     return _body_join(
         store.bodies(run.warehouse.connection, "fresh_places", "input_hash, embedding"),
-        "body.input_hash = fresh.text_hash",
+        "body.input_hash = fresh.input_hash",
     )
 
 

@@ -34,6 +34,7 @@ from stemma.resources.evaluation_sets import EvaluationSet, evaluation_sets
 PII_KEY = "STEMMA_PII_KEY"
 PII_KEY_BYTES = 16
 TEXT = pa.schema([("text", pa.string())])
+SECTIONED_TEXT = pa.schema([*TEXT, ("section", pa.string())])
 # Signing takes 20 µs a text: it pays with many texts only to send them elsewhere, or to write what came of them.
 SIGNING: dict[str, Any] = {"small_rows": 4_096, "batch_rows": 4_096}
 
@@ -59,7 +60,9 @@ class Setup:
     def of(cls, config: Config) -> "Setup":
         """Resolve the configured embedder (without loading it). Raises StemmaError where it can't be had."""
         embed = config.embed
-        embedder = resolve_embedder(embed.model, embed.device, embed.precision, directory=config.directory)
+        embedder = resolve_embedder(
+            embed.model, embed.device, embed.precision, embed.backend, directory=config.directory
+        )
         return cls(config, embedder)
 
     def recipe(self, stage: Stage) -> str:
@@ -231,13 +234,13 @@ class Setup:
 
     @functools.cached_property
     def embed(self) -> Stage:
-        """Chunk text to vector."""
+        """Chunk text, in its section's context if so configured, to vector."""
         embedder = self.embedder
         return Stage(
             name="embed",
             function=embedder.function,
             parameters=embedder.parameters,
-            inputs=TEXT,
+            inputs=SECTIONED_TEXT if self.config.embed.context == "section" else TEXT,
             outputs=pa.schema([pa.field("embedding", pa.list_(pa.float32(), embedder.dimensions))]),
             libraries=embedder.libraries,
             digests={**embedder.digests, "unicode": unicodedata.unidata_version},

@@ -9,6 +9,7 @@ import pyarrow as pa
 from stemma.chunking.characters import SINGLE, WORD
 from stemma.chunking.joined import Joined, Positions, groups, join
 from stemma.embedding.arrays import Vectors, vector_table
+from stemma.embedding.context import texts_in_context
 from stemma.errors import UsageError
 
 Hashes = npt.NDArray[np.uint64]
@@ -32,7 +33,7 @@ def hash_embed(table: pa.Table, *, dimensions: int) -> pa.Table:
     synonyms.
 
     Args:
-        table: with the column `text` (string).
+        table: with the column `text` (string), and perhaps `section` (see `texts_in_context`).
         dimensions: length of the vectors, at least 1.
 
     Returns:
@@ -43,7 +44,7 @@ def hash_embed(table: pa.Table, *, dimensions: int) -> pa.Table:
     """
     if dimensions < 1:
         raise UsageError(f"an embedding needs at least one dimension, not {dimensions}")
-    texts = ["" if text is None else text for text in table["text"].to_pylist()]
+    texts = texts_in_context(table)
     vectors = [_embed_group(group, dimensions) for group in groups(texts)]
     return vector_table(np.concatenate(vectors) if vectors else np.zeros((0, dimensions), dtype=np.float32))
 

@@ -1,0 +1,132 @@
+"""A chunk's vector knows its section and, where it is small, its neighbours; incremental still equals rebuild."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from harness import NOTHING, Corpus, long_document, sentence
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stemma.embedding import hash_embed
+from stemma.embedding.arrays import matrix
+from stemma.embedding.context import MAX_SECTION, smoothed, texts_in_context
+
+PARAGRAPHS = [sentence(f"p{number}", 10).capitalize() + "." for number in range(6)]
+
+
+def markdown(*sections: tuple[str, list[str]]) -> str:
+    return "\n\n".join(part for heading, texts in sections for part in (f"# {heading}", *texts)) + "\n"
+
+
+def vectors(corpus: Corpus) -> dict[tuple[str, int], np.ndarray]:
+    found = corpus.query(
+        """SELECT parse_filename(uri), ordinal, embedding FROM corpus.embedded JOIN corpus.chunked USING (chunk_id)
+        JOIN corpus.raw ON raw.document_id = chunked.document_id"""
+    )
+    return {(name, ordinal): np.array(vector, dtype=np.float32) for name, ordinal, vector in found}
+
+
+def test_the_heading_path_goes_before_the_text() -> None:
+    table = pa.table({"text": ["one", None, "three"], "section": ["A > B", "A", ""]})
+    assert texts_in_context(table) == ["A > B\none", "A\n", "three"]
+    assert texts_in_context(table.select(["text"])) == ["one", "", "three"]
+    (long,) = texts_in_context(pa.table({"text": ["text"], "section": ["x" * 500 + " > inner"]}))
+    assert long.endswith(" > inner\ntext")
+    assert len(long) == MAX_SECTION + len("\ntext")
+
+
+def test_a_text_is_embedded_once_in_each_section(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, deduplicate={"layers": ("exact",)})
+    # The first chunk of a section holds its heading, the second is the same text in all.
+    sections = [("River", 1), ("River", 2), ("Bridge", 3)]
+    for name, (heading, number) in zip("abc", sections, strict=True):
+        corpus.write(f"{name}.md", markdown((heading, [PARAGRAPHS[number], PARAGRAPHS[0]])))
+    first = corpus.run()
+    same = f"(FROM corpus.embedded SEMI JOIN (FROM corpus.chunked WHERE text = '{PARAGRAPHS[0]}') USING (chunk_id))"
+    assert corpus.count(same) == 3
+    assert corpus.value(f"SELECT count(DISTINCT embedding) FROM {same}") == 2
+    assert first.computed["embedded"] == 5
+    corpus.write("b.md", markdown(("Bridge", [PARAGRAPHS[2], PARAGRAPHS[0]])))
+    # The chunk with the heading; the other one is known from c.md.
+    assert corpus.run().computed["embedded"] == 1
+    assert corpus.differences() == []
+    corpus.set(embed={"context": "none"})
+    assert corpus.run().computed["embedded"] == corpus.value(
+        "SELECT count(DISTINCT text_hash) FROM corpus.chunked"
+    )
+    assert corpus.differences() == []
+
+
+def test_smoothing_is_switched_without_the_model(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, embed={"context": "none"})
+    corpus.write("a.txt", long_document("a", 6))
+    corpus.write("b.txt", long_document("b", 1))
+    corpus.run()
+    raw = vectors(corpus)
+    corpus.set(embed={"smoothing": 0.3})
+    result = corpus.run()
+    assert result.computed == NOTHING
+    assert result.counts["embedded"].rows_changed == len(raw)
+    now = vectors(corpus)
+    assert now.keys() == raw.keys()
+    last = max(ordinal for name, ordinal in raw if name == "a.txt")
+    assert last >= 5
+    for (name, ordinal), vector in now.items():
+        beside = [raw[name, place] for place in (ordinal - 1, ordinal + 1) if (name, place) in raw]
+        expected = raw[name, ordinal] + 0.3 * sum(beside)
+        assert np.allclose(vector, expected / np.linalg.norm(expected), atol=1e-6)
+    assert corpus.differences() == []
+    corpus.set(embed={"smoothing": 0.0})
+    assert corpus.run().computed == NOTHING
+    assert all(np.array_equal(vector, raw[place]) for place, vector in vectors(corpus).items())
+
+
+def test_only_small_chunks_are_smoothed(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, embed={"smoothing": 0.3, "smoothing_tokens": 20})
+    corpus.write("a.md", markdown(("River", PARAGRAPHS[:3]), ("Bridge", PARAGRAPHS[3:])))
+    corpus.run()
+    small = "SELECT ordinal FROM corpus.chunked WHERE tokens <= 20"
+    assert corpus.count(f"({small})") >= 1
+    smooth = vectors(corpus)
+    is_small = {ordinal for (ordinal,) in corpus.query(small)}
+    corpus.set(embed={"smoothing": 0.0})
+    corpus.run()
+    for place, vector in vectors(corpus).items():
+        assert np.array_equal(vector, smooth[place]) == (place[1] not in is_small)
+
+
+@given(st.lists(st.permutations(range(6)).map(lambda order: order[:4]), min_size=2, max_size=4))
+@settings(max_examples=3, deadline=None)
+def test_smoothed_vectors_equal_a_rebuild(tmp_path_factory, orders: list[list[int]]) -> None:
+    corpus = Corpus(tmp_path_factory.mktemp("corpus"), chunk={"max_tokens": 40}, embed={"smoothing": 0.3})
+    corpus.steady = True
+    corpus.write("still.txt", long_document("still", 3))
+    for order in orders:
+        # The same chunks in another order have other neighbours.
+        corpus.write("moving.md", markdown(("Moving", [PARAGRAPHS[number] for number in order])))
+        corpus.run()
+    assert corpus.differences() == []
+
+
+def test_vectors_without_neighbours_stay_as_they_are() -> None:
+    table = pa.table({"text": PARAGRAPHS})
+    found = matrix(hash_embed(table, dimensions=64))
+    rows = np.arange(6)
+    alone = np.full(6, -1)
+    assert np.array_equal(smoothed(found, rows, alone, alone, 0.3), found)
+    opposite = np.concatenate([found[:1], -found[:1]])
+    one = np.array([0])
+    assert np.array_equal(smoothed(opposite, one, np.array([1]), np.array([-1]), 1.0), found[:1])
+
+
+@given(st.integers(1, 6), st.floats(0, 1))
+@settings(max_examples=30, deadline=None)
+def test_smoothed_vectors_do_not_depend_on_the_batch(count: int, weight: float) -> None:
+    found = matrix(hash_embed(pa.table({"text": PARAGRAPHS}), dimensions=32))
+    rows = np.arange(6)
+    before, after = rows - 1, np.where(rows < 5, rows + 1, -1)
+    together = smoothed(found, rows, before, after, weight)
+    apart = smoothed(found, rows[:count], before[:count], after[:count], weight)
+    assert np.array_equal(together[:count], apart)
+    assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
