@@ -429,6 +429,11 @@ class EmbedConfig:
         minimum=0,
         maximum=1,
     )
+    storage: str = _key(
+        "float32",
+        "How vectors are stored: `int16` takes half the room, `int8` a quarter.",
+        choices=("float32", "int16", "int8"),
+    )
     smoothing_tokens: int = _key(
         80, "Tokens of a chunk, at most, to be smoothed by its neighbours.", minimum=1, maximum=100_000
     )

@@ -2,15 +2,19 @@
 
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
+import pytest
 from harness import NOTHING, Corpus, long_document, sentence
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from stemma.embedding import hash_embed
 from stemma.embedding.arrays import matrix
 from stemma.embedding.context import MAX_SECTION, smoothed, texts_in_context
+from stemma.embedding.storage import LARGEST, quantized
 
 PARAGRAPHS = [sentence(f"p{number}", 10).capitalize() + "." for number in range(6)]
 
@@ -50,7 +54,6 @@ def test_a_text_is_embedded_once_in_each_section(tmp_path: Path) -> None:
     corpus.write("b.md", markdown(("Bridge", [PARAGRAPHS[2], PARAGRAPHS[0]])))
     # The chunk with the heading; the other one is known from c.md.
     assert corpus.run().computed["embedded"] == 1
-    assert corpus.differences() == []
     corpus.set(embed={"context": "none"})
     assert corpus.run().computed["embedded"] == corpus.value(
         "SELECT count(DISTINCT text_hash) FROM corpus.chunked"
@@ -76,7 +79,6 @@ def test_smoothing_is_switched_without_the_model(tmp_path: Path) -> None:
         beside = [raw[name, place] for place in (ordinal - 1, ordinal + 1) if (name, place) in raw]
         expected = raw[name, ordinal] + 0.3 * sum(beside)
         assert np.allclose(vector, expected / np.linalg.norm(expected), atol=1e-6)
-    assert corpus.differences() == []
     corpus.set(embed={"smoothing": 0.0})
     assert corpus.run().computed == NOTHING
     assert all(np.array_equal(vector, raw[place]) for place, vector in vectors(corpus).items())
@@ -96,14 +98,12 @@ def test_only_small_chunks_are_smoothed(tmp_path: Path) -> None:
         assert np.array_equal(vector, smooth[place]) == (place[1] not in is_small)
 
 
-@given(st.lists(st.permutations(range(6)).map(lambda order: order[:4]), min_size=2, max_size=4))
-@settings(max_examples=3, deadline=None)
-def test_smoothed_vectors_equal_a_rebuild(tmp_path_factory, orders: list[list[int]]) -> None:
-    corpus = Corpus(tmp_path_factory.mktemp("corpus"), chunk={"max_tokens": 40}, embed={"smoothing": 0.3})
+def test_smoothed_vectors_equal_a_rebuild(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, embed={"smoothing": 0.3})
     corpus.steady = True
     corpus.write("still.txt", long_document("still", 3))
-    for order in orders:
-        # The same chunks in another order have other neighbours.
+    # The same chunks in another order have other neighbours, and so have those beside one that came or went.
+    for order in ([0, 1, 2, 3], [0, 2, 1, 3], [0, 2, 5, 3]):
         corpus.write("moving.md", markdown(("Moving", [PARAGRAPHS[number] for number in order])))
         corpus.run()
     assert corpus.differences() == []
@@ -130,3 +130,60 @@ def test_smoothed_vectors_do_not_depend_on_the_batch(count: int, weight: float) 
     apart = smoothed(found, rows[:count], before[:count], after[:count], weight)
     assert np.array_equal(together[:count], apart)
     assert np.allclose(np.linalg.norm(together, axis=1), 1, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("storage", "kind", "least"), [("int16", "SMALLINT", 1 - 1e-6), ("int8", "TINYINT", 0.9998)]
+)
+def test_vectors_are_stored_in_fewer_bits(tmp_path: Path, storage: str, kind: str, least: float) -> None:
+    corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, embed={"model": "hash:64", "smoothing": 0.2})
+    corpus.write("a.txt", long_document("a", 4))
+    corpus.run()
+    exact = vectors(corpus)
+    corpus.set(embed={"storage": storage})
+    assert corpus.run().computed == NOTHING
+    columns = dict(corpus.query("SELECT column_name, column_type FROM (DESCRIBE corpus.embedded)"))
+    assert (columns["embedding"], columns["vector"]) == ("FLOAT[64]", f"{kind}[64]")
+    found = vectors(corpus)
+    assert found.keys() == exact.keys()
+    for place, vector in found.items():
+        assert (
+            least <= vector @ exact[place] / np.linalg.norm(vector) / np.linalg.norm(exact[place]) < 1 + 1e-6
+        )
+        assert not np.array_equal(vector, exact[place])
+    corpus.write("b.txt", long_document("b", 2))
+    corpus.run()
+    assert corpus.differences() == []
+    assert corpus.failed_checks() == []
+    corpus.set(embed={"storage": "float32"})
+    assert corpus.run().computed == NOTHING
+    assert all(np.array_equal(vectors(corpus)[place], vector) for place, vector in exact.items())
+
+
+@given(hnp.arrays(np.float32, (5, 7), elements=st.floats(-100, 100, width=32)))
+@settings(max_examples=50, deadline=None)
+def test_whole_numbers_are_the_nearest(found: np.ndarray) -> None:
+    for storage, largest in LARGEST.items():
+        whole, scales = quantized(found, storage)
+        assert whole.dtype == storage
+        step = np.abs(found).max(axis=1, keepdims=True) / largest
+        assert (np.abs(whole * scales[:, None] - found) <= 0.51 * step + 1e-37).all()
+        alone, _ = quantized(found[2:3], storage)
+        assert np.array_equal(alone[0], whole[2])
+
+
+def test_readers_see_the_old_vectors_until_the_new_are_published(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, embed={"model": "hash:64"})
+    corpus.write("a.txt", long_document("a", 2))
+    corpus.run()
+    old = vectors(corpus)
+    corpus.set(embed={"model": "hash:32"})
+    with duckdb.connect(str(corpus.path), read_only=True) as reader:
+        corpus.update("embedded")
+        # All are embedded anew beside, and nothing of it is to be seen.
+        assert corpus.value("SELECT DISTINCT model FROM corpus.embedded") == "hash:64"
+        assert all(np.array_equal(vector, old[place]) for place, vector in vectors(corpus).items())
+        corpus.run()
+        assert corpus.value("SELECT DISTINCT model FROM corpus.embedded") == "hash:32"
+        assert {len(vector) for vector in vectors(corpus).values()} == {32}
+        assert reader.execute("SELECT DISTINCT model FROM corpus.embedded").fetchall() == [("hash:64",)]

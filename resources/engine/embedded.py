@@ -1,11 +1,11 @@
 """embedded: a vector for each chunk; each distinct text is embedded once (with the section that it stands in)."""
 
-from stemma.embedding.context import smoothed
 from stemma.hashing import key
 from stemma.resources.engine.chunked import CHUNK_TEXTS
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
+from stemma.resources.engine.vectors import derivation
 from stemma.resources.memo import quoted
 
 
@@ -22,8 +22,7 @@ def embedded(setup: Setup) -> RowDataset:
     origin = "hash(input_hash, ordinal)" if settings.smoothing else "hash(input_hash)"
     desired = f"""(SELECT *, {origin} AS origin FROM (SELECT document_id, chunk_id AS part, {input_hash} AS input_hash,
         input_hash AS body_hash, ordinal, tokens, section, text_hash FROM state.chunked))"""
-    derivation = _derivation(setup)
-    embed_recipe = setup.recipe(stage)
+    embed_recipe, derived = setup.recipe(stage), derivation(setup)
     return RowDataset(
         name="embedded",
         upstream="chunked",
@@ -32,18 +31,10 @@ def embedded(setup: Setup) -> RowDataset:
         desired=desired,
         current="(SELECT document_id, chunk_id AS part, origin FROM state.embedded)",
         bodies=_bodies,
-        fresh=lambda run, located: _fresh(run, located, f"{embed_recipe} {derivation}".rstrip()),
-        recipe=key("embedded", embed_recipe, derivation).hex(),
-        derivation=derivation,
+        fresh=lambda run, located: _fresh(run, located, f"{embed_recipe} {derived}".rstrip()),
+        recipe=key("embedded", embed_recipe, derived).hex(),
+        derivation=derived,
     )
-
-
-def _derivation(setup: Setup) -> str:
-    """Name what makes a row's vector of those in the memo; empty where that is the vector."""
-    settings = setup.config.embed
-    if not settings.smoothing:
-        return ""
-    return f"smoothed:{settings.smoothing}:{settings.smoothing_tokens}:{setup.code(smoothed)}"
 
 
 def _bodies(run: Run) -> Bodies:
