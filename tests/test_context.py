@@ -6,7 +6,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 import pytest
-from harness import NOTHING, Corpus, long_document, sentence
+from harness import NOTHING, READER, Corpus, long_document, sentence
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -178,7 +178,7 @@ def test_readers_see_the_old_vectors_until_the_new_are_published(tmp_path: Path)
     corpus.run()
     old = vectors(corpus)
     corpus.set(embed={"model": "hash:32"})
-    with duckdb.connect(str(corpus.path), read_only=True) as reader:
+    with duckdb.connect(str(corpus.path), read_only=True, config=READER) as reader:
         corpus.update("embedded")
         # All are embedded anew beside, and nothing of it is to be seen.
         assert corpus.value("SELECT DISTINCT model FROM corpus.embedded") == "hash:64"
