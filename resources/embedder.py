@@ -19,7 +19,7 @@ from stemma.embedding import encode, encode_graph, encode_graph_query, encode_qu
 from stemma.embedding.arrays import Vectors, matrix
 from stemma.errors import StemmaError, UsageError
 from stemma.resources import graphs
-from stemma.resources.backends import BACKENDS, PRECISIONS, Choice, choose
+from stemma.resources.backends import BACKENDS, PRECISIONS, Choice, choose, runs_on_cpu
 
 DEFAULT_MODEL = "all-MiniLM-L6-v2"
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -192,19 +192,42 @@ def _load(folder: Path, weights: str | None, *, name: str, backend: str, precisi
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    dtypes = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+    is_mixed = precision == "bfloat16" and runs_on_cpu(device)
+    dtype = torch.bfloat16 if precision == "bfloat16" and not is_mixed else torch.float32
     try:
         model = SentenceTransformer(
             str(folder),
             device=None if device == "auto" else device,
             trust_remote_code=False,
             local_files_only=True,
-            model_kwargs={"dtype": dtypes[precision], "use_safetensors": True},
+            model_kwargs={"dtype": dtype, "use_safetensors": True},
         )
     except Exception as error:  # whatever a broken model makes the libraries raise
         raise StemmaError(f"cannot load the model {name} from {folder}: {error}") from error
     # Modules after the transformer keep their own precision otherwise.
-    return model.to(dtypes[precision]).eval()
+    model = model.to(dtype).eval()
+    if is_mixed:
+        _multiply_in_bfloat16(model)
+    return model
+
+
+def _multiply_in_bfloat16(model: Any) -> None:
+    """Let a model's linear layers multiply in bfloat16, and all between them stay in float32.
+
+    All of it in bfloat16 is no faster, and its vectors no longer faithful (cosine 0.99987 against 0.99996).
+    """
+    import torch
+
+    for layer in model.modules():
+        if isinstance(layer, torch.nn.Linear):
+            layer.bfloat16()
+            layer.forward = partial(_product, layer.weight, layer.bias)
+
+
+def _product(weight: Any, bias: Any, inputs: Any) -> Any:
+    import torch
+
+    return torch.nn.functional.linear(inputs.bfloat16(), weight, bias).float()
 
 
 def _find_folder(model: str, directory: Path) -> Path:
