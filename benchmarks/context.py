@@ -6,7 +6,7 @@ Chunks by the strategy `structure`; a question finds its k nearest chunks of all
 share of a question's relevant characters that these cover, IoU their intersection over union, both in percent and
 averaged over questions (the measures of Smith & Troynikov, "Evaluating Chunking Strategies for Retrieval", 2024, by
 characters). Each corpus of d1 is reported apart, so that what is chosen on some can be judged on the others.
-`half` and `int8` are recall with vectors stored so (see stemma/embedding/storage.py).
+`--storage` rounds the vectors as they would be stored.
 """
 
 import argparse
@@ -22,6 +22,7 @@ from stemma.chunking.chunker import chunk
 from stemma.chunking.tokens import load_tokenizer
 from stemma.embedding.arrays import Vectors, matrix
 from stemma.embedding.context import smoothed
+from stemma.embedding.storage import LARGEST, quantized
 from stemma.resources.embedder import Embedder, resolve_embedder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -90,12 +91,13 @@ def heading_path(text: str, title: str, start: int) -> str:
     return " > ".join(path) or (title.replace("_", " ") if title.isascii() and title[0].isupper() else "")
 
 
-def smooth(vectors: Vectors, chunks: pa.Table, weight: float) -> Vectors:
+def smooth(vectors: Vectors, chunks: pa.Table, weight: float, most_tokens: int) -> Vectors:
     corpus = np.array(chunks["corpus"].to_pylist())
     rows = np.arange(len(corpus))
     follows = np.concatenate([[False], corpus[1:] == corpus[:-1]])
-    before = np.where(follows, rows - 1, -1)
-    after = np.where(np.concatenate([follows[1:], [False]]), rows + 1, -1)
+    is_small = chunks["tokens"].to_numpy() <= most_tokens
+    before = np.where(follows & is_small, rows - 1, -1)
+    after = np.where(np.concatenate([follows[1:], [False]]) & is_small, rows + 1, -1)
     return smoothed(vectors, rows, before, after, weight)
 
 
@@ -124,7 +126,9 @@ def main() -> None:
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--sizes", default="64,96,128,200")
     parser.add_argument("--weights", default="0,0.1,0.2,0.3,0.5")
+    parser.add_argument("--most-tokens", type=int, default=1_000, help="smooth chunks of so many at most")
     parser.add_argument("--languages", default="en")
+    parser.add_argument("--storage", default="float32", choices=("float32", *LARGEST))
     parser.add_argument("--k", type=int, default=5)
     options = parser.parse_args()
     embedder = resolve_embedder(precision="auto", backend="auto")
@@ -143,8 +147,20 @@ def main() -> None:
             for context in ("none", "section") if has_sections else ("none",):
                 columns = ["text", "section"] if context == "section" else ["text"]
                 vectors = embed(embedder, model, chunks.select(columns))
+                if options.storage != "float32":
+                    whole, scales = quantized(vectors, options.storage)
+                    exact = vectors
+                    vectors = (whole * scales[:, None]).astype(np.float32)
+                    cosines = (exact * vectors).sum(axis=1) / np.linalg.norm(vectors, axis=1)
+                    print(f"<!-- {name} {size}: cosine to float32 at least {cosines.min():.9f} -->")
                 for weight in map(float, options.weights.split(",")):
-                    result = scores(smooth(vectors, chunks, weight), chunks, asked, questions, options.k)
+                    result = scores(
+                        smooth(vectors, chunks, weight, options.most_tokens),
+                        chunks,
+                        asked,
+                        questions,
+                        options.k,
+                    )
                     for corpus in sorted(set(corpora)):
                         recall, iou = result[corpora == corpus].mean(axis=0)
                         print(

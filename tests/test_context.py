@@ -1,5 +1,6 @@
 """A chunk's vector knows its section and, where it is small, its neighbours; incremental still equals rebuild."""
 
+import dataclasses
 from pathlib import Path
 
 import duckdb
@@ -11,10 +12,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from stemma.config import ChunkConfig, Config, EmbedConfig
 from stemma.embedding import hash_embed
 from stemma.embedding.arrays import matrix
 from stemma.embedding.context import MAX_SECTION, smoothed, texts_in_context
 from stemma.embedding.storage import LARGEST, quantized
+from stemma.resources.engine import Setup
 
 PARAGRAPHS = [sentence(f"p{number}", 10).capitalize() + "." for number in range(6)]
 
@@ -187,3 +190,12 @@ def test_readers_see_the_old_vectors_until_the_new_are_published(tmp_path: Path)
         assert corpus.value("SELECT DISTINCT model FROM corpus.embedded") == "hash:32"
         assert {len(vector) for vector in vectors(corpus).values()} == {32}
         assert reader.execute("SELECT DISTINCT model FROM corpus.embedded").fetchall() == [("hash:64",)]
+
+
+def test_chunks_leave_room_for_their_section() -> None:
+    config = Config(
+        chunk=ChunkConfig(max_tokens=10_000), embed=EmbedConfig(precision="float32", backend="torch")
+    )
+    plain = dataclasses.replace(config, embed=dataclasses.replace(config.embed, context="none"))
+    assert Setup.of(config).chunk.parameters["max_tokens"] == 254 - 48
+    assert Setup.of(plain).chunk.parameters["max_tokens"] == 254

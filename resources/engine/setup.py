@@ -34,6 +34,8 @@ from stemma.resources.evaluation_sets import EvaluationSet, evaluation_sets
 PII_KEY = "STEMMA_PII_KEY"
 PII_KEY_BYTES = 16
 TEXT = pa.schema([("text", pa.string())])
+# Room for a heading path of MAX_SECTION characters; in some scripts it takes more.
+SECTION_TOKENS = 48
 SECTIONED_TEXT = pa.schema([*TEXT, ("section", pa.string())])
 # Signing takes 20 µs a text: it pays with many texts only to send them elsewhere, or to write what came of them.
 SIGNING: dict[str, Any] = {"small_rows": 4_096, "batch_rows": 4_096}
@@ -209,9 +211,13 @@ class Setup:
 
     @functools.cached_property
     def chunk(self) -> Stage:
-        """Text to chunks; sizes are in the embedder's tokens and never over its limit."""
+        """Text to chunks; sizes are in the embedder's tokens and never over its limit, headings included."""
         settings, embedder = self.config.chunk, self.embedder
-        max_tokens = min(settings.max_tokens, embedder.max_tokens or settings.max_tokens)
+        limit = embedder.max_tokens or settings.max_tokens
+        if embedder.max_tokens and self.config.embed.context == "section":
+            # The headings before it must not push the end of a chunk over the limit.
+            limit -= min(SECTION_TOKENS, limit // 4)
+        max_tokens = min(settings.max_tokens, limit)
         return Stage(
             name="chunk",
             function=chunk,
@@ -245,6 +251,7 @@ class Setup:
             libraries=embedder.libraries,
             digests={**embedder.digests, "unicode": unicodedata.unidata_version},
             load=embedder.load,
+            batch_rows=256,
         )
 
 
