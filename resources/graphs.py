@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from stemma import hashing
 from stemma.embedding.encoding import document_prompt, query_prompt
-from stemma.embedding.graph import Graph
+from stemma.embedding.graph import Graph, encode_graph_query
 from stemma.errors import StemmaError
 
 if TYPE_CHECKING:
@@ -151,9 +151,12 @@ def _load(folder: Path, precision: str) -> Graph:
         "INFERENCE_NUM_THREADS": cores,
     }
     compiled = _openvino().Core().compile_model(folder / _GRAPH, "CPU", settings)
-    return Graph(
+    graph = Graph(
         compiled=compiled,
         tokenizer=Tokenizer.from_file(str(folder / _TOKENIZER)),
         streams=cores,
         **{**facts, "inputs": tuple(facts["inputs"])},
     )
+    # OpenVINO's bindings wait for ever where two threads use them for the first time at once: one goes first.
+    encode_graph_query("", graph)
+    return graph

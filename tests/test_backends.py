@@ -1,6 +1,8 @@
 """What a model runs on and computes in changes the speed of its vectors, hardly the vectors, and is in the recipe."""
 
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +171,19 @@ def test_the_sample_is_of_all_lengths() -> None:
     lengths = [len(each) for each in tokenizer.encode_batch(sample())]
     assert min(lengths) < 32
     assert max(lengths) > 256
+
+
+def test_a_graph_is_first_used_by_one_thread_alone() -> None:
+    """Two threads that use OpenVINO for the first time at once wait for each other for ever, at times."""
+    pytest.importorskip("openvino")
+    code = (
+        "import pyarrow as pa; from stemma.resources.embedder import resolve_embedder;"
+        "e = resolve_embedder(device='cpu', backend='openvino'); m = e.load(**e.parameters);"
+        "table = pa.table({'text': [f'text {n} ' * n for n in range(1, 40)]});"
+        "print(e.function(table, **e.parameters, model=m).num_rows)"
+    )
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True
+        )
+        assert done.stdout.strip() == "39"
