@@ -175,9 +175,8 @@ def report(options: argparse.Namespace) -> str:
             for key in ("wall", "cpu"):
                 best[key] = min(best.get(key, 0), now.get(key, 0))
             best["peak"] = max(best.get("peak", 0), now.get("peak", 0))
-            print(
-                f"<!-- round {number + 1}: {name} {now.get('wall', 0):.2f} s -->", file=sys.stderr, flush=True
-            )
+            told = f"{now.get('wall', 0):.2f} s, processor {now.get('cpu', 0):.2f} s"
+            print(f"<!-- round {number + 1}: {name} {told} -->", file=sys.stderr, flush=True)
     exact = np.array(found[names[0]]["vectors"])
     tokens, base = int(lengths.sum()), found[names[0]]
     lines = [
