@@ -27,7 +27,7 @@ PRECISIONS = ("auto", "float32", "bfloat16")
 FAITHFUL = 0.9999
 # Raised when what is computed in bfloat16 changes, so that it is looked at again.
 _VERSION = 1
-_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "avx_ne_convert", "bf16"})
+_BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 _SENTENCES = (
     "The treaty was signed in the spring, after two years of talks.",

@@ -8,7 +8,6 @@ import importlib.metadata
 import importlib.util
 import json
 import os
-import shutil
 import sys
 import tempfile
 import warnings
@@ -124,8 +123,12 @@ def _convert(model: "SentenceTransformer", folder: Path) -> None:
         ov.save_model(graph, made / _GRAPH, compress_to_fp16=False)
         tokenizer.save(str(made / _TOKENIZER))
         (made / _FACTS).write_text(json.dumps(facts), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(made, folder)
+        try:
+            os.replace(made, folder)
+        except OSError:
+            # Another process was first, and its graph is this one.
+            if not (folder / _FACTS).is_file():
+                raise
 
 
 def _check_convertible(model: "SentenceTransformer") -> None:
