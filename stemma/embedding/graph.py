@@ -84,9 +84,11 @@ def _encode(texts: Sequence[str], model: Graph) -> Vectors:
     def compute(part: tuple[Indices, Inputs]) -> None:
         rows, batch = part
         request = free.get()
-        request.infer(batch, share_inputs=True)
-        vectors[rows] = request.get_output_tensor(0).data[: len(rows)]
-        free.put(request)
+        try:
+            request.infer(batch, share_inputs=True)
+            vectors[rows] = request.get_output_tensor(0).data[: len(rows)]
+        finally:
+            free.put(request)
 
     with ThreadPoolExecutor(model.streams) as pool:
         # The list waits for all of them, and raises what one of them raised.
