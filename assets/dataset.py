@@ -9,6 +9,7 @@ from stemma.datasets import Dataset
 from stemma.incremental.counts import Counts
 from stemma.lineage.checks import DESCRIPTIONS, Check
 from stemma.resources.engine import Publication
+from stemma.resources.engine.health import NAMES as WARNING
 from stemma.resources.engine.step_checks import NAMES
 from stemma.resources.pipeline import Pipeline, Step
 
@@ -43,7 +44,9 @@ def dataset_asset(
             "dagster/column_lineage": column_lineage(dataset),
         },
         check_specs=[
-            dg.AssetCheckSpec(name, asset=dataset.name, blocking=True, description=DESCRIPTIONS[name])
+            dg.AssetCheckSpec(
+                name, asset=dataset.name, blocking=name not in WARNING, description=DESCRIPTIONS[name]
+            )
             for name in checks
         ],
     )
@@ -118,6 +121,7 @@ def check_results(dataset: Dataset, names: tuple[str, ...], step: Step) -> list[
             asset_key=dataset.name,
             check_name=name,
             passed=outcomes.get(name, skipped).passed,
+            severity=dg.AssetCheckSeverity.WARN if name in WARNING else dg.AssetCheckSeverity.ERROR,
             metadata={"detail": outcomes.get(name, skipped).detail},
         )
         for name in names

@@ -44,7 +44,7 @@ DEAD_BYTES = 64 * 1024 * 1024
 MEMO_BY_CONTENT = ("read",)
 
 # What a state of another version of Stemma hands on: all else is planned anew, and found in the memo.
-HANDED_ON = ("runs", "recipes", "versions")
+HANDED_ON = ("runs", "recipes", "versions", "embedding_health")
 
 STATE_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state.datasets (
@@ -73,7 +73,12 @@ CREATE TABLE IF NOT EXISTS state.chunked (
     byte_start INTEGER, byte_end INTEGER, tokens INTEGER,
     section VARCHAR, text_hash UUID, input_hash UUID, origin UBIGINT, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.embedded (
-    chunk_id UUID, document_id UUID, model VARCHAR, text_hash UUID, origin UBIGINT, row_hash UBIGINT);
+    chunk_id UUID, document_id UUID, model VARCHAR, text_hash UUID, input_hash UUID, before_hash UUID, after_hash UUID,
+    origin UBIGINT, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.embedding_health (
+    run_id VARCHAR, number BIGINT, measured_at TIMESTAMP, model VARCHAR, recipe VARCHAR, state_hash VARCHAR,
+    vectors BIGINT, unsound BIGINT, repeated BIGINT, norm_min DOUBLE, norm_max DOUBLE, mean_cosine DOUBLE,
+    effective_rank DOUBLE, isoscore DOUBLE, drift DOUBLE);
 CREATE TABLE IF NOT EXISTS state.errors (
     document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, stage VARCHAR, error VARCHAR,
     detail VARCHAR, run_id VARCHAR);

@@ -571,9 +571,36 @@ TRACE = Dataset(
     ),
 )
 
+EMBEDDING_HEALTH = Dataset(
+    "lineage",
+    "embedding_health",
+    "run_id",
+    "The health of the vector space at each publication of other vectors, on a fixed sample of the texts.",
+    (
+        Column("run_id", "VARCHAR", "the run"),
+        Column("number", "BIGINT", "from 1, in the order of the measurements"),
+        Column("measured_at", "TIMESTAMP", "UTC"),
+        Column("model", "VARCHAR", "the embedder's name"),
+        Column("recipe", "VARCHAR", "the recipe of embedded"),
+        Column("vectors", "BIGINT", "texts in the sample"),
+        Column("unsound", "BIGINT", "vectors that are zero or hold what is no number"),
+        Column("repeated", "BIGINT", "texts whose vector is that of another text"),
+        Column("norm_min", "DOUBLE", "the least length of a vector"),
+        Column("norm_max", "DOUBLE", "the greatest"),
+        Column("mean_cosine", "DOUBLE", "mean cosine of two texts' vectors: anisotropy (Ethayarajh 2019)"),
+        Column("effective_rank", "DOUBLE", "dimensions in use (Roy & Vetterli 2007)"),
+        Column("isoscore", "DOUBLE", "how evenly they are used, 0 to 1 (Rudman et al. 2022)"),
+        Column(
+            "drift",
+            "DOUBLE",
+            "1 - mean cosine to the vectors that the same chunks had in the last publication",
+        ),
+    ),
+)
+
 LEDGER = (
     *(DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, VERSIONS, REPETITION, AGES),
-    *(PASSAGES, CUTS, ERRORS, RUNS, TRACE),
+    *(PASSAGES, CUTS, EMBEDDING_HEALTH, ERRORS, RUNS, TRACE),
 )
 
 

@@ -1,6 +1,7 @@
 """Fixtures for every test: the shared corpora, where they are present."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from hypothesis import settings
 settings.register_profile("same", derandomize=True)
 settings.register_profile("random", derandomize=False)
 settings.load_profile("same")
+
+# Not the user's own; it stays between runs, so that a model is converted and looked at once.
+os.environ.setdefault("STEMMA_CACHE", str(Path(tempfile.gettempdir()) / f"stemma-test-cache-{os.getuid()}"))
 
 SHARED = Path(os.environ.get("STEMMA_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 

@@ -62,7 +62,7 @@ def test_every_key_has_the_default_of_the_contract(tmp_path):
             threshold=0.7, scope="global", keep="oldest", shingle_words=5, permutations=128
         ),
         chunk=ChunkConfig(strategy="structure", max_tokens=160, overlap=0),
-        embed=EmbedConfig(model="all-MiniLM-L6-v2", device="auto", precision="float32"),
+        embed=EmbedConfig(model="all-MiniLM-L6-v2", device="auto", precision="auto", backend="auto"),
         engine=EngineConfig(kind="local"),
         file=None,
         directory=tmp_path,

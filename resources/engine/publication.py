@@ -5,15 +5,18 @@ from dataclasses import dataclass
 
 import duckdb
 
-from stemma.datasets import CHUNKED, CLEANED, EMBEDDED, ERRORS, PASSAGES, RAW, RUNS, Dataset
+from stemma.datasets import CHUNKED, CLEANED, EMBEDDING_HEALTH, ERRORS, PASSAGES, RAW, RUNS, Dataset
+from stemma.embedding.storage import SQL_TYPES
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
-from stemma.lineage.views import VIEWS, VIEWS_OF_FLAGS, corpus_views
+from stemma.lineage.views import VIEWS, VIEWS_OF_FLAGS, corpus_views, generated_view
 from stemma.resources.engine.chunked import CHUNK_TEXTS
 from stemma.resources.engine.cleaned import contamination_view, flags_view, rules_query
+from stemma.resources.engine.health import health_checks, measure_health
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
+from stemma.resources.engine.vectors import are_derived, derive_rows, embedded_dataset
 from stemma.resources.memo import joined_as_written
 
 # Up to this size the file is published again only to add the rows of a run that changed nothing to
@@ -32,7 +35,7 @@ class Publication:
     @property
     def failed(self) -> tuple[Check, ...]:
         """The checks that stopped the publication."""
-        return tuple(check for check in self.checks if not check.passed)
+        return tuple(check for check in self.checks if not check.passed and check.name in BLOCKING)
 
 
 class _BlockedError(Exception):
@@ -55,6 +58,8 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         if _nothing_new(run, connection, fingerprint):
             return Publication(False, "nothing has changed")
         _refuse_if_nothing_worked(run, connection)
+        measure_health(run, connection)
+        health = health_checks(connection)
         checks: list[Check] = []
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
@@ -69,7 +74,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
             return Publication(False, "a blocking check failed", tuple(checks))
         connection.execute("DELETE FROM state.publication")
         connection.execute("INSERT INTO state.publication VALUES (?)", [fingerprint])
-        return Publication(True, "published", tuple(checks))
+        return Publication(True, "published", (*checks, *health))
 
 
 def _behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
@@ -175,16 +180,19 @@ def _chunked_bodies(run: Run) -> str:
 
 
 def _embedded_bodies(run: Run) -> str:
+    if are_derived(run.setup):
+        derive_rows(run, "fresh", "derived_vectors")
+        return _body_join("derived_vectors", "body.chunk_id = fresh.chunk_id")
     store = segments_of(run, run.setup.embed)
     store.locate(
         run.warehouse.connection,
-        "(SELECT DISTINCT text_hash AS input_hash FROM fresh)",
+        "(SELECT DISTINCT input_hash FROM fresh)",
         "fresh_places",
         temporary=True,
     )
     return _body_join(
         store.bodies(run.warehouse.connection, "fresh_places", "input_hash, embedding"),
-        "body.input_hash = fresh.text_hash",
+        "body.input_hash = fresh.input_hash",
     )
 
 
@@ -192,8 +200,9 @@ TABLES = (
     Published(RAW, "state.raw", _raw_bodies),
     Published(CLEANED, "(SELECT * FROM state.cleaned WHERE verdicts IS NULL)", _cleaned_bodies),
     Published(CHUNKED, "state.chunked", _chunked_bodies),
-    Published(EMBEDDED, "state.embedded", _embedded_bodies, compression="uncompressed"),
 )
+
+VECTOR_TYPES = ("FLOAT[]", *(f"{kind}[]" for kind in SQL_TYPES.values()))
 
 # Row for row what the state has: the columns that tell a row from the others, and the rows.
 REJECTIONS = """SELECT document_id, 'cleaned' AS stage, verdict.rule AS rule, verdict.score AS score,
@@ -226,6 +235,10 @@ LEDGERS = {
         "run_id, dataset",
         f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs",
     ),
+    "lineage.embedding_health": (
+        "run_id",
+        f"SELECT {', '.join(column.name for column in EMBEDDING_HEALTH.columns)} FROM state.embedding_health",
+    ),
     "lineage.files": ("source, path", "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files"),
     "lineage.datasets": (
         "name",
@@ -238,8 +251,10 @@ LEDGERS = {
 def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Make the attached database `next` equal to the state."""
     connection.execute("CREATE SCHEMA IF NOT EXISTS next.lineage")
-    _fit_vectors(connection, run.setup.embedder.dimensions)
-    for published in TABLES:
+    embedded = embedded_dataset(run.setup)
+    _fit_vectors(connection, embedded, run.setup.embedder.dimensions)
+    vectors = Published(embedded, "state.embedded", _embedded_bodies, compression="uncompressed")
+    for published in (*TABLES, vectors):
         _create(connection, published.dataset, run.setup.embedder.dimensions)
         _update(run, connection, published)
     ledgers = {**LEDGERS, "lineage.rules": ("rule", rules_query(run.setup.rules))}
@@ -247,6 +262,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"CREATE TABLE IF NOT EXISTS next.{name} AS {query} LIMIT 0")
         _replace(connection, f"next.{name}", key, query)
     views = {
+        **({embedded.stored: generated_view(embedded)} if embedded.base != embedded.stored else {}),
         **VIEWS,
         "lineage.flags": flags_view(run.setup.rules),
         "lineage.contamination_report": contamination_view(run.setup),
@@ -259,25 +275,42 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
 
 
-def _fit_vectors(connection: duckdb.DuckDBPyConnection, dimensions: int) -> None:
-    """Drop the vectors of a model with another number of dimensions: the column's type holds it."""
-    row = connection.execute(
-        """SELECT data_type FROM duckdb_columns() WHERE database_name = 'next' AND schema_name = 'main'
-        AND table_name = 'embedded' AND column_name = 'embedding'"""
-    ).fetchone()
-    if row and row[0] != f"FLOAT[{dimensions}]":
-        connection.execute("DROP TABLE next.main.embedded")
+def _fit_vectors(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
+    """Drop the vectors of another number of dimensions, or stored in another way: the columns' types hold both."""
+    tables = connection.execute(
+        """SELECT table_name FROM duckdb_tables() WHERE database_name = 'next' AND schema_name = 'main'
+        AND table_name IN ('embedded', 'embedded_rows')"""
+    ).fetchall()
+    for (name,) in tables:
+        standing = connection.execute(
+            """SELECT list((column_name, data_type) ORDER BY column_index) FROM duckdb_columns()
+            WHERE database_name = 'next' AND schema_name = 'main' AND table_name = ?""",
+            [name],
+        ).fetchone()
+        wanted = [tuple(column) for column in _stored_columns(dataset, dimensions)]
+        if f"main.{name}" != dataset.base or standing != (wanted,):
+            # What reads them as a view goes with them; a table of that name may take its place.
+            if name != "embedded":
+                connection.execute("DROP VIEW IF EXISTS next.main.embedded")
+            connection.execute(f"DROP TABLE next.main.{name}")
 
 
 def _create(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
+    columns = ", ".join(f"{name} {kind}" for name, kind in _stored_columns(dataset, dimensions))
+    connection.execute(f"CREATE TABLE IF NOT EXISTS next.{dataset.base} ({columns})")
+
+
+def _stored_columns(dataset: Dataset, dimensions: int) -> list[tuple[str, str]]:
+    """Return name and type of the columns of a dataset's base table; its vectors have so many dimensions."""
     columns = [
-        f"{column.name} {f'FLOAT[{dimensions}]' if column.type == 'FLOAT[]' else column.type}"
+        (
+            column.name,
+            column.type.replace("[]", f"[{dimensions}]") if column.type in VECTOR_TYPES else column.type,
+        )
         for column in dataset.columns
         if not column.generated
     ]
-    connection.execute(
-        f"CREATE TABLE IF NOT EXISTS next.{dataset.base} ({', '.join(columns)}, row_hash UBIGINT)"
-    )
+    return [*columns, ("row_hash", "UBIGINT")]
 
 
 def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Published) -> None:

@@ -224,6 +224,7 @@ class RowDataset:
         current: (document_id, part, origin) as applied before.
         fresh: from `scope` (the rows of desired for documents whose inputs changed) and `located` to the rows
             of state.<name>, in the order of its columns.
+        derivation: what its rows are derived by from what its stages made, if that may change while these stay.
         decide: brings the rows that stand up to another recipe whose stages are the same.
     """
 
@@ -237,12 +238,13 @@ class RowDataset:
     fresh: Callable[[Run, str], str]
     recipe: str
     annotations: tuple[Annotation, ...] = ()
+    derivation: str = ""
     decide: Callable[[Run, duckdb.DuckDBPyConnection, Counts], None] | None = None
 
     def stage_recipe(self, setup: Setup) -> str:
-        """Return the recipes of all its stages: with these, its rows stay as they are."""
+        """Return the recipes of all its stages and its derivation: with these, its rows stay as they are."""
         stages = [self.stage, *(annotation.stage for annotation in self.annotations)]
-        return " ".join(setup.recipe(stage) for stage in stages)
+        return " ".join([*(setup.recipe(stage) for stage in stages), self.derivation]).rstrip()
 
 
 def update(run: Run, dataset: RowDataset) -> Counts:

@@ -35,6 +35,9 @@ from stemma.resources.evaluation_sets import EvaluationSet, evaluation_sets
 PII_KEY = "STEMMA_PII_KEY"
 PII_KEY_BYTES = 16
 TEXT = pa.schema([("text", pa.string())])
+# Room for a heading path of MAX_SECTION characters; in some scripts it takes more.
+SECTION_TOKENS = 48
+SECTIONED_TEXT = pa.schema([*TEXT, ("section", pa.string())])
 # Signing takes 20 µs a text: it pays with many texts only to send them elsewhere, or to write what came of them.
 SIGNING: dict[str, Any] = {"small_rows": 4_096, "batch_rows": 4_096}
 
@@ -60,7 +63,9 @@ class Setup:
     def of(cls, config: Config) -> "Setup":
         """Resolve the configured embedder (without loading it). Raises StemmaError where it can't be had."""
         embed = config.embed
-        embedder = resolve_embedder(embed.model, embed.device, embed.precision, directory=config.directory)
+        embedder = resolve_embedder(
+            embed.model, embed.device, embed.precision, embed.backend, directory=config.directory
+        )
         return cls(config, embedder)
 
     def recipe(self, stage: Stage) -> str:
@@ -207,9 +212,13 @@ class Setup:
 
     @functools.cached_property
     def chunk(self) -> Stage:
-        """Text to chunks; sizes are in the embedder's tokens and never over its limit."""
+        """Text to chunks; sizes are in the embedder's tokens and never over its limit, headings included."""
         settings, embedder, directory = self.config.chunk, self.embedder, self.config.directory
-        max_tokens = min(settings.max_tokens, embedder.max_tokens or settings.max_tokens)
+        limit = embedder.max_tokens or settings.max_tokens
+        if embedder.max_tokens and self.config.embed.context == "section":
+            # The headings before it must not push the end of a chunk over the limit.
+            limit -= min(SECTION_TOKENS, limit // 4)
+        max_tokens = min(settings.max_tokens, limit)
         target_tokens = settings.target_tokens and min(settings.target_tokens, max_tokens)
         return Stage(
             name="chunk",
@@ -247,17 +256,18 @@ class Setup:
 
     @functools.cached_property
     def embed(self) -> Stage:
-        """Chunk text to vector."""
+        """Chunk text, in its section's context if so configured, to vector."""
         embedder = self.embedder
         return Stage(
             name="embed",
             function=embedder.function,
             parameters=embedder.parameters,
-            inputs=TEXT,
+            inputs=SECTIONED_TEXT if self.config.embed.context == "section" else TEXT,
             outputs=pa.schema([pa.field("embedding", pa.list_(pa.float32(), embedder.dimensions))]),
             libraries=embedder.libraries,
             digests={**embedder.digests, "unicode": unicodedata.unidata_version},
             load=embedder.load,
+            batch_rows=256,
         )
 
 

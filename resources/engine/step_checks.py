@@ -10,6 +10,7 @@ import duckdb
 
 from stemma.lineage.checks import BLOCKING, Check, described, run_check
 from stemma.resources.engine.chunked import CHUNK_TEXTS, chunked, cleaned_texts
+from stemma.resources.engine.health import NAMES as HEALTH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, remember_checked, state_of
 
@@ -44,7 +45,7 @@ SPANS_EXACT = "spans_exact"
 
 NAMES: dict[str, tuple[str, ...]] = {name: tuple(queries) for name, queries in QUERIES.items()} | {
     "chunked": (*QUERIES["chunked"], SPANS_EXACT),
-    "embedded": tuple(BLOCKING),
+    "embedded": (*BLOCKING, *HEALTH),
 }
 
 

@@ -202,10 +202,12 @@ def _progress(show: bool) -> Iterator[None]:
     console = Console(stderr=True)
     bars: dict[str, Any] = {}
     spoken: dict[str, float] = {}
+    started: dict[str, float] = {}
     with Progress(
         TextColumn("{task.description:<13}"),
         BarColumn(),
         MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"),
         TimeElapsedColumn(),
         TimeRemainingColumn(),
         console=console,
@@ -213,16 +215,20 @@ def _progress(show: bool) -> Iterator[None]:
     ) as progress:
 
         def listen(dataset: str, done: int, total: int) -> None:
+            now = time.monotonic()
+            seconds = now - started.setdefault(dataset, now)
+            rate = f"{done / seconds:,.0f}/s" if done and seconds else ""
             if console.is_terminal:
                 if dataset not in bars:
-                    bars[dataset] = progress.add_task(dataset, total=total or None)
-                progress.update(bars[dataset], completed=done, total=total or None)
+                    bars[dataset] = progress.add_task(dataset, total=total or None, rate=rate)
+                progress.update(bars[dataset], completed=done, total=total or None, rate=rate)
                 return
-            now = time.monotonic()
             if done == total or now - spoken.setdefault(dataset, now) >= SPEAK_SECONDS:
                 spoken[dataset] = now
                 of = f" of {total:,}" if total else ""
-                print(f"{dataset:<13}{done:>9,}{of}", file=sys.stderr, flush=True)
+                left = f", {seconds / done * (total - done):,.0f} s left" if rate and done < total else ""
+                told = f"  ({rate}{left})" if rate else ""
+                print(f"{dataset:<13}{done:>9,}{of}{told}", file=sys.stderr, flush=True)
 
         pipeline.listeners.append(listen)
         try:

@@ -27,7 +27,11 @@ def search(options: argparse.Namespace) -> int:
         if row is None or row[0] is None:
             raise StemmaError("the corpus has no vectors yet; 'stemma run' makes them")
         embedder = resolve_embedder(
-            row[0], config.embed.device, config.embed.precision, directory=config.directory
+            row[0],
+            config.embed.device,
+            config.embed.precision,
+            config.embed.backend,
+            directory=config.directory,
         )
         model = embedder.load(**embedder.parameters) if embedder.load else None
         vector = embedder.embed_query(options.text, model)

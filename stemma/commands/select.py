@@ -117,7 +117,10 @@ def _embedder(config: Config, connection: duckdb.DuckDBPyConnection) -> Callable
     from stemma.resources.embedder import resolve_embedder
 
     ((name,),) = connection.execute("SELECT any_value(model) FROM corpus.embedded").fetchall()
-    embedder = resolve_embedder(name, config.embed.device, config.embed.precision, directory=config.directory)
+    settings = config.embed
+    embedder = resolve_embedder(
+        name, settings.device, settings.precision, settings.backend, directory=config.directory
+    )
     model = embedder.load(**embedder.parameters) if embedder.load else None
     return lambda text: embedder.embed_query(text, model)
 

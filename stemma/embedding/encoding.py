@@ -6,31 +6,23 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 
 from stemma.embedding.arrays import Vectors, vector_table
+from stemma.embedding.context import texts_in_context
+from stemma.embedding.shapes import CPU_TOKENS, GPU_TOKENS, Indices, fixed_shapes
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-# Padding changes the last bits of a vector: so each text is padded to the next multiple of this and no
-# further, and only texts of one padded length share a batch.
-_WIDTH_STEP = 8
-# The number of rows changes them too: matrix libraries pick another order of summation for few rows (MKL's
-# sgemm on two threads did for 70 % of texts). So every batch of a width has the same shape, as many rows as
-# make this many tokens, filled up with repeats. On a CPU larger batches are no faster, and waste more.
-_BATCH_TOKENS = {"cpu": 256}
-_BATCH_TOKENS_ELSEWHERE = 8192
 # The names under which models keep the prompt for what is searched (sentence-transformers, encode_document).
 _DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 
 Features = dict[str, Any]
-Indices = npt.NDArray[np.intp]
 
 
 def encode(
-    table: pa.Table, *, name: str, precision: str, device: str, model: "SentenceTransformer"
+    table: pa.Table, *, name: str, backend: str, precision: str, device: str, model: "SentenceTransformer"
 ) -> pa.Table:
     """Embed texts as documents.
 
@@ -39,28 +31,32 @@ def encode(
     longer than the model's limit are truncated by the model.
 
     Args:
-        table: with the column `text` (string).
-        name, precision, device: say what `model` is; part of the recipe and not used otherwise.
+        table: with the column `text` (string), and perhaps `section` (see `texts_in_context`).
+        name, backend, precision, device: say what `model` is; part of the recipe and not used otherwise.
         model: the loaded model.
 
     Returns:
         One column, `embedding`: fixed_size_list<float32>, normalised if the model says so.
     """
-    texts = ["" if text is None else text for text in table["text"].to_pylist()]
-    return vector_table(_encode(texts, model, _document_prompt(model), "document"))
+    return vector_table(_encode(texts_in_context(table), model, document_prompt(model), "document"))
 
 
 def encode_query(text: str, model: "SentenceTransformer") -> list[float]:
     """Embed one text as a query, with the model's prompt for queries if it has one."""
-    prompt = model.prompts["query"] if "query" in model.prompts else _default_prompt(model)
-    return _encode([text], model, prompt, "query")[0].tolist()
+    return _encode([text], model, query_prompt(model), "query")[0].tolist()
 
 
-def _document_prompt(model: "SentenceTransformer") -> str | None:
+def document_prompt(model: "SentenceTransformer") -> str | None:
+    """Return what a model wants put before documents; None for nothing."""
     for name in _DOCUMENT_PROMPTS:
         if name in model.prompts:
             return model.prompts[name]
     return _default_prompt(model)
+
+
+def query_prompt(model: "SentenceTransformer") -> str | None:
+    """Return what a model wants put before queries; None for nothing."""
+    return model.prompts["query"] if "query" in model.prompts else _default_prompt(model)
 
 
 def _default_prompt(model: "SentenceTransformer") -> str | None:
@@ -138,19 +134,11 @@ def _is_padded(features: Features, count: int) -> bool:
 def _batches(features: Features, model: "SentenceTransformer") -> Iterator[tuple[Indices, Features]]:
     """Yield batches of one shape for each padded width, with the rows that they begin with."""
     mask = features["attention_mask"].cpu().numpy()
-    widths = -(-mask.sum(axis=1) // _WIDTH_STEP) * _WIDTH_STEP
-    if model.max_seq_length is not None:
-        widths = np.minimum(widths, max(model.max_seq_length, mask.sum(axis=1).max()))
     left_padded = bool((mask[:, 0] < mask[:, -1]).any())
     padding = {"input_ids": getattr(model.tokenizer, "pad_token_id", None) or 0}
-    tokens = _BATCH_TOKENS.get(model.device.type, _BATCH_TOKENS_ELSEWHERE)
-    for width in np.unique(widths).tolist():
-        members = np.flatnonzero(widths == width)
-        size = max(1, tokens // width)
-        for first in range(0, len(members), size):
-            rows = members[first : first + size]
-            filled = np.resize(rows, size)
-            yield rows, _selected(features, filled, width, left_padded, padding)
+    tokens = CPU_TOKENS if model.device.type == "cpu" else GPU_TOKENS
+    for rows, filled, width in fixed_shapes(mask.sum(axis=1), model.max_seq_length, tokens):
+        yield rows, _selected(features, filled, width, left_padded, padding)
 
 
 def _selected(

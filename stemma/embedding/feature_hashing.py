@@ -8,6 +8,7 @@ from stemma.chunking.characters import SINGLE
 from stemma.chunking.joined import groups, join
 from stemma.chunking.words import HASH_BASE, find_words, mixed, word_hashes
 from stemma.embedding.arrays import Vectors, vector_table
+from stemma.embedding.context import texts_in_context
 from stemma.errors import UsageError
 
 _PAIR_WEIGHT = 0.5
@@ -25,7 +26,7 @@ def hash_embed(table: pa.Table, *, dimensions: int) -> pa.Table:
     synonyms.
 
     Args:
-        table: with the column `text` (string).
+        table: with the column `text` (string), and perhaps `section` (see `texts_in_context`).
         dimensions: length of the vectors, at least 1.
 
     Returns:
@@ -36,7 +37,7 @@ def hash_embed(table: pa.Table, *, dimensions: int) -> pa.Table:
     """
     if dimensions < 1:
         raise UsageError(f"an embedding needs at least one dimension, not {dimensions}")
-    texts = ["" if text is None else text for text in table["text"].to_pylist()]
+    texts = texts_in_context(table)
     vectors = [_embed_group(group, dimensions) for group in groups(texts)]
     return vector_table(np.concatenate(vectors) if vectors else np.zeros((0, dimensions), dtype=np.float32))
 

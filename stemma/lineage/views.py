@@ -5,8 +5,8 @@ from pathlib import Path
 from stemma.datasets import DATASETS, FAMILIES, WEIGHTS, Dataset
 
 
-def _generated(dataset: Dataset) -> str:
-    """The view of a dataset with columns that are worked out when they are read."""
+def generated_view(dataset: Dataset) -> str:
+    """Return the view of a dataset with columns that are worked out when they are read."""
     columns = ", ".join(
         f"{column.generated} AS {column.name}" if column.generated else column.name
         for column in dataset.columns
@@ -26,7 +26,7 @@ _BYTE = f"""CASE WHEN r.encoding = 'utf_8' AND r.byte_end - r.byte_start = r.siz
             WHEN r.record IS NULL AND regexp_full_match(r.encoding, '{_ONE_BYTE}') THEN r.byte_start + {{char}} END"""
 
 VIEWS = {
-    **{dataset.stored: _generated(dataset) for dataset in DATASETS if dataset.base != dataset.stored},
+    **{dataset.stored: generated_view(dataset) for dataset in DATASETS if dataset.base != dataset.stored},
     # What is left between the cuts: the first piece begins at 0, each other one where a cut ends.
     "main.deduplicated": """SELECT m.document_id, m.cluster_id, m.cluster_size, c.title,
             CASE WHEN x.cuts IS NULL THEN c.text ELSE list_aggregate(list_transform(
