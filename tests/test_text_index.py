@@ -139,6 +139,7 @@ def test_the_index_follows_every_change(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(search_index, "FEW_POSTINGS", 60)
     monkeypatch.setattr(search_index, "BATCH_CHUNKS", 3)
     corpus = Corpus(tmp_path, chunk={"max_tokens": 60})
+    corpus.steady = True
     corpus.fill(8)
     corpus.write("long.txt", long_document("a", 6))
     for name, text in SENTENCES.items():
@@ -148,7 +149,7 @@ def test_the_index_follows_every_change(tmp_path: Path, monkeypatch: pytest.Monk
     rewritten = 0
     for number in range(4):
         corpus.write("long.txt", long_document("a", 6) + sentence(number, 50))
-        corpus.write(f"new{number}.txt", sentence(("new", number), 90))
+        corpus.write(f"new{number}.txt", sentence(("new", number), 300))
         corpus.delete(f"doc00{number}.txt")
         corpus.run(allow_deletes=True)
         rewritten += corpus.value("SELECT postings FROM search.index") != written
@@ -177,6 +178,7 @@ def test_another_recipe_makes_the_index_anew(tmp_path: Path, monkeypatch: pytest
 def test_a_file_without_an_index_gets_one(tmp_path: Path) -> None:
     """What an earlier version published has no schema `search`."""
     corpus = Corpus(tmp_path)
+    corpus.steady = True
     corpus.fill(3)
     corpus.run()
     before = sorted(corpus.query("FROM search.postings"))
@@ -190,6 +192,7 @@ def test_a_file_without_an_index_gets_one(tmp_path: Path) -> None:
 def test_verify_sees_a_posting_that_is_gone() -> None:
     with tempfile.TemporaryDirectory() as folder:
         corpus = Corpus(Path(folder))
+        corpus.steady = True
         corpus.fill(3)
         corpus.run()
         corpus.path.chmod(0o644)
