@@ -178,9 +178,25 @@ def _sql(words: Words) -> None:
 
 
 def _search(words: Words) -> None:
-    word = _word(words, "search", "Find the chunks nearest in meaning to a text.")
+    word = _word(words, "search", "Find the chunks that answer a text best, by meaning and by words.")
     word.add_argument("text", help="what to look for")
     word.add_argument("-k", type=_at_least(1), default=5, metavar="N", help="how many chunks (default 5)")
+    word.add_argument(
+        "--mode",
+        choices=["hybrid", "vector", "text"],
+        default="hybrid",
+        help="rank by vectors, by words (BM25), or by both (default hybrid)",
+    )
+    word.add_argument(
+        "--where", metavar="SQL", help="only chunks that meet a condition over the columns of search.chunks"
+    )
+    word.add_argument(
+        "--context",
+        type=_at_least(0),
+        default=0,
+        metavar="N",
+        help="show N characters of the document before and after each chunk",
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:

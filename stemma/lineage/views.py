@@ -146,9 +146,14 @@ def corpus_views(path: Path) -> dict[str, str]:
     DuckDB names a database after its file: in corpus.duckdb, `corpus.raw` is the table raw in schema main, and a
     schema of the same name would make every such query fail as ambiguous. A file of any other name needs the schema.
     """
-    if path.name.lstrip(".").split(".")[0].lower() == "corpus":
+    if database_name(path).lower() == "corpus":
         return {}
     return {
         dataset.qualified: f"SELECT {', '.join(column.name for column in dataset.columns)} FROM {dataset.stored}"
         for dataset in (*DATASETS, FAMILIES, WEIGHTS)
     }
+
+
+def database_name(path: Path) -> str:
+    """Return the name that DuckDB gives to the database in a file."""
+    return path.name.lstrip(".").split(".")[0]
