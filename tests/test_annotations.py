@@ -9,9 +9,17 @@ from harness import NOTHING, Corpus, sentence
 
 from stemma.config import DecontaminateConfig
 from stemma.errors import StemmaError, UsageError
+from stemma.resources import workers
 
 KEY = "a key of more than sixteen bytes"
 QUESTION = "Which of the following rivers carries more water to the sea than all of the others taken together"
+
+
+@pytest.fixture(autouse=True)
+def fresh_workers():
+    """Let no process that another test has started, and that knows no key, take part."""
+    for shared in workers._shared.values():
+        shared.close()
 
 
 @pytest.fixture
