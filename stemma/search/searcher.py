@@ -20,19 +20,25 @@ MODES = ("hybrid", "vector", "text")
 # (state of the union, wikitexts); docs/search.md has the others, and XQuAD.
 TEXT_WEIGHT = 0.5
 
+# Texts are read by row number: a join would read those of all rows.
 _HITS = """
+WITH hits AS (SELECT unnest($numbers::UINTEGER[]) AS number, unnest($score::DOUBLE[]) AS score,
+        unnest($similarity::DOUBLE[]) AS similarity, unnest($bm25::DOUBLE[]) AS bm25),
+    named AS MATERIALIZED (
+        SELECT number, chunk_id FROM search.numbers WHERE number IN (SELECT number FROM hits)),
+    chunks AS MATERIALIZED (SELECT chunk_id, document_id, section, ordinal, char_start, char_end, text
+        FROM main.chunked WHERE rowid IN (
+            SELECT rowid FROM main.chunked WHERE chunk_id IN (SELECT chunk_id FROM named)))
 SELECT h.score, h.similarity, h.bm25, c.chunk_id::VARCHAR AS chunk_id, c.document_id::VARCHAR AS document_id,
-    c.source, c.uri, c.record, c.title, c.section, c.ordinal, c.char_start, c.char_end,
-    r.byte_start, r.byte_end, c.text,
-    substring(d.text, greatest(c.char_start - $context, 0) + 1, least(c.char_start, $context)) AS before,
-    substring(d.text, c.char_end + 1, $context) AS after
-FROM (SELECT unnest($numbers::UINTEGER[]) AS number, unnest($score::DOUBLE[]) AS score,
-    unnest($similarity::DOUBLE[]) AS similarity, unnest($bm25::DOUBLE[]) AS bm25) AS h
-JOIN search.numbers AS n USING (number) JOIN search.chunks AS c USING (chunk_id)
-JOIN corpus.raw AS r ON r.document_id = c.document_id JOIN corpus.cleaned AS d ON d.document_id = c.document_id
+    r.source, r.uri, r.record, d.title, c.section, c.ordinal, c.char_start, c.char_end, r.byte_start, r.byte_end,
+    c.text, {before} AS before, {after} AS after
+FROM hits AS h JOIN named USING (number) JOIN chunks AS c USING (chunk_id)
+JOIN main.raw AS r ON r.document_id = c.document_id JOIN main.cleaned AS d ON d.document_id = c.document_id
 ORDER BY h.score DESC, c.chunk_id
 LIMIT $k
 """
+_BEFORE = "substring(d.text, greatest(c.char_start - $context, 0) + 1, least(c.char_start, $context))"
+_AFTER = "substring(d.text, c.char_end + 1, $context)"
 
 Numbers = npt.NDArray[np.intp]
 
@@ -152,8 +158,11 @@ class Searcher:
             name: [None] * len(numbers) if values is None else values[numbers].tolist()
             for name, values in scores.items()
         }
-        parameters = {"numbers": numbers.tolist(), **listed, "k": k, "context": context}
-        return self.connection.execute(_HITS, parameters).to_arrow_table()
+        parameters = {"numbers": numbers.tolist(), **listed, "k": k}
+        if not context:
+            return self.connection.execute(_HITS.format(before="''", after="''"), parameters).to_arrow_table()
+        query = _HITS.format(before=_BEFORE, after=_AFTER)
+        return self.connection.execute(query, {**parameters, "context": context}).to_arrow_table()
 
 
 def _check(text: str, k: int, mode: str, context: int, text_weight: float) -> None:
