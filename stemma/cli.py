@@ -66,6 +66,7 @@ def parser() -> argparse.ArgumentParser:
     _status(words)
     _sql(words)
     _search(words)
+    _export(words)
     _trace(words)
     _why(words)
     _families(words)
@@ -203,6 +204,33 @@ def _search(words: Words) -> None:
         from stemma.commands.search import search
 
         return search(options)
+
+    word.set_defaults(command=command)
+
+
+def _export(words: Words) -> None:
+    word = _word(words, "export", "Write documents, chunks or vectors with their lineage to files.")
+    word.add_argument(
+        "path", metavar="FILE_OR_FOLDER", help="where to; the format follows from a file's name"
+    )
+    word.add_argument(
+        "--what",
+        choices=["documents", "chunks", "vectors"],
+        default="documents",
+        help="kept documents, their chunks, or chunks with vectors (default documents)",
+    )
+    word.add_argument("--format", choices=["parquet", "arrow", "jsonl"], help="whatever the file's name is")
+    word.add_argument(
+        "--changes",
+        action="store_true",
+        help="write to a folder what has changed since the last export to it; at first everything",
+    )
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.export import export
+
+        return export(options)
 
     word.set_defaults(command=command)
 
