@@ -67,6 +67,7 @@ def parser() -> argparse.ArgumentParser:
     _sql(words)
     _search(words)
     _chunk_eval(words)
+    _export(words)
     _trace(words)
     _why(words)
     _families(words)
@@ -180,9 +181,25 @@ def _sql(words: Words) -> None:
 
 
 def _search(words: Words) -> None:
-    word = _word(words, "search", "Find the chunks nearest in meaning to a text.")
+    word = _word(words, "search", "Find the chunks that answer a text best, by meaning and by words.")
     word.add_argument("text", help="what to look for")
     word.add_argument("-k", type=_at_least(1), default=5, metavar="N", help="how many chunks (default 5)")
+    word.add_argument(
+        "--mode",
+        choices=["hybrid", "vector", "text"],
+        default="hybrid",
+        help="rank by vectors, by words (BM25), or by both (default hybrid)",
+    )
+    word.add_argument(
+        "--where", metavar="SQL", help="only chunks that meet a condition over the columns of search.chunks"
+    )
+    word.add_argument(
+        "--context",
+        type=_at_least(0),
+        default=0,
+        metavar="N",
+        help="show N characters of the document before and after each chunk",
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
@@ -239,6 +256,33 @@ def _chunk_eval(words: Words) -> None:
         from stemma.commands.chunk_eval import chunk_eval
 
         return chunk_eval(options)
+
+    word.set_defaults(command=command)
+
+
+def _export(words: Words) -> None:
+    word = _word(words, "export", "Write documents, chunks or vectors with their lineage to files.")
+    word.add_argument(
+        "path", metavar="FILE_OR_FOLDER", help="where to; the format follows from a file's name"
+    )
+    word.add_argument(
+        "--what",
+        choices=["documents", "chunks", "vectors"],
+        default="documents",
+        help="kept documents, their chunks, or chunks with vectors (default documents)",
+    )
+    word.add_argument("--format", choices=["parquet", "arrow", "jsonl"], help="whatever the file's name is")
+    word.add_argument(
+        "--changes",
+        action="store_true",
+        help="write to a folder what has changed since the last export to it; at first everything",
+    )
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.export import export
+
+        return export(options)
 
     word.set_defaults(command=command)
 

@@ -598,6 +598,52 @@ EMBEDDING_HEALTH = Dataset(
     ),
 )
 
+CHUNKS = Dataset(
+    "search",
+    "chunks",
+    "chunk_id",
+    "Each chunk with its document, side by side: the columns that `stemma search --where` may name.",
+    (
+        Column("chunk_id", "UUID", "as in chunked"),
+        Column("document_id", "UUID", "as in raw"),
+        Column("ordinal", "INTEGER", "position in the document, from 0"),
+        Column("source", "VARCHAR", "as in raw"),
+        Column("uri", "VARCHAR", "as in raw"),
+        Column("record", "VARCHAR", "as in raw"),
+        Column("media_type", "VARCHAR", "as in raw"),
+        Column("title", "VARCHAR", "as in cleaned"),
+        Column("author", "VARCHAR", "as in cleaned"),
+        Column("document_date", "DATE", "as in cleaned"),
+        Column("language", "VARCHAR", "as in cleaned"),
+        Column("document_words", "INTEGER", "words of the document"),
+        Column("labels", "JSON", "as in raw"),
+        Column("metadata", "JSON", "as in raw"),
+        Column("section", "VARCHAR", "as in chunked"),
+        Column("tokens", "INTEGER", "as in chunked"),
+        Column("words", "INTEGER", "words of the chunk in the text index"),
+        Column("char_start", "INTEGER", "as in chunked"),
+        Column("char_end", "INTEGER", "as in chunked"),
+        Column("text", "VARCHAR", "the chunk's text"),
+    ),
+)
+
+POSTINGS = Dataset(
+    "search",
+    "postings",
+    "word",
+    "The text index: one row for each word and each chunk that has it.",
+    (
+        Column(
+            "word",
+            "VARCHAR",
+            "a word, folded (no case, no compatibility forms), with and without its diacritics; a pair of characters"
+            " in scripts without spaces and in Hangul",
+        ),
+        Column("chunk_id", "UUID", "a chunk that has it"),
+        Column("frequency", "USMALLINT", "how often"),
+    ),
+)
+
 LEDGER = (
     *(DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, VERSIONS, REPETITION, AGES),
     *(PASSAGES, CUTS, EMBEDDING_HEALTH, ERRORS, RUNS, TRACE),
@@ -606,7 +652,7 @@ LEDGER = (
 
 def docs_tables() -> str:
     """Return the contract as Markdown for docs/contract.md: each table with its columns, types and meanings."""
-    return "\n".join(map(_docs_table, (*DATASETS, FAMILIES, WEIGHTS, *LEDGER)))
+    return "\n".join(map(_docs_table, (*DATASETS, FAMILIES, WEIGHTS, CHUNKS, POSTINGS, *LEDGER)))
 
 
 def _docs_table(dataset: Dataset) -> str:

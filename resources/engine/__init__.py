@@ -39,15 +39,15 @@ def with_enough_memory(run: Run, work: Callable[[Run], Result]) -> Result:
     while True:
         try:
             return work(run)
-        except duckdb.Error as error:
+        except (duckdb.Error, OSError) as error:
             if not _is_out_of_memory(error) or not run.warehouse.grant_memory():
                 raise
         finally:
             _give_back_memory()
 
 
-def _is_out_of_memory(error: duckdb.Error) -> bool:
-    """Out of memory has an exception of its own, unless a checkpoint or a constraint met it first."""
+def _is_out_of_memory(error: Exception) -> bool:
+    """Out of memory has an exception of its own, unless a checkpoint, a constraint or an Arrow reader met it first."""
     return isinstance(error, duckdb.OutOfMemoryException) or "memory_limit" in str(error)
 
 

@@ -16,6 +16,7 @@ from stemma.resources.engine.health import health_checks, measure_health
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
+from stemma.resources.engine.search_index import index_recipe, update_index
 from stemma.resources.engine.vectors import are_derived, derive_rows, embedded_dataset
 from stemma.resources.memo import joined_as_written
 
@@ -54,7 +55,8 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         behind = _behind(connection, recipes)
         if behind:
             return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
-        fingerprint = _fingerprint(connection)
+        index = index_recipe(run.setup.code)
+        fingerprint = _fingerprint(connection) + index
         if _nothing_new(run, connection, fingerprint):
             return Publication(False, "nothing has changed")
         _refuse_if_nothing_worked(run, connection)
@@ -63,7 +65,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         checks: list[Check] = []
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
-            _fill(run, connection)
+            _fill(run, connection, index)
             checks.extend(run_check(connection, name, query) for name, query in BLOCKING.items())
             if not all(check.passed for check in checks):
                 raise _BlockedError
@@ -248,8 +250,8 @@ LEDGERS = {
 }
 
 
-def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the attached database `next` equal to the state."""
+def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str) -> None:
+    """Make the attached database `next` equal to the state, with a text index of the recipe `index`."""
     connection.execute("CREATE SCHEMA IF NOT EXISTS next.lineage")
     embedded = embedded_dataset(run.setup)
     _fit_vectors(connection, embedded, run.setup.embedder.dimensions)
@@ -257,6 +259,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     for published in (*TABLES, vectors):
         _create(connection, published.dataset, run.setup.embedder.dimensions)
         _update(run, connection, published)
+    update_index(connection, index)
     ledgers = {**LEDGERS, "lineage.rules": ("rule", rules_query(run.setup.rules))}
     for name, (key, query) in ledgers.items():
         connection.execute(f"CREATE TABLE IF NOT EXISTS next.{name} AS {query} LIMIT 0")

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from stemma.commands.output import plain, print_json, print_table
 from stemma.commands.published import open_published
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError, UsageError
+from stemma.search.corpus import query_embedder
 from stemma.selection import Selection, alike, covering, diverse, document_vectors
 
 # What is printed of a text where no file is written.
@@ -94,7 +94,7 @@ def _examples(config: Config, connection: duckdb.DuckDBPyConnection, given: list
     """Return a vector for each example: that of a document or chunk of the corpus, or of a text or file."""
     vectors = [_known(connection, example) for example in given]
     if any(vector is None for vector in vectors):
-        embed = _embedder(config, connection)
+        embed = query_embedder(connection, config)
         vectors = [
             embed(_text(example)) if vector is None else vector
             for example, vector in zip(given, vectors, strict=True)
@@ -111,18 +111,6 @@ def _known(connection: duckdb.DuckDBPyConnection, example: str) -> list[float] |
         {"id": example},
     ).to_arrow_table()
     return _vectors(found)[1][0].tolist() if found.num_rows else None
-
-
-def _embedder(config: Config, connection: duckdb.DuckDBPyConnection) -> Callable[[str], list[float]]:
-    from stemma.resources.embedder import resolve_embedder
-
-    ((name,),) = connection.execute("SELECT any_value(model) FROM corpus.embedded").fetchall()
-    settings = config.embed
-    embedder = resolve_embedder(
-        name, settings.device, settings.precision, settings.backend, directory=config.directory
-    )
-    model = embedder.load(**embedder.parameters) if embedder.load else None
-    return lambda text: embedder.embed_query(text, model)
 
 
 def _text(example: str) -> str:

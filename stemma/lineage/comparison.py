@@ -7,6 +7,7 @@ import duckdb
 
 from stemma.datasets import (
     CHUNKED,
+    CHUNKS,
     CLEANED,
     CONTAMINATION,
     CUTS,
@@ -14,6 +15,7 @@ from stemma.datasets import (
     DUPLICATES,
     EMBEDDED,
     PASSAGES,
+    POSTINGS,
     RAW,
     TRACE,
 )
@@ -29,6 +31,8 @@ TABLES = {
             DEDUPLICATED,
             CHUNKED,
             EMBEDDED,
+            CHUNKS,
+            POSTINGS,
             DUPLICATES,
             CONTAMINATION,
             PASSAGES,

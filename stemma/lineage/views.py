@@ -119,7 +119,18 @@ _AGES = """SELECT year(c.document_date)::INTEGER AS year, count(*) AS documents,
         count(*) FILTER (m.cluster_size > 1) AS in_families
     FROM lineage.members AS m JOIN main.cleaned AS c USING (document_id) GROUP BY year"""
 
+# The text index, with chunks by their ids; and all that a filter of a search may ask for, in one place.
+_POSTINGS = """SELECT p.word, n.chunk_id, p.frequency
+    FROM search.posting_rows AS p JOIN search.numbers AS n USING (number)"""
+_CHUNKS = """SELECT t.chunk_id, t.document_id, t.ordinal, r.source, r.uri, r.record, r.media_type, d.title, d.author,
+        d.document_date, d.language, d.words AS document_words, r.labels, r.metadata, t.section, t.tokens,
+        n.words, t.char_start, t.char_end, t.text
+    FROM main.chunked AS t JOIN main.raw AS r USING (document_id) JOIN main.cleaned AS d USING (document_id)
+    JOIN search.numbers AS n USING (chunk_id)"""
+
 VIEWS |= {
+    "search.postings": _POSTINGS,
+    "search.chunks": _CHUNKS,
     "lineage.versions": _VERSIONS,
     "lineage.repetition": _REPETITION,
     "lineage.ages": _AGES,
@@ -135,9 +146,14 @@ def corpus_views(path: Path) -> dict[str, str]:
     DuckDB names a database after its file: in corpus.duckdb, `corpus.raw` is the table raw in schema main, and a
     schema of the same name would make every such query fail as ambiguous. A file of any other name needs the schema.
     """
-    if path.name.lstrip(".").split(".")[0].lower() == "corpus":
+    if database_name(path).lower() == "corpus":
         return {}
     return {
         dataset.qualified: f"SELECT {', '.join(column.name for column in dataset.columns)} FROM {dataset.stored}"
         for dataset in (*DATASETS, FAMILIES, WEIGHTS)
     }
+
+
+def database_name(path: Path) -> str:
+    """Return the name that DuckDB gives to the database in a file."""
+    return path.name.lstrip(".").split(".")[0]

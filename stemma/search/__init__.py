@@ -1,5 +1,5 @@
-"""Search of the published corpus."""
+"""Search of the published corpus, by vectors, by words and by both."""
 
-from stemma.search.vectors import search
+from stemma.search.searcher import MODES, TEXT_WEIGHT, Searcher
 
-__all__ = ["search"]
+__all__ = ["MODES", "TEXT_WEIGHT", "Searcher"]

@@ -1,0 +1,112 @@
+"""Exports hold what is published; exports of changes, taken together, hold it too."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from harness import Corpus
+
+from stemma.cli import main
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
+    made = Corpus(tmp_path_factory.mktemp("exported"), chunk={"max_tokens": 60})
+    made.steady = True
+    made.fill(6, words=80)
+    made.write("rows.jsonl", json.dumps({"id": "ü", "text": "Zeilen\nmit Umbruch", "kind": {"a": [1]}}))
+    made.run()
+    return made
+
+
+def export(corpus: Corpus, *arguments: str) -> int:
+    return main(["export", *arguments, "--config", str(corpus.root / "stemma.toml")])
+
+
+def rows_of(path: Path) -> list[dict[str, Any]]:
+    if path.suffix == ".parquet":
+        return pq.read_table(path).to_pylist()
+    if path.suffix == ".arrow":
+        return pa.ipc.open_file(path).read_all().to_pylist()
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+
+
+@pytest.mark.parametrize("form", ["parquet", "arrow", "jsonl"])
+@pytest.mark.parametrize(
+    ("what", "key"), [("documents", "document_id"), ("chunks", "chunk_id"), ("vectors", "chunk_id")]
+)
+def test_a_file_has_every_row_with_its_lineage(
+    what: str, key: str, form: str, corpus: Corpus, tmp_path: Path
+) -> None:
+    path = tmp_path / f"out.{form}"
+    assert export(corpus, str(path), "--what", what) == 0
+    rows = rows_of(path)
+    table = {"documents": "deduplicated", "chunks": "chunked", "vectors": "embedded"}[what]
+    assert [row[key] for row in rows] == [
+        str(found) for (found,) in corpus.query(f"SELECT {key} FROM corpus.{table} ORDER BY {key}::VARCHAR")
+    ]
+    (row,) = (row for row in rows if row["record"] == "ü")
+    assert row["text"] == "Zeilen\nmit Umbruch"
+    assert row["uri"].endswith("rows.jsonl")
+    metadata = row["metadata"] if form == "jsonl" else json.loads(row["metadata"])
+    assert metadata == {"id": "ü", "kind": {"a": [1]}}
+    if what == "vectors":
+        ((vector,),) = corpus.query(f"SELECT embedding FROM corpus.embedded WHERE chunk_id = '{row[key]}'")
+        assert row["embedding"] == pytest.approx(list(vector))
+    assert [child.name for child in tmp_path.iterdir()] == [path.name]
+
+
+def taken_over(folder: Path, key: str) -> dict[str, dict[str, Any]]:
+    """What somebody has who took over each file in turn."""
+    have: dict[str, dict[str, Any]] = {}
+    for path in sorted(folder.glob("0*")):
+        for row in rows_of(path):
+            change = row.pop("change")
+            assert (row[key] in have) == (change != "added")
+            if change == "removed":
+                del have[row[key]]
+            else:
+                have[row[key]] = row
+    return have
+
+
+def test_changes_add_up_to_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    corpus = Corpus(tmp_path / "corpus", chunk={"max_tokens": 60})
+    corpus.steady = True
+    corpus.fill(6, words=80)
+    last = corpus.run().run_id
+    folder = tmp_path / "exports"
+    arguments = (str(folder), "--changes", "--what", "vectors", "--json")
+    assert export(corpus, *arguments) == 0
+    assert json.loads(capsys.readouterr().out)["path"] == str(folder / f"00001-{last}.parquet")
+    assert export(corpus, *arguments) == 0
+    assert json.loads(capsys.readouterr().out) == {"path": None, "added": 0, "changed": 0, "removed": 0}
+    corpus.delete("doc000.txt")
+    corpus.write("doc001.txt", (corpus.docs / "doc001.txt").read_text() + " and a few words more.")
+    corpus.write("new.txt", "A new document of a few words.")
+    corpus.run()
+    assert export(corpus, *arguments) == 0
+    counts = json.loads(capsys.readouterr().out)
+    assert counts["added"] > 0
+    assert counts["removed"] > 0
+    assert counts["added"] + counts["changed"] < 8
+    export(corpus, str(tmp_path / "whole.parquet"), "--what", "vectors")
+    whole = rows_of(tmp_path / "whole.parquet")
+    assert taken_over(folder, "chunk_id") == {row["chunk_id"]: row for row in whole}
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_wrong_use_is_refused(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(corpus, str(tmp_path / "out.csv")) == 2
+    assert export(corpus, str(tmp_path)) == 2
+    folder = tmp_path / "folder"
+    assert export(corpus, str(folder), "--changes") == 0
+    assert export(corpus, str(folder), "--changes", "--what", "chunks") == 2
+    assert "take another folder" in capsys.readouterr().err
+    (folder / "keys.parquet").unlink()
+    assert export(corpus, str(folder), "--changes") == 1
+    assert duckdb.sql(f"SELECT count(*) FROM '{folder}/0*.parquet'").fetchall() == [(7,)]
