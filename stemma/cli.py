@@ -70,6 +70,7 @@ def parser() -> argparse.ArgumentParser:
     _export(words)
     _trace(words)
     _why(words)
+    _topics(words)
     _families(words)
     _lookup(words)
     _select(words)
@@ -311,6 +312,34 @@ def _why(words: Words) -> None:
         from stemma.commands.trace import why
 
         return why(options)
+
+    word.set_defaults(command=command)
+
+
+def _topics(words: Words) -> None:
+    word = _word(words, "topics", "What the corpus is about: words that stand in the same documents.")
+    word.add_argument("-n", type=_at_least(1), default=20, metavar="N", help="how many topics (default 20)")
+    word.add_argument(
+        "--threshold",
+        type=_share,
+        default=0.2,
+        metavar="T",
+        help="similarity of the documents of two words from which they belong together (default 0.2)",
+    )
+    word.add_argument(
+        "--least",
+        type=_at_least(2),
+        default=3,
+        metavar="N",
+        help="only words that at least N documents have (default 3)",
+    )
+    word.add_argument("--source", metavar="NAME", help="only of this source")
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.topics import topics
+
+        return topics(options)
 
     word.set_defaults(command=command)
 

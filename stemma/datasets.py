@@ -644,6 +644,21 @@ POSTINGS = Dataset(
     ),
 )
 
+KEYWORDS = Dataset(
+    "search",
+    "keywords",
+    "document_id, rank",
+    "The ten words that tell each kept document from the others best.",
+    (
+        Column("document_id", "UUID", "as in raw"),
+        Column("rank", "BIGINT", "from 1, the best"),
+        Column("word", "VARCHAR", "as in search.postings: three letters or more, or a pair of characters"),
+        Column("frequency", "BIGINT", "how often the document has it"),
+        Column("documents", "BIGINT", "how many documents have it"),
+        Column("score", "DOUBLE", "frequency × ln(documents of the corpus / documents that have it)"),
+    ),
+)
+
 LEDGER = (
     *(DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, VERSIONS, REPETITION, AGES),
     *(PASSAGES, CUTS, EMBEDDING_HEALTH, ERRORS, RUNS, TRACE),
@@ -652,7 +667,7 @@ LEDGER = (
 
 def docs_tables() -> str:
     """Return the contract as Markdown for docs/contract.md: each table with its columns, types and meanings."""
-    return "\n".join(map(_docs_table, (*DATASETS, FAMILIES, WEIGHTS, CHUNKS, POSTINGS, *LEDGER)))
+    return "\n".join(map(_docs_table, (*DATASETS, FAMILIES, WEIGHTS, CHUNKS, POSTINGS, KEYWORDS, *LEDGER)))
 
 
 def _docs_table(dataset: Dataset) -> str:

@@ -182,6 +182,7 @@ def test_every_word_has_help(stemma: Any) -> None:
         "status",
         "sql",
         "search",
+        "topics",
         "families",
         "lookup",
         "select",

@@ -128,9 +128,23 @@ _CHUNKS = """SELECT t.chunk_id, t.document_id, t.ordinal, r.source, r.uri, r.rec
     FROM main.chunked AS t JOIN main.raw AS r USING (document_id) JOIN main.cleaned AS d USING (document_id)
     JOIN search.numbers AS n USING (chunk_id)"""
 
+# tf-idf. The form of a word without its diacritics is left out where the word itself stands.
+_KEYWORDS = """WITH counts AS (SELECT document_id, word, sum(frequency)::BIGINT AS frequency
+        FROM search.postings JOIN (SELECT chunk_id, document_id FROM main.chunked) USING (chunk_id)
+        WHERE regexp_full_match(word, '[\\pL\\pM]{3,}|[\\pL\\pM]{2}') AND strlen(word) > 2
+        GROUP BY document_id, word),
+    words AS (SELECT *, count(*) OVER (PARTITION BY word) AS documents FROM counts
+        ANTI JOIN (SELECT document_id, strip_accents(word) AS word FROM counts WHERE strip_accents(word) <> word)
+        USING (document_id, word))
+    SELECT document_id, row_number() OVER best AS rank, word, frequency, documents, score
+    FROM (SELECT *, frequency * ln((SELECT count(DISTINCT document_id) FROM main.chunked) / documents) AS score
+        FROM words)
+    WINDOW best AS (PARTITION BY document_id ORDER BY score DESC, word) QUALIFY row_number() OVER best <= 10"""
+
 VIEWS |= {
     "search.postings": _POSTINGS,
     "search.chunks": _CHUNKS,
+    "search.keywords": _KEYWORDS,
     "lineage.versions": _VERSIONS,
     "lineage.repetition": _REPETITION,
     "lineage.ages": _AGES,
