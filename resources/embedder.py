@@ -221,7 +221,7 @@ def _multiply_in_bfloat16(model: Any) -> None:
     for layer in model.modules():
         if isinstance(layer, torch.nn.Linear):
             layer.bfloat16()
-            layer.forward = partial(_product, layer.weight, layer.bias)
+            layer.forward = partial(_product, layer.weight, layer.bias)  # type: ignore[method-assign]
 
 
 def _product(weight: Any, bias: Any, inputs: Any) -> Any:
