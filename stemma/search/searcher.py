@@ -17,7 +17,7 @@ from stemma.search.words import query_words
 
 MODES = ("hybrid", "vector", "text")
 # What the best chunk by words is worth beside a cosine similarity of 1. Chosen on two corpora of Chroma's evaluation
-# (state of the union, wikitexts); docs/search.md has the others, and XQuAD.
+# (state of the union, wikitexts); benchmarks/RESULTS.md has the others, and XQuAD.
 TEXT_WEIGHT = 0.5
 
 # Texts are read by row number: a join would read those of all rows.
