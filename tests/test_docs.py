@@ -141,7 +141,7 @@ def test_every_query_on_a_command_line_runs(sample: Corpus) -> None:
 def test_commands_named_in_prose_exist() -> None:
     known = {*words_of_the_command_line(), "WORD"}
     for page in PAGES:
-        for word in re.findall(r"`stemma ([\w-]+)", page.read_text(encoding="utf-8")):
+        for word in re.findall(r"`stemma (\w[\w-]*)", page.read_text(encoding="utf-8")):
             planned = page.name == "operations.md" and f"- `stemma {word}`\n" in section(
                 page, "Not there yet"
             )
