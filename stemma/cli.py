@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     _why(words)
     _families(words)
     _lookup(words)
+    _select(words)
     _verify(words)
     _compact(words)
     _ui(words)
@@ -331,6 +332,49 @@ def _lookup(words: Words) -> None:
         from stemma.commands.lookup import lookup
 
         return lookup(options)
+
+    word.set_defaults(command=command)
+
+
+def _select(words: Words) -> None:
+    word = _word(words, "select", "Draw a subset of the corpus: diverse, covering, or alike to examples.")
+    word.add_argument("-n", type=_at_least(1), default=100, metavar="N", help="how many (default 100)")
+    word.add_argument(
+        "--by",
+        choices=["diversity", "coverage", "likeness"],
+        help="diversity (the default): rounds over clusters; coverage: nothing far from what is chosen; likeness",
+    )
+    word.add_argument(
+        "--like",
+        action="append",
+        default=[],
+        metavar="EXAMPLE",
+        help="what to be alike to: a document_id, a chunk_id, a text file or a text; may be given several times",
+    )
+    word.add_argument(
+        "--unit",
+        choices=["documents", "chunks"],
+        default="documents",
+        help="what is drawn (default documents)",
+    )
+    word.add_argument("--source", metavar="NAME", help="only of this source")
+    word.add_argument(
+        "--rounds",
+        type=_at_least(1),
+        default=5,
+        metavar="N",
+        help="of diversity: how often each cluster gives one (default 5); N / rounds clusters are made",
+    )
+    word.add_argument("--seed", type=_at_least(0), default=0, metavar="N", help="of diversity (default 0)")
+    word.add_argument(
+        "--out", type=Path, metavar="FILE", help="write a dataset with lineage: FILE.parquet or FILE.jsonl"
+    )
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.select import select
+
+        return select(options)
 
     word.set_defaults(command=command)
 

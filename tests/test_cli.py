@@ -184,6 +184,7 @@ def test_every_word_has_help(stemma: Any) -> None:
         "search",
         "families",
         "lookup",
+        "select",
         "trace",
         "why",
         "verify",
