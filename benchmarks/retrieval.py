@@ -374,7 +374,9 @@ def main() -> None:
     parser.add_argument("--grid", action="store_true", help="only the corpora that parameters are chosen on")
     parser.add_argument("--xquad", action="store_true", help="XQuAD instead")
     parser.add_argument("--languages", type=names, default=["en", "de", "ru", "zh", "th"])
-    parser.add_argument("--ours", type=names, default=[*OURS_PLAIN, *OURS], help="strategy/target/most[/overlap], …")
+    parser.add_argument(
+        "--ours", type=names, default=[*OURS_PLAIN, *OURS], help="strategy/target/most[/overlap], …"
+    )
     parser.add_argument("--theirs", type=names, default=list(THEIRS), help="splitter/size/overlap, …")
     parser.add_argument(
         "--variants",
