@@ -71,7 +71,7 @@ PUBLISHED = {
     "ClusterSemantic 200": (75.2, 7.2, 33.6, 7.2),
     "ClusterSemantic 250": (77.3, 6.1, 28.6, 6.0),
 }
-# Strategy and target/most tokens.
+# Strategy, target and most tokens, and overlap if there is one.
 OURS = ("structure/48/96", "structure/64/128", "structure/96/160", "structure/125/200", "semantic/96/160")
 OURS_PLAIN = ("recursive/0/200", "fixed/0/200")
 THEIRS = (
@@ -162,7 +162,7 @@ def read_xquad(language: str) -> Corpus:
 
 
 def our_chunks(corpus: Corpus, name: str, tokenizer: Path) -> Chunks:
-    strategy, target, most = name.split("/")
+    strategy, target, most, *overlap = name.split("/")
     counter = load_tokenizer(tokenizer)
     started = time.perf_counter()
     found = chunk(
@@ -170,7 +170,7 @@ def our_chunks(corpus: Corpus, name: str, tokenizer: Path) -> Chunks:
         strategy=strategy,
         max_tokens=int(most),
         target_tokens=int(target) or None,
-        overlap=0,
+        overlap=int(overlap[0]) if overlap else 0,
         tokenizer="",
         model=counter,
     )["chunks"]
@@ -374,7 +374,9 @@ def main() -> None:
     parser.add_argument("--grid", action="store_true", help="only the corpora that parameters are chosen on")
     parser.add_argument("--xquad", action="store_true", help="XQuAD instead")
     parser.add_argument("--languages", type=names, default=["en", "de", "ru", "zh", "th"])
-    parser.add_argument("--ours", type=names, default=[*OURS_PLAIN, *OURS], help="strategy/target/most, …")
+    parser.add_argument(
+        "--ours", type=names, default=[*OURS_PLAIN, *OURS], help="strategy/target/most[/overlap], …"
+    )
     parser.add_argument("--theirs", type=names, default=list(THEIRS), help="splitter/size/overlap, …")
     parser.add_argument(
         "--variants",

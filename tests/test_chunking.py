@@ -51,7 +51,9 @@ def cut_all(
     return result["chunks"].to_pylist()
 
 
-def check_spans(text: str, chunks: list[dict[str, Any]], max_tokens: int, overlap: int) -> None:
+def check_spans(
+    text: str, chunks: list[dict[str, Any]], max_tokens: int, overlap: int, least: int = 1
+) -> None:
     end = 0
     starts = [each["char_start"] for each in chunks]
     assert starts == sorted(set(starts))
@@ -59,7 +61,7 @@ def check_spans(text: str, chunks: list[dict[str, Any]], max_tokens: int, overla
         body = text[each["char_start"] : each["char_end"]]
         assert each["text"] == body == body.strip() != ""
         assert each["text_hash"] == hashlib.sha256(body.encode()).hexdigest()[:32]
-        assert 1 <= each["tokens"] <= max_tokens
+        assert least <= each["tokens"] <= max_tokens
         assert len(body.encode()) <= 16 * max_tokens or len(body) == 1
         assert text[end : each["char_start"]].strip() == ""
         assert overlap or each["char_start"] >= end

@@ -2,6 +2,7 @@
 
 import json
 import random
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from stemma.evaluation import (
     Place,
     Question,
     cloze_questions,
+    intrinsic_scores,
     mean_scores,
     nearest,
     p_k,
@@ -211,3 +213,27 @@ def test_segmentation_measures() -> None:
     for _ in range(20):
         found = draw.sample(range(1, 40), 5)
         assert 0 < p_k(right, found, 40) <= window_diff(right, found, 40) <= 1
+
+
+def intrinsic(text: str, cuts: list[int]) -> dict[str, float]:
+    edges = [0, *cuts, len(text)]
+    chunks = [
+        {"char_start": start, "char_end": start + len(text[start:end].rstrip()), "tokens": 10}
+        for start, end in pairwise(edges)
+    ]
+    return intrinsic_scores(pa.table({"text": [text], "chunks": [chunks]}))
+
+
+def test_intrinsic_scores_tell_good_cuts_from_bad() -> None:
+    topics = ["ship harbour sails", "dough oven flour", "budget vote minister", "seed soil hedge"]
+    sentences = [f"About {topic} they said {topic} again." for topic in topics for _ in range(6)]
+    text = " ".join(sentences)
+    starts = [text.index(sentences[6 * number]) for number in range(1, 4)]
+    good = intrinsic(text, starts)
+    shifted = intrinsic(text, [start + 3 * (len(text[start:].split(".")[0]) + 2) for start in starts])
+    torn = intrinsic(text, [start + 5 for start in starts])
+    assert good == {"chunks": 4, "tokens": 10, "whole": 1, "even": 1, "separation": 1, "score": 1}
+    assert shifted["whole"] == 1
+    assert shifted["separation"] < 0.3
+    assert (torn["whole"], torn["separation"]) == (0, 0.5)
+    assert intrinsic_scores(pa.table({"text": [""], "chunks": [[]]}).slice(0, 0))["score"] == 0

@@ -126,7 +126,7 @@ def words() -> dict[str, argparse.ArgumentParser]:
 def documented() -> dict[str, str]:
     """Return the section of docs/cli.md for each word: from a heading that names it to the next such heading."""
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
-    parts = re.split(r"^##+ +`?(?:stemma )?([a-z]+)\b.*$", text, flags=re.MULTILINE)
+    parts = re.split(r"^##+ +`?(?:stemma )?([a-z-]+)\b.*$", text, flags=re.MULTILINE)
     return dict(zip(parts[1::2], parts[2::2], strict=True))
 
 

@@ -228,12 +228,13 @@ def _counted(
 
 
 def _advancing(spans: list[Span], counts: list[int]) -> tuple[list[Span], list[int]]:
-    """Leave out spans that reach no further than an earlier one: half of a halved one may be overlap alone."""
-    reached, kept = 0, []
-    for (start, end), tokens in zip(spans, counts, strict=True):
-        if end > reached:
-            kept.append(((start, end), tokens))
-            reached = end
+    """Leave out spans that lie within another one: half of a halved one may be overlap alone."""
+    kept: list[tuple[Span, int]] = []
+    for span, tokens in zip(spans, counts, strict=True):
+        while kept and span[0] <= kept[-1][0][0] and kept[-1][0][1] <= span[1]:
+            kept.pop()
+        if not kept or span[1] > kept[-1][0][1]:
+            kept.append((span, tokens))
     return [span for span, _ in kept], [tokens for _, tokens in kept]
 
 

@@ -27,8 +27,8 @@ def intrinsic_scores(table: pa.Table) -> dict[str, float]:
 
         - `whole`: share of the chunks that begin and end where a sentence, list item, table row or line of code does
         - `even`: mean size over mean and standard deviation; 1 where all have the same
-        - `separation`: the chance that the text is more alike on both sides of a place where it might have been cut
-          and was not than where it was cut (the area under the ROC curve; 0.5 for cuts at random)
+        - `separation`: the chance that the text is more alike on both sides of a place where it was not cut than at
+          a cut that is up to four sentences (items, lines) away; 0.5 for cuts at random
         - `score`: the mean of these three
 
         Without chunks all are 0; `separation` is 0.5 where nothing was cut, or everything.
@@ -38,27 +38,22 @@ def intrinsic_scores(table: pa.Table) -> dict[str, float]:
     tokens = np.array([each["tokens"] for row in chunks for each in row], dtype=np.float64)
     if not len(tokens):
         return dict.fromkeys(("chunks", "tokens", "whole", "even", "separation", "score"), 0.0)
-    whole, similar, cut = 0, [np.zeros(0)], [np.zeros(0, dtype=bool)]
-    done = 0
+    whole, won, compared, done = 0, 0.0, 0, 0
     for group in groups(texts):
         found = _group(group, chunks[done : done + len(group)])
         done += len(group)
-        whole += found[0]
-        similar.append(found[1])
-        cut.append(found[2])
+        whole, won, compared = whole + found[0], won + found[1], compared + found[2]
     parts = {
         "whole": whole / len(tokens),
         "even": float(tokens.mean() / (tokens.mean() + tokens.std())),
-        "separation": _separation(np.concatenate(similar), np.concatenate(cut)),
+        "separation": won / compared if compared else 0.5,
     }
     sizes = {"chunks": float(len(tokens)), "tokens": float(tokens.mean())}
     return {**sizes, **parts, "score": sum(parts.values()) / len(parts)}
 
 
-def _group(
-    texts: list[str], chunks: list[list[dict[str, Any]]]
-) -> tuple[int, npt.NDArray[np.float64], npt.NDArray[np.bool_]]:
-    """Return how many chunks are whole; for each place inside a text how alike it is there, and whether it is cut."""
+def _group(texts: list[str], chunks: list[list[dict[str, Any]]]) -> tuple[int, float, int]:
+    """Return how many chunks are whole, and what `_won` finds of where they are cut."""
     joined = join(texts)
     boundaries = find_boundaries(joined, find_lines(joined), find_sentences(joined))
     firsts = joined.first_words()
@@ -69,8 +64,10 @@ def _group(
     last = np.repeat(joined.ends, [len(row) for row in chunks])
     whole = np.isin(starts, units) & (np.isin(ends, units) | (ends >= last))
     inside = ~np.isin(units, firsts)
+    documents = np.searchsorted(joined.starts, units, side="right") - 1
     similar = cohesion(joined, units, _BLOCK)
-    return int(whole.sum()), similar[inside], np.isin(units, starts)[inside]
+    won = _won(similar[inside], np.isin(units, starts)[inside], documents[inside])
+    return int(whole.sum()), *won
 
 
 def _column(chunks: list[list[dict[str, Any]]], name: str) -> Positions:
@@ -84,11 +81,22 @@ def _following(joined: Joined, ends: Positions) -> Positions:
     return np.where(at_white, words[np.searchsorted(joined.word_starts, ends)], ends)
 
 
-def _separation(similar: npt.NDArray[np.float64], cut: npt.NDArray[np.bool_]) -> float:
-    """Return the probability that a place that is not cut is more alike than one that is; a tie counts half."""
-    inner, edges = np.sort(similar[~cut]), similar[cut]
-    if not len(inner) or not len(edges):
-        return 0.5
-    below = np.searchsorted(inner, edges, side="left")
-    equal = np.searchsorted(inner, edges, side="right") - below
-    return float(1 - (below + equal / 2).sum() / (len(inner) * len(edges)))
+def _won(
+    similar: npt.NDArray[np.float64], cut: npt.NDArray[np.bool_], documents: Positions
+) -> tuple[float, int]:
+    """Compare each cut with the places around it that are not cut: how often these are more alike, and of how many.
+
+    A tie is half of one. Only neighbours are compared: in a table or list everything is less alike than in prose.
+    """
+    won, compared = 0.0, 0
+    for distance in range(1, _BLOCK + 1):
+        together = documents[distance:] == documents[:-distance]
+        for here, there in (
+            (slice(distance, None), slice(-distance)),
+            (slice(-distance), slice(distance, None)),
+        ):
+            chosen = together & cut[here] & ~cut[there]
+            difference = similar[there][chosen] - similar[here][chosen]
+            won += float((difference > 0).sum() + (difference == 0).sum() / 2)
+            compared += len(difference)
+    return won, compared

@@ -12,7 +12,7 @@ import numpy as np
 
 from stemma.chunking.boundaries import find_sentences
 from stemma.chunking.joined import groups, join
-from stemma.chunking.lines import TEXT, find_lines
+from stemma.chunking.lines import BODY, TEXT, find_lines
 from stemma.errors import UsageError
 from stemma.evaluation.retrieval import Place, Question
 
@@ -151,7 +151,7 @@ def _group_questions(texts: list[str], first: int) -> Iterable[tuple[str, Questi
     sentences = find_sentences(joined)
     for (start, end), kind in zip(pairwise(starts.tolist()), kinds.tolist(), strict=True):
         inside = sentences[np.searchsorted(sentences, start + 1) : np.searchsorted(sentences, end)].tolist()
-        if kind != TEXT or len(inside) + 1 < _CLOZE_SENTENCES:
+        if kind not in (TEXT, BODY) or len(inside) + 1 < _CLOZE_SENTENCES:
             continue
         number = int(np.searchsorted(joined.starts, start, side="right")) - 1
         end = start + len(joined.text[start : min(end, int(joined.ends[number]))].rstrip())
