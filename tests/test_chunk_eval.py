@@ -6,11 +6,15 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import duckdb
 import pytest
 from harness import Corpus
 
 from stemma.cli import main
+from stemma.commands.chunk_eval import _Embedding
+from stemma.embedding.arrays import matrix
 from stemma.errors import UsageError
+from stemma.resources.engine import Setup
 
 Evaluate = Callable[..., Any]
 
@@ -97,6 +101,23 @@ def test_questions_are_scored(evaluate: Evaluate, tmp_path: Path) -> None:
     table = evaluate(*arguments).out
     assert "4 documents, questions" in table
     assert "PΩ" in table
+
+
+@pytest.mark.parametrize(("context", "smoothing"), [("section", 0.3), ("none", 0.0)])
+def test_chunks_are_embedded_as_a_run_does_it(tmp_path: Path, context: str, smoothing: float) -> None:
+    corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, embed={"context": context, "smoothing": smoothing})
+    for topic in TOPICS:
+        corpus.write(f"{topic}.md", f"# The {topic}\n\n{paragraph(topic, 0)}\n\n{paragraph(topic, 1)}\n")
+    corpus.run()
+    with duckdb.connect(str(corpus.path), read_only=True) as connection:
+        chunks = connection.execute(
+            """SELECT text, section, tokens, dense_rank() OVER (ORDER BY document_id) AS document, embedding
+            FROM corpus.chunked JOIN corpus.embedded USING (chunk_id, document_id) ORDER BY document_id, ordinal"""
+        ).to_arrow_table()
+    config = corpus.config()
+    found = _Embedding(Setup.of(config).embedder, config.embed)(chunks)
+    assert len(found) > 2 * len(TOPICS)
+    assert found == pytest.approx(matrix(chunks), abs=1e-6)
 
 
 def test_cloze_questions_are_made_of_the_corpus(evaluate: Evaluate) -> None:

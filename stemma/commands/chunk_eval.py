@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from stemma.commands.output import print_json, print_table
 from stemma.commands.published import open_published
-from stemma.config import ChunkConfig, Config, load_config
+from stemma.config import ChunkConfig, Config, EmbedConfig, load_config
 from stemma.errors import StemmaError, UsageError
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ def evaluate(
     texts = pa.table({"text": pa.array([document.text for document in documents], pa.string())})
     megabytes = sum(len(document.text.encode()) for document in documents) / 1e6
     embedder = Setup.of(config).embedder
-    embed = _Embedding(embedder)
+    embed = _Embedding(embedder, config.embed)
     asked = embed.queries([question.text for question in questions]) if questions else None
     rows: list[dict[str, Any]] = []
     for strategy in grid.strategies:
@@ -96,7 +96,7 @@ def evaluate(
             row |= {"chunks": int(own["chunks"])}
             if asked is not None:
                 table = _flat(chunks)
-                found = nearest(asked, embed(table["text"].to_pylist()), k)
+                found = nearest(asked, embed(table), k)
                 row |= mean_scores(retrieval_scores(table, questions, found))
             else:
                 row |= {"mean_tokens": own["tokens"]}
@@ -139,26 +139,48 @@ def plot(rows: Sequence[dict[str, Any]], file: Path) -> None:
 
 
 class _Embedding:
-    """The configured model, loaded when it is first needed; a text that many ways share is embedded once."""
+    """The configured model, loaded when it is first needed; what many ways share is embedded once.
 
-    def __init__(self, embedder: "Embedder") -> None:
+    Chunks are embedded as a run does it: below their section and smoothed by their neighbours, if so configured.
+    """
+
+    def __init__(self, embedder: "Embedder", settings: EmbedConfig) -> None:
         self._embedder = embedder
-        self._known: dict[str, Any] = {}
+        self._settings = settings
+        self._columns = ["text", "section"] if settings.context == "section" else ["text"]
+        self._known: dict[tuple[str, ...], Any] = {}
 
-    def __call__(self, texts: list[str]) -> "Vectors":
+    def __call__(self, chunks: "pa.Table") -> "Vectors":
         import numpy as np
         import pyarrow as pa
 
-        missing = list(dict.fromkeys(text for text in texts if text not in self._known))
+        from stemma.embedding.arrays import matrix
+
+        inputs = list(zip(*(chunks[name].to_pylist() for name in self._columns), strict=True))
+        missing = list(dict.fromkeys(each for each in inputs if each not in self._known))
         if missing:
             print(f"embedding {len(missing):,} chunks …", file=sys.stderr)
             embedder = self._embedder
             model = {"model": self._model} if embedder.load else {}
-            table = pa.table({"text": pa.array(missing, pa.string())})
-            found = embedder.function(table, **embedder.parameters, **model)["embedding"].combine_chunks()
-            vectors = found.flatten().to_numpy().reshape(len(missing), -1)
+            columns = zip(self._columns, zip(*missing, strict=True), strict=True)
+            table = pa.table({name: pa.array(values, pa.string()) for name, values in columns})
+            vectors = matrix(embedder.function(table, **embedder.parameters, **model))
             self._known.update(zip(missing, vectors, strict=True))
-        return _normalised(np.array([self._known[text] for text in texts]))
+        return _normalised(self._smoothed(np.array([self._known[each] for each in inputs]), chunks))
+
+    def _smoothed(self, vectors: "Vectors", chunks: "pa.Table") -> "Vectors":
+        import numpy as np
+
+        from stemma.embedding.context import smoothed
+
+        if not self._settings.smoothing or not len(vectors):
+            return vectors
+        rows = np.arange(len(vectors))
+        small = chunks["tokens"].to_numpy() <= self._settings.smoothing_tokens
+        is_next = np.diff(chunks["document"].to_numpy(), prepend=-1) == 0
+        before = np.where(small & is_next, rows - 1, -1)
+        after = np.where(small & np.append(is_next[1:], False), rows + 1, -1)
+        return smoothed(vectors, rows, before, after, self._settings.smoothing)
 
     def queries(self, texts: list[str]) -> "Vectors":
         import numpy as np
