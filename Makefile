@@ -12,7 +12,7 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
+	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed
 	@$(BIN)/python -m pytest -m slow --timeout 3600 --hypothesis-profile random

@@ -15,6 +15,25 @@ settings.load_profile("same")
 # Not the user's own; it stays between runs, so that a model is converted and looked at once.
 os.environ.setdefault("STEMMA_CACHE", str(Path(tempfile.gettempdir()) / f"stemma-test-cache-{os.getuid()}"))
 
+# Files of few but long tests, which are begun first, so that no process is left alone with one in the end.
+LONG = (
+    "hostile",
+    "replay",
+    "graphql",
+    "crash",
+    "equals_rebuild",
+    "exactness",
+    "dagster",
+    "definitions",
+    "readers",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files of long tests."""
+    items.sort(key=lambda item: item.path.stem.removeprefix("test_") not in LONG)
+
+
 SHARED = Path(os.environ.get("STEMMA_SHARED", Path(__file__).resolve().parents[2] / "shared"))
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from harness import POISON, WORDS, Corpus, poison, sentence, slow
+from harness import POISON, WORDS, Corpus, poison, sentence
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -220,7 +220,7 @@ def test_any_history_equals_a_rebuild() -> None:
     near: list[int] = []
 
     @seed(1)
-    @settings(max_examples=4, **QUIET)
+    @settings(max_examples=3, **QUIET)
     @given(HISTORY)
     def check(operations: list[tuple[Any, ...]]) -> None:
         near.append(lives_through(operations))
@@ -368,7 +368,7 @@ def test_any_history_of_families_equals_a_rebuild() -> None:
     near: list[int] = []
 
     @seed(2)
-    @settings(max_examples=6, **QUIET)
+    @settings(max_examples=4, **QUIET)
     @given(FAMILY_HISTORY)
     def check(history: tuple[Any, ...]) -> None:
         *operations, buckets = history
@@ -386,7 +386,8 @@ def test_many_histories_of_families_equal_a_rebuild_after_each_run(history: tupl
     families_live_through(*operations, buckets=buckets, each_run=True)
 
 
-@pytest.mark.parametrize("measured_at_once", [0, *slow(1)])
+@pytest.mark.slow
+@pytest.mark.parametrize("measured_at_once", [0, 1])
 def test_families_are_the_same_wherever_a_run_stopped(tmp_path: Path, measured_at_once: int) -> None:
     corpus = Corpus(tmp_path, engine={"workers": 0})
     corpus.steady = True

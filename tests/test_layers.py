@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from harness import Corpus, sentence, slow
+from harness import Corpus, sentence
 
 from stemma.resources.engine import deduplicated
 
@@ -192,7 +192,8 @@ def test_a_document_of_passages_alone_stays_whole(tmp_path: Path) -> None:
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("keep", ["oldest", *slow("newest", "longest", "best")])
+@pytest.mark.slow
+@pytest.mark.parametrize("keep", ["oldest", "newest", "longest", "best"])
 def test_passages_equal_a_rebuild_as_documents_come_and_go(tmp_path: Path, keep: str) -> None:
     corpus = Corpus(
         tmp_path, deduplicate={"layers": ("exact", "near", "passage"), "keep": keep}, passage={"cut": True}

@@ -167,6 +167,7 @@ def materialized(instance: dg.DagsterInstance, corpus: Corpus) -> dict[str, Any]
     return {name: entry.value for name, entry in event.materialization.metadata.items()}
 
 
+@pytest.mark.slow
 def test_matplotlib_is_loaded_only_to_draw(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STEMMA_CONFIG", "")
     corpus = make_corpus(tmp_path)
