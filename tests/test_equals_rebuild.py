@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from harness import POISON, WORDS, Corpus, poison, sentence
+from harness import POISON, WORDS, Corpus, poison, sentence, slow
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -445,6 +445,7 @@ def test_two_configurations_in_turn_equal_a_rebuild(tmp_path: Path) -> None:
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_chains_of_near_duplicates_equal_a_rebuild_as_links_come_and_go(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, deduplicate={"threshold": 0.7})
     links: list[str] = []
@@ -483,7 +484,7 @@ def test_a_run_that_failed_leaves_nothing_behind(tmp_path: Path) -> None:
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("steps", [1, 2, 4, 7])
+@pytest.mark.parametrize("steps", [2, 7, *slow(1, 4)])
 def test_an_interrupted_run_is_taken_up_again(tmp_path: Path, steps: int) -> None:
     corpus = Corpus(tmp_path)
     corpus.fill(6)

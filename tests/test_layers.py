@@ -86,6 +86,7 @@ def test_semantic_duplicates_of_other_categories_stay(tmp_path: Path, category: 
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_layers_come_and_go_and_every_state_equals_a_rebuild(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, deduplicate={"layers": ALL[:2]})
     corpus.steady = True

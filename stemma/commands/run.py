@@ -355,7 +355,7 @@ def _print_rows(title: str, listed: list[dict[str, Any]], columns: tuple[str, ..
 def _next_commands(config: Config, options: argparse.Namespace) -> None:
     given = f" --config {shlex.quote(str(options.config))}" if options.config else ""
     commands = {
-        f'stemma search{given} "how do I …"': "the chunks nearest in meaning",
+        f'stemma search{given} "how do I …"': "the chunks that answer best, by meaning and by words",
         f'stemma sql{given} "FROM lineage.decisions"': "every document that was dropped, and why",
         f"stemma why{given} PATH": "what became of one file",
         f"stemma ui{given}": "the graph, the runs, the checks",
