@@ -1,6 +1,6 @@
 """What search costs over 100,000 chunks: the text index, and queries of each mode, warm and cold.
 
-    python benchmarks/search.py [--documents 8000] [--folder DIR] [--shared /work/shared]
+    python benchmarks/search.py [--documents 8000] [--folder DIR] [--shared DIR]
 
 Texts are those of `make_load.py synth` in the shared folder, of about 1,800 words each; vectors are of feature hashing
 into 384 dimensions, so that no time goes into a model: the model's own time for a query comes on top (MiniLM: 10 ms
@@ -10,7 +10,6 @@ has opened the file, *command* a whole `stemma search`, from the start of Python
 """
 
 import argparse
-import os
 import random
 import statistics
 import subprocess
@@ -32,6 +31,7 @@ from stemma.resources.engine import Run, Setup, publication, run_all
 from stemma.resources.warehouse import Warehouse
 from stemma.search import MODES, Searcher
 
+ROOT = Path(__file__).resolve().parent.parent
 TOML = """[[sources]]
 name = "synth"
 path = "data"
@@ -116,7 +116,7 @@ def main() -> None:
     )
     parser.add_argument("--documents", type=int, default=8_000)
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("STEMMA_SHARED", "/work/shared")))
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="stemma-search-") as scratch:
         folder = (options.folder or Path(scratch)).absolute()

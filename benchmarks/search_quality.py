@@ -1,6 +1,6 @@
 """How well each mode of search finds what a question asks for, on real published corpora.
 
-    python benchmarks/search_quality.py [--languages en,de,es] [--model all-MiniLM-L6-v2] [--shared /work/shared]
+    python benchmarks/search_quality.py [--languages en,de,es] [--model all-MiniLM-L6-v2] [--shared DIR]
 
 - XQuAD (d2): 240 paragraphs a language, 1,190 questions; the mean reciprocal rank of the question's paragraph.
 - Chroma's evaluation (d1): three of its corpora, each cut into chunks of the configuration's default size; the share
@@ -12,7 +12,6 @@ The weight of BM25 in hybrid search was chosen on d1's state_of_the_union and wi
 import argparse
 import gzip
 import json
-import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable
@@ -25,6 +24,7 @@ from stemma.resources.engine import Run, Setup, run_all
 from stemma.resources.warehouse import Warehouse
 from stemma.search import MODES, TEXT_WEIGHT, Searcher
 
+ROOT = Path(__file__).resolve().parent.parent
 WEIGHTS = (0.25, TEXT_WEIGHT, 1.0)
 MOST = 50
 
@@ -103,7 +103,7 @@ def main() -> None:
     )
     parser.add_argument("--languages", default="en,de,es")
     parser.add_argument("--model", default="all-MiniLM-L6-v2")
-    parser.add_argument("--shared", type=Path, default=Path(os.environ.get("STEMMA_SHARED", "/work/shared")))
+    parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     options = parser.parse_args()
     print(f"| corpus | {' | '.join(modes())} |", flush=True)
     with tempfile.TemporaryDirectory(prefix="stemma-quality-") as scratch:

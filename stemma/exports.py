@@ -71,7 +71,7 @@ def export_file(connection: duckdb.DuckDBPyConnection, what: str, path: Path, fo
     """
     relation = RELATIONS[what]
     reader = connection.execute(f"{relation.query} ORDER BY {relation.key}").to_arrow_reader(BATCH_ROWS)
-    return Exported(path, added=_write(path, reader, form))
+    return Exported(path, added=write_rows(path, reader, form))
 
 
 def export_changes(connection: duckdb.DuckDBPyConnection, what: str, folder: Path, form: str) -> Exported:
@@ -99,9 +99,9 @@ def export_changes(connection: duckdb.DuckDBPyConnection, what: str, folder: Pat
         FROM changes AS x LEFT JOIN ({relation.query}) AS e ON e.{relation.key} = x.key AND x.change <> 'removed'
         ORDER BY x.key"""
     ).to_arrow_reader(BATCH_ROWS)
-    _write(path, reader, form, metadata={"relation": what})
+    write_rows(path, reader, form, metadata={"relation": what})
     keys = connection.execute("SELECT key, row_hash FROM present ORDER BY key").to_arrow_reader(BATCH_ROWS)
-    _write(folder / KEYS, keys, "parquet", metadata={"relation": what, "form": form})
+    write_rows(folder / KEYS, keys, "parquet", metadata={"relation": what, "form": form})
     return Exported(path, **counts)
 
 
@@ -138,10 +138,13 @@ def _compare(connection: duckdb.DuckDBPyConnection, relation: Relation, folder: 
     connection.unregister("keys_before")
 
 
-def _write(
+def write_rows(
     path: Path, reader: pa.RecordBatchReader, form: str, metadata: dict[str, str] | None = None
 ) -> int:
-    """Write beside and move into place: whoever reads meanwhile sees the old file or the new one, whole."""
+    """Write rows as one of FORMATS; returns how many.
+
+    They are written beside and moved into place: whoever reads meanwhile sees the old file or the new one, whole.
+    """
     target = path.with_name(f".{path.name}.{os.getpid()}.next")
     try:
         rows = _WRITERS[form](target, reader, reader.schema.with_metadata(metadata))
@@ -152,20 +155,20 @@ def _write(
 
 
 def _write_parquet(target: Path, reader: pa.RecordBatchReader, schema: pa.Schema) -> int:
-    rows = 0
     with pq.ParquetWriter(target, schema, compression="zstd") as writer:
-        for batch in reader:
-            writer.write_batch(batch.cast(schema))
-            rows += batch.num_rows
-    return rows
+        return _write_batches(writer, reader, schema)
 
 
 def _write_arrow(target: Path, reader: pa.RecordBatchReader, schema: pa.Schema) -> int:
-    rows = 0
     with pa.OSFile(str(target), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-        for batch in reader:
-            writer.write_batch(batch.cast(schema))
-            rows += batch.num_rows
+        return _write_batches(writer, reader, schema)
+
+
+def _write_batches(writer: Any, reader: pa.RecordBatchReader, schema: pa.Schema) -> int:
+    rows = 0
+    for batch in reader:
+        writer.write_batch(batch.cast(schema))
+        rows += batch.num_rows
     return rows
 
 

@@ -9,17 +9,18 @@ from typing import Any
 import duckdb
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from stemma.commands.output import plain, print_json, print_table
+from stemma.commands.output import print_json, print_table
 from stemma.commands.published import open_published
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError, UsageError
+from stemma.exports import write_rows
 from stemma.search.corpus import query_embedder
 from stemma.selection import Selection, alike, covering, diverse, document_vectors
 
 # What is printed of a text where no file is written.
 SHOWN_CHARACTERS = 80
+SUFFIXES = (".parquet", ".jsonl")
 
 # What can be chosen: the query of its ids and vectors, in the order of the ids, and that of what is written of it.
 UNITS = {
@@ -51,8 +52,8 @@ def select(options: argparse.Namespace) -> int:
     by = options.by or ("likeness" if options.like else "diversity")
     if bool(options.like) != (by == "likeness"):
         raise UsageError("--like names the examples of --by likeness, and of nothing else")
-    if options.out is not None and options.out.suffix not in WRITERS:
-        raise UsageError(f"{options.out}: the name must end in {' or '.join(WRITERS)}")
+    if options.out is not None and options.out.suffix not in SUFFIXES:
+        raise UsageError(f"{options.out}: the name must end in {' or '.join(SUFFIXES)}")
     config = load_config(options.config)
     with open_published(config) as connection:
         vectors_of, rows_of = UNITS[options.unit]
@@ -152,27 +153,14 @@ def _facts(
 
 
 def _write(path: Path, rows: pa.Table, facts: dict[str, Any]) -> None:
-    """Write the file whole or not at all."""
-    part = path.with_name(f".{path.name}.part")
+    """Write the file whole or not at all, with how it was drawn: in the metadata, or with each line of JSON."""
+    form = path.suffix[1:]
+    if form == "jsonl":
+        rows = rows.append_column("selection", pa.array([facts] * rows.num_rows))
     try:
-        WRITERS[path.suffix](part, rows, facts)
-        os.replace(part, path)
+        write_rows(path, rows.to_reader(), form, metadata={"stemma.selection": json.dumps(facts)})
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise StemmaError(f"{path}: cannot be written: {error.strerror or error}") from error
-
-
-def _write_parquet(path: Path, rows: pa.Table, facts: dict[str, Any]) -> None:
-    pq.write_table(rows.replace_schema_metadata({"stemma.selection": json.dumps(facts)}), path)
-
-
-def _write_jsonl(path: Path, rows: pa.Table, facts: dict[str, Any]) -> None:
-    with path.open("w", encoding="utf-8") as file:
-        for row in rows.to_pylist():
-            file.write(json.dumps(row | {"selection": facts}, ensure_ascii=False, default=plain) + "\n")
-
-
-WRITERS = {".parquet": _write_parquet, ".jsonl": _write_jsonl}
 
 
 def _print(rows: pa.Table) -> None:

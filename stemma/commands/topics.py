@@ -10,6 +10,7 @@ import pyarrow as pa
 from stemma.commands.output import print_json, print_table
 from stemma.commands.published import open_published
 from stemma.config import load_config
+from stemma.lineage.views import IS_KEYWORD
 from stemma.search.topics import Topic, find_topics
 from stemma.search.words import without_diacritics
 
@@ -18,11 +19,11 @@ MOST_DOCUMENTS = 0.2
 # Of the documents of a topic so many are told, the ones that have most of its words first.
 TOLD_DOCUMENTS = 3
 
-_WORDS = """
+_WORDS = f"""
 WITH numbers AS (SELECT document_id, dense_rank() OVER (ORDER BY document_id) - 1 AS number
     FROM corpus.deduplicated JOIN corpus.raw USING (document_id) WHERE $source IS NULL OR source = $source),
 stands AS (SELECT DISTINCT word, number FROM search.postings JOIN corpus.chunked USING (chunk_id)
-    JOIN numbers USING (document_id) WHERE regexp_full_match(word, '[\\pL\\pM]{3,}|[\\pL\\pM]{2}') AND strlen(word) > 2)
+    JOIN numbers USING (document_id) WHERE {IS_KEYWORD})
 SELECT word, list(number ORDER BY number)::UBIGINT[] AS documents FROM stands
 GROUP BY word HAVING count(*) >= $least AND count(*) <= $most ORDER BY word
 """

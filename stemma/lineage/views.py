@@ -128,10 +128,12 @@ _CHUNKS = """SELECT t.chunk_id, t.document_id, t.ordinal, r.source, r.uri, r.rec
     FROM main.chunked AS t JOIN main.raw AS r USING (document_id) JOIN main.cleaned AS d USING (document_id)
     JOIN search.numbers AS n USING (chunk_id)"""
 
+# What may be a key word or a word of a topic: three letters or more, or a pair in scripts without spaces.
+IS_KEYWORD = "regexp_full_match(word, '[\\pL\\pM]{3,}|[\\pL\\pM]{2}') AND strlen(word) > 2"
 # tf-idf. The form of a word without its diacritics is left out where the word itself stands.
-_KEYWORDS = """WITH counts AS (SELECT document_id, word, sum(frequency)::BIGINT AS frequency
+_KEYWORDS = f"""WITH counts AS (SELECT document_id, word, sum(frequency)::BIGINT AS frequency
         FROM search.postings JOIN (SELECT chunk_id, document_id FROM main.chunked) USING (chunk_id)
-        WHERE regexp_full_match(word, '[\\pL\\pM]{3,}|[\\pL\\pM]{2}') AND strlen(word) > 2
+        WHERE {IS_KEYWORD}
         GROUP BY document_id, word),
     words AS (SELECT *, count(*) OVER (PARTITION BY word) AS documents FROM counts
         ANTI JOIN (SELECT document_id, strip_accents(word) AS word FROM counts WHERE strip_accents(word) <> word)
