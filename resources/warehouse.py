@@ -58,6 +58,11 @@ CREATE TABLE IF NOT EXISTS state.raw (
     media_type VARCHAR, encoding VARCHAR, document_date DATE, date_from VARCHAR, content_hash UUID, size_bytes BIGINT,
     ingested_at TIMESTAMP, partition_date DATE, title VARCHAR, metadata JSON, fields JSON, labels JSON,
     input_hash UUID, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.waiting (
+    document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, byte_start BIGINT, byte_end BIGINT,
+    media_type VARCHAR, encoding VARCHAR, document_date DATE, date_from VARCHAR, content_hash UUID, size_bytes BIGINT,
+    ingested_at TIMESTAMP, partition_date DATE, title VARCHAR, metadata JSON, fields JSON, labels JSON,
+    input_hash UUID, row_hash UBIGINT, gone BOOLEAN);
 CREATE TABLE IF NOT EXISTS state.cleaned (
     document_id UUID, title VARCHAR, author VARCHAR, text_hash UUID, declared_language VARCHAR, language VARCHAR,
     language_score DOUBLE, words INTEGER, scores {sql_type(SCORES)}, characters BIGINT, document_date DATE,
@@ -87,6 +92,7 @@ CREATE TABLE IF NOT EXISTS state.runs (
     rows_added BIGINT, rows_changed BIGINT, rows_removed BIGINT, rows_reused BIGINT, rows_computed BIGINT,
     rows BIGINT, errors BIGINT);
 CREATE TABLE IF NOT EXISTS state.publication (fingerprint VARCHAR);
+CREATE TABLE IF NOT EXISTS state.listing (fingerprint VARCHAR);
 CREATE TABLE IF NOT EXISTS state.layout (digest VARCHAR);
 CREATE TABLE IF NOT EXISTS state.recipes (recipe VARCHAR, dataset VARCHAR, explained JSON);
 CREATE TABLE IF NOT EXISTS state.dedup_index (name VARCHAR, recipe VARCHAR);

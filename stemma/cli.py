@@ -124,6 +124,11 @@ def _run(words: Words) -> None:
         "--select", metavar="DATASETS", help="only these datasets, comma-separated (raw,cleaned,…)"
     )
     word.add_argument(
+        "--days",
+        metavar="DAY[..DAY]",
+        help="take in only what changed on these days (2026-01-31, or first..last); the rest waits",
+    )
+    word.add_argument(
         "--dry-run", action="store_true", help="only print how many rows each stage would compute"
     )
     word.add_argument(

@@ -14,6 +14,7 @@ import typing
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -470,6 +471,38 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class PartitionsConfig:
+    start: str = _key(
+        "2020-01-01",
+        "The first daily partition in Dagster; documents of earlier days belong to it.",
+        pattern=r"(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}",
+        pattern_meaning="a day such as 2020-01-01",
+    )
+    catch_up: bool = _key(
+        True,
+        "Whether a run of the last partition, today's, takes in all days that have changed, not its own alone.",
+    )
+
+
+@dataclass(frozen=True)
+class AlertsConfig:
+    webhook: str | None = _key(
+        None,
+        "A URL that is sent each failed run, as JSON by POST; ${NAME} is an environment variable.",
+        pattern=r"https?://\S+|.*\$\{.*",
+        pattern_meaning="an http or https URL",
+        default_meaning="nobody is told",
+    )
+    function: str | None = _key(
+        None,
+        "A function of yours, `module:function`, that is called with each failed run.",
+        pattern=r"[A-Za-z_][\w.]*:[A-Za-z_]\w*",
+        pattern_meaning="module:function",
+        default_meaning="none",
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration. `sources` paths and `warehouse.path` are absolute; a URL stays as it is.
 
@@ -484,6 +517,8 @@ class Config:
     deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
+    partitions: PartitionsConfig = field(default_factory=PartitionsConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     file: Path | None = None
     directory: Path = field(default_factory=Path.cwd)
@@ -496,6 +531,8 @@ _SECTIONS: dict[str, type[Any]] = {
     "deduplicate": DeduplicateConfig,
     "chunk": ChunkConfig,
     "embed": EmbedConfig,
+    "partitions": PartitionsConfig,
+    "alerts": AlertsConfig,
     "engine": EngineConfig,
 }
 
@@ -616,9 +653,11 @@ def _read(file: Path, directory: Path, environ: Mapping[str, str]) -> Config:
     if not isinstance(tables, list):
         check.fail(("sources",), "write [[sources]], in two brackets, above each source")
     sources = check.sources(tables, directory, environ)
+    sections["alerts"] = check.alerts(sections["alerts"], environ)
     check.duplicates(sections["deduplicate"], sources)
     check.warehouse(data.get("warehouse", {}).get("path", ""), directory)
     check.model(sections["embed"].model, directory)
+    check.start(sections["partitions"].start)
     return _resolved(Config(**sections, sources=sources, file=file, directory=directory))
 
 
@@ -817,6 +856,23 @@ class _Check:
             self.fail(place, f"a database cannot be named {Path(path).stem!r}, which is a schema in it")
         if path and os.path.isdir(_absolute(path, directory)):
             self.fail(place, f"{_absolute(path, directory)} is a folder; name a file in it")
+
+    def alerts(self, alerts: AlertsConfig, environ: Mapping[str, str]) -> AlertsConfig:
+        """Return the hooks with the variables of the environment in place: a webhook's URL is often a secret."""
+        if alerts.webhook is None:
+            return alerts
+        return dataclasses.replace(
+            alerts, webhook=self._substituted(("alerts", "webhook"), alerts.webhook, environ)
+        )
+
+    def start(self, start: str) -> None:
+        """Check that the first partition is a day, and not one to come."""
+        try:
+            is_past = date.fromisoformat(start) <= datetime.now(UTC).date()
+        except ValueError:
+            self.fail(("partitions", "start"), f"there is no such day: {_shown(start)}")
+        if not is_past:
+            self.fail(("partitions", "start"), f"must not lie in the future, as {_shown(start)} does")
 
     def model(self, model: str, directory: Path) -> None:
         """Check what a model's name says without looking for it."""

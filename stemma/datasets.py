@@ -514,6 +514,21 @@ ERRORS = Dataset(
     ),
 )
 
+WAITING = Dataset(
+    "lineage",
+    "waiting",
+    "uri",
+    "What the sources hold and the corpus does not yet: documents of days that no run has taken in.",
+    (
+        Column("document_id", "UUID", "the document"),
+        Column("source", "VARCHAR", "name of the source"),
+        Column("uri", "VARCHAR", "its file"),
+        Column("record", "VARCHAR", "the record in it, if it is one"),
+        Column("partition_date", "DATE", "the day whose run will take it in"),
+        Column("change", "VARCHAR", "new, changed or removed"),
+    ),
+)
+
 RUNS = Dataset(
     "lineage",
     "runs",
@@ -661,7 +676,7 @@ KEYWORDS = Dataset(
 
 LEDGER = (
     *(DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, VERSIONS, REPETITION, AGES),
-    *(PASSAGES, CUTS, EMBEDDING_HEALTH, ERRORS, RUNS, TRACE),
+    *(PASSAGES, CUTS, EMBEDDING_HEALTH, ERRORS, WAITING, RUNS, TRACE),
 )
 
 

@@ -21,7 +21,7 @@ def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
         executor_def=dg.in_process_executor,
     )
     return dg.Definitions(
-        assets=[_source(config), *(ASSETS[name](recipe) for name, recipe in current.items())],
+        assets=[_source(config), *(ASSETS[name](recipe, config) for name, recipe in current.items())],
         jobs=[job],
         schedules=[schedule(job) for schedule in SCHEDULES],
         sensors=sensors(job),

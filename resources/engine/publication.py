@@ -52,7 +52,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
     Raises StemmaError when nothing could be processed; here too the published file stays.
     """
     with run.warehouse.session() as connection:
-        behind = _behind(connection, recipes)
+        behind = first_behind(connection, recipes)
         if behind:
             return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
         index = index_recipe(run.setup.code)
@@ -79,7 +79,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         return Publication(True, "published", (*checks, *health))
 
 
-def _behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
+def first_behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
     """Return the first dataset that another recipe or an older version of the one above has made, if any."""
     above = 0
     for dataset, recipe in recipes.items():
@@ -97,7 +97,8 @@ def _fingerprint(connection: duckdb.DuckDBPyConnection) -> str:
             connection,
             """SELECT concat(
             (SELECT list((name, version, recipe, state_hash) ORDER BY name)::VARCHAR FROM state.datasets),
-            (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors))""",
+            (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors),
+            (SELECT sum(hash(document_id, row_hash, gone)::HUGEINT) FROM state.waiting))""",
         )
     )
 
@@ -106,9 +107,19 @@ def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: s
     path = run.warehouse.path
     if not path.exists() or path.stat().st_size <= NOTHING_NEW_BYTES:
         return False
+    return _is_published(connection, fingerprint)
+
+
+def _is_published(connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
     return bool(
         fetch_value(connection, "SELECT count(*) FROM state.publication WHERE fingerprint = ?", [fingerprint])
     )
+
+
+def is_published(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether what the state holds is what is published."""
+    fingerprint = _fingerprint(connection) + index_recipe(run.setup.code)
+    return run.warehouse.path.exists() and _is_published(connection, fingerprint)
 
 
 def _never_published(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -216,6 +227,9 @@ CONTAMINATIONS = """SELECT document_id, uri, match.set AS evaluation_set, match.
         FROM state.cleaned JOIN state.raw USING (document_id) WHERE len(matches) > 0)"""
 MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept, kept_document_id, similarity, method, threshold, run_id
     FROM state.deduplicated"""
+WAITING_ROWS = """SELECT w.document_id, w.source, w.uri, w.record, w.partition_date,
+        CASE WHEN w.gone THEN 'removed' WHEN r.document_id IS NULL THEN 'new' ELSE 'changed' END AS change
+    FROM state.waiting AS w LEFT JOIN state.raw AS r USING (document_id)"""
 LEDGERS = {
     "lineage.rejections": ("document_id, rule", REJECTIONS),
     "lineage.contamination": ("document_id, evaluation_set, item", CONTAMINATIONS),
@@ -233,6 +247,7 @@ LEDGERS = {
         "stage, uri, record, document_id",
         f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors",
     ),
+    "lineage.waiting": ("document_id", WAITING_ROWS),
     "lineage.runs": (
         "run_id, dataset",
         f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs",

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from stemma.config import Config
 from stemma.incremental.counts import Counts
+from stemma.incremental.days import ALL_DAYS, Days
 from stemma.resources.engine.setup import Setup
 from stemma.resources.warehouse import Warehouse, utc_now
 from stemma.resources.workers import Limits, Workers, shared_workers
@@ -27,6 +28,7 @@ class Run:
     Attributes:
         progress: called as progress(dataset, done, total) after each batch; total 0 means unknown.
         allow_deletes: lets more documents of a source vanish than the guard would.
+        days: what of the sources `raw` takes in; the datasets below follow it.
         dry: plan only; nothing is computed or written.
         audit: recompute a few remembered rows of each stage that computes anyway, and compare.
     """
@@ -36,6 +38,7 @@ class Run:
     warehouse: Warehouse
     progress: Callable[[str, int, int], None] = silent
     allow_deletes: bool = False
+    days: Days = ALL_DAYS
     dry: bool = False
     audit: bool = True
     counts: dict[str, Counts] = field(default_factory=dict)

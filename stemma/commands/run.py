@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +132,7 @@ def _execute(
     from stemma.definitions import JOB, build_definitions
 
     named = str(file or "")
+    partition, days = _partition(options.days, config)
     return (
         build_definitions(config, named)
         .resolve_job_def(JOB)
@@ -141,12 +143,40 @@ def _execute(
             run_config={
                 "loggers": {"console": {"config": {"log_level": "DEBUG" if options.debug else "CRITICAL"}}},
                 "resources": {
-                    "pipeline": {"config": {"config_file": named, "allow_deletes": options.allow_deletes}}
+                    "pipeline": {
+                        "config": {
+                            "config_file": named,
+                            "allow_deletes": options.allow_deletes,
+                            "all_days": options.days is None,
+                        }
+                    }
                 },
             },
-            tags={"stemma/started_by": "stemma run"},
+            partition_key=partition,
+            tags={"stemma/started_by": "stemma run", **days},
         )
     )
+
+
+def _partition(days: str | None, config: Config) -> tuple[str | None, dict[str, str]]:
+    """Return the partition of a run, or the tags of a range of them; without `days` today's, which has all."""
+    from stemma.assets.partitions import daily_partitions, partition_of
+
+    if days is None:
+        return daily_partitions(config.partitions).get_last_partition_key(), {}
+    first, _, last = days.partition("..")
+    try:
+        keys = [partition_of(date.fromisoformat(day), config.partitions) for day in (first, last or first)]
+    except ValueError as error:
+        raise UsageError(f"--days {days}: write a day, 2026-01-31, or two with .. between") from error
+    if keys[0] > keys[1]:
+        raise UsageError(f"--days {days}: the first day comes after the last")
+    if keys[0] == keys[1]:
+        return keys[0], {}
+    return None, {
+        "dagster/asset_partition_range_start": keys[0],
+        "dagster/asset_partition_range_end": keys[1],
+    }
 
 
 def _interrupted(result: Any) -> bool:
