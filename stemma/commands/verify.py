@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 import tempfile
 import uuid
 from pathlib import Path
@@ -20,6 +21,12 @@ def verify(options: argparse.Namespace) -> int:
     with tempfile.TemporaryDirectory(prefix="stemma-verify-") as folder:
         rebuilt = rebuild(config, Path(folder) / "corpus.duckdb")
         differences = compare(config.warehouse.path, rebuilt)
+    waiting = _waiting(config)
+    if waiting:
+        print(
+            f"{waiting} documents of other days wait; the rebuild has them ('stemma run' takes them in)",
+            file=sys.stderr,
+        )
     if options.json:
         print_json(differences)
     else:
@@ -32,6 +39,13 @@ def verify(options: argparse.Namespace) -> int:
             ],
         )
     return 1 if any(row["missing"] or row["extra"] for row in differences) else 0
+
+
+def _waiting(config: Config) -> int:
+    from stemma.commands.published import open_published, rows
+
+    with open_published(config) as connection:
+        return int(rows(connection, "SELECT count(*) AS documents FROM lineage.waiting")[0]["documents"])
 
 
 def rebuild(config: Config, path: Path) -> Path:
