@@ -12,6 +12,20 @@ from stemma.incremental.days import Days
 MARKED_DAYS = 31
 
 
+PARTITION_TAG = "dagster/partition"
+DEFAULT_PARTITION_TAG = "stemma/default_partition"
+
+
+def todays_partition(config: PartitionsConfig) -> dict[str, str]:
+    """Return the tags of a job whose runs, if they name no partition, are of today's.
+
+    Dagster cannot run an asset of partitions below another one without a partition. The day is that on which the
+    job was defined: a code location may have been loaded long ago.
+    """
+    today = daily_partitions(config).get_last_partition_key() or config.start
+    return {PARTITION_TAG: today, DEFAULT_PARTITION_TAG: today}
+
+
 def daily_partitions(config: PartitionsConfig) -> dg.DailyPartitionsDefinition:
     """Return a partition for each day (UTC) from the first one to today, which is still open."""
     return dg.DailyPartitionsDefinition(start_date=config.start, timezone="UTC", end_offset=1)
@@ -22,7 +36,7 @@ def days_of_run(context: dg.AssetExecutionContext, config: PartitionsConfig) -> 
     partitions = daily_partitions(config)
     ours = context.partition_key_range
     is_first = ours.start == partitions.get_first_partition_key()
-    is_last = ours.end == partitions.get_last_partition_key()
+    is_last = ours.end in (partitions.get_last_partition_key(), context.run.tags.get(DEFAULT_PARTITION_TAG))
     return Days(
         None if is_first else date.fromisoformat(ours.start),
         None if is_last else date.fromisoformat(ours.end),

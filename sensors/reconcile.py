@@ -10,8 +10,6 @@ from stemma.resources.pipeline import Pipeline
 from stemma.sensors.requests import QUIET_SECONDS, active_run, request_today
 
 INTERVAL_SECONDS = 60
-# What the UI's "Materialize" button runs.
-ASSET_JOB = "__ASSET_JOB"
 # After a run that left all as it was, the next one waits a minute, two, four, up to an hour.
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
@@ -32,7 +30,7 @@ def reconcile(job: Any) -> dg.SensorDefinition:
         description="Starts a run whenever sources, settings or code are not what the published corpus was made of.",
     )
     def bring_up_to_date(context: dg.SensorEvaluationContext, pipeline: Pipeline) -> dg.SensorResult:
-        running = active_run(context.instance, (job.name, ASSET_JOB))
+        running = active_run(context.instance)
         if running:
             return _skip(
                 f"run {running[:8]} goes on; what it leaves stale is found at the next tick", context

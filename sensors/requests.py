@@ -29,12 +29,10 @@ def request_today(config: Config, run_key: str | None, reason: str) -> dg.RunReq
     )
 
 
-def active_run(instance: dg.DagsterInstance, job_names: tuple[str, ...]) -> str | None:
-    """Return the id of a run of these jobs that waits or works, if there is one; not of one that was killed."""
+def active_run(instance: dg.DagsterInstance) -> str | None:
+    """Return the id of a run that waits or works, if there is one; not of one that was killed."""
     for record in instance.get_run_records(dg.RunsFilter(statuses=list(ACTIVE))):
         run = record.dagster_run
-        if run.job_name not in job_names:
-            continue
         last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
         spoke = last[0].timestamp if last else record.create_timestamp.timestamp()
         if time.time() - spoke < SILENT_SECONDS:

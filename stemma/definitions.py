@@ -3,12 +3,14 @@
 import dagster as dg
 
 from stemma.assets import ASSETS
+from stemma.assets.partitions import todays_partition
 from stemma.config import Config, load_config
 from stemma.resources.engine import Setup, recipes
 from stemma.resources.pipeline import Pipeline
 from stemma.sensors import SCHEDULES, sensors
 
 JOB = "corpus"
+BY_DAY = "by_day"
 
 
 def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
@@ -17,13 +19,20 @@ def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
     job = dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.assets(*ASSETS),
-        description="Bring all five datasets up to date with the sources and publish them.",
+        description="Bring all five datasets up to date with the sources and publish them: all days, or one.",
+        executor_def=dg.in_process_executor,
+        tags=todays_partition(config.partitions),
+    )
+    by_day = dg.define_asset_job(
+        BY_DAY,
+        selection=dg.AssetSelection.assets(*ASSETS),
+        description="Take in the chosen days alone, and publish: for backfills and the nightly schedule.",
         executor_def=dg.in_process_executor,
     )
     return dg.Definitions(
         assets=[_source(config), *(ASSETS[name](recipe, config) for name, recipe in current.items())],
-        jobs=[job],
-        schedules=[schedule(job) for schedule in SCHEDULES],
+        jobs=[job, by_day],
+        schedules=[schedule(by_day) for schedule in SCHEDULES],
         sensors=sensors(job),
         resources={"pipeline": Pipeline(config_file=config_file)},
         executor=dg.in_process_executor,

@@ -12,7 +12,6 @@ import duckdb
 import pytest
 from harness import NOTHING, Corpus, published_bytes, sentence
 
-from stemma.assets.partitions import daily_partitions
 from stemma.definitions import JOB, build_definitions
 from stemma.lineage.checks import BLOCKING
 from stemma.resources.engine import Setup, recipes
@@ -81,14 +80,7 @@ def materialize(
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
             "resources": {"pipeline": {"config": {"config_file": str(file), "allow_deletes": allow_deletes}}},
         },
-        partition_key=today(corpus),
     )
-
-
-def today(corpus: Corpus) -> str:
-    key = daily_partitions(corpus.config().partitions).get_last_partition_key()
-    assert key is not None
-    return key
 
 
 def latest(instance: dg.DagsterInstance, dataset: str) -> dg.AssetMaterialization:
@@ -290,14 +282,12 @@ def test_a_mass_delete_fails_with_one_clear_line(instance: dg.DagsterInstance, m
 
 
 def test_a_bad_configuration_is_a_readable_failure(instance: dg.DagsterInstance, corpus: Corpus) -> None:
-    partition = today(corpus)
     definitions = build_definitions(corpus.config(), str(corpus.root / "stemma.toml"))
     (corpus.root / "stemma.toml").write_text("[chunk]\nmax_tokns = 5\n")
     result = definitions.resolve_job_def(JOB).execute_in_process(
         instance=instance,
         raise_on_error=False,
         run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        partition_key=partition,
     )
     assert not result.success
     text = failure_text(instance, result)

@@ -129,13 +129,13 @@ def _execute(
     """Run Dagster's job in this process; returns its ExecuteInProcessResult."""
     import dagster as dg
 
-    from stemma.definitions import JOB, build_definitions
+    from stemma.definitions import BY_DAY, JOB, build_definitions
 
     named = str(file or "")
     partition, days = _partition(options.days, config)
     return (
         build_definitions(config, named)
-        .resolve_job_def(JOB)
+        .resolve_job_def(JOB if options.days is None else BY_DAY)
         .execute_in_process(
             instance=instance,
             raise_on_error=False,
@@ -159,11 +159,11 @@ def _execute(
 
 
 def _partition(days: str | None, config: Config) -> tuple[str | None, dict[str, str]]:
-    """Return the partition of a run, or the tags of a range of them; without `days` today's, which has all."""
-    from stemma.assets.partitions import daily_partitions, partition_of
+    """Return the partition of a run, or the tags of a range of them; nothing without `days`."""
+    from stemma.assets.partitions import partition_of
 
     if days is None:
-        return daily_partitions(config.partitions).get_last_partition_key(), {}
+        return None, {}
     first, _, last = days.partition("..")
     try:
         keys = [partition_of(date.fromisoformat(day), config.partitions) for day in (first, last or first)]
