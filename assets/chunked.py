@@ -7,6 +7,6 @@ from stemma.config import Config
 from stemma.datasets import CHUNKED
 
 
-def chunked(recipe: str, _config: Config) -> dg.AssetsDefinition:
+def chunked(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `chunked` under its present recipe."""
-    return dataset_asset(CHUNKED, recipe, kinds={"python"})
+    return dataset_asset(CHUNKED, recipe, config, kinds={"python"})

@@ -9,4 +9,4 @@ from stemma.datasets import CLEANED
 
 def cleaned(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `cleaned` under its present recipe."""
-    return dataset_asset(CLEANED, recipe, kinds={"python"}, partitions=config.partitions)
+    return dataset_asset(CLEANED, recipe, config, kinds={"python"}, is_partitioned=True)

@@ -2,19 +2,19 @@
 
 import warnings
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import dagster as dg
 
 from stemma.assets.partitions import daily_partitions, days_of_run, other_partitions, partition_of
-from stemma.config import PartitionsConfig
+from stemma.config import ChecksConfig, Config, PartitionsConfig
 from stemma.datasets import Dataset
 from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS
 from stemma.lineage.checks import DESCRIPTIONS, Check
 from stemma.resources.engine import Publication
-from stemma.resources.engine.health import NAMES as WARNING
-from stemma.resources.engine.step_checks import NAMES
+from stemma.resources.engine.step_checks import NAMES, WARNING
 from stemma.resources.pipeline import Pipeline, Step
 
 # Backfill policies are beta in Dagster 1.13; a warning for each asset, in each process, tells nobody anything.
@@ -27,16 +27,18 @@ OWNERS = ("team:stemma",)
 def dataset_asset(
     dataset: Dataset,
     recipe: str,
+    config: Config,
     *,
     kinds: set[str],
     profiled: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
-    partitions: PartitionsConfig | None = None,
+    is_partitioned: bool = False,
 ) -> dg.AssetsDefinition:
     """Return the asset that brings a dataset up to date and reports its blocking checks.
 
-    `profiled` makes metadata of a step's profile, where it has one. With `partitions` it has one for each day.
+    `profiled` makes metadata of a step's profile, where it has one. A partitioned one has a partition for each day.
     """
     checks = NAMES[dataset.name]
+    partitions = config.partitions if is_partitioned else None
 
     @dg.asset(
         name=dataset.name,
@@ -47,6 +49,7 @@ def dataset_asset(
         description=dataset.description,
         code_version=recipe,
         partitions_def=daily_partitions(partitions) if partitions else None,
+        freshness_policy=freshness(config.checks),
         backfill_policy=dg.BackfillPolicy.single_run() if partitions else None,
         metadata={
             "dagster/table_name": dataset.qualified,
@@ -76,6 +79,14 @@ def dataset_asset(
         )
 
     return materialize
+
+
+def freshness(config: ChecksConfig) -> dg.FreshnessPolicy | None:
+    """Return after how long without a run a dataset is overdue: a warning at two thirds of it."""
+    if not config.fresh_hours:
+        return None
+    limit = timedelta(hours=config.fresh_hours)
+    return dg.FreshnessPolicy.time_window(fail_window=limit, warn_window=limit * 2 / 3)
 
 
 def step_metadata(step: Step, profiled: Callable[[dict[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:

@@ -8,6 +8,6 @@ from stemma.config import Config
 from stemma.datasets import DEDUPLICATED
 
 
-def deduplicated(recipe: str, _config: Config) -> dg.AssetsDefinition:
+def deduplicated(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `deduplicated` under its present recipe, with the profile of the corpus where it changed."""
-    return dataset_asset(DEDUPLICATED, recipe, kinds={"python", "numpy"}, profiled=profile_metadata)
+    return dataset_asset(DEDUPLICATED, recipe, config, kinds={"python", "numpy"}, profiled=profile_metadata)

@@ -9,4 +9,4 @@ from stemma.datasets import RAW
 
 def raw(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `raw` under its present recipe."""
-    return dataset_asset(RAW, recipe, kinds={"file"}, partitions=config.partitions)
+    return dataset_asset(RAW, recipe, config, kinds={"file"}, is_partitioned=True)

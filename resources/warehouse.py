@@ -44,7 +44,7 @@ DEAD_BYTES = 64 * 1024 * 1024
 MEMO_BY_CONTENT = ("read",)
 
 # What a state of another version of Stemma hands on: all else is planned anew, and found in the memo.
-HANDED_ON = ("runs", "recipes", "versions", "embedding_health")
+HANDED_ON = ("runs", "recipes", "versions", "embedding_health", "measures")
 
 STATE_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state.datasets (
@@ -84,6 +84,9 @@ CREATE TABLE IF NOT EXISTS state.embedding_health (
     run_id VARCHAR, number BIGINT, measured_at TIMESTAMP, model VARCHAR, recipe VARCHAR, state_hash VARCHAR,
     vectors BIGINT, unsound BIGINT, repeated BIGINT, norm_min DOUBLE, norm_max DOUBLE, mean_cosine DOUBLE,
     effective_rank DOUBLE, isoscore DOUBLE, drift DOUBLE);
+CREATE TABLE IF NOT EXISTS state.measures (
+    run_id VARCHAR, number BIGINT, measured_at TIMESTAMP, dataset VARCHAR, state_hash VARCHAR, measure VARCHAR,
+    value DOUBLE);
 CREATE TABLE IF NOT EXISTS state.errors (
     document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, stage VARCHAR, error VARCHAR,
     detail VARCHAR, run_id VARCHAR);

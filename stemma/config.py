@@ -485,6 +485,26 @@ class PartitionsConfig:
 
 
 @dataclass(frozen=True)
+class ChecksConfig:
+    shares: float = _key(
+        0.1,
+        "How far the share of documents that are dropped, are duplicates or are of another language may move from"
+        " the runs before, until a check warns.",
+        minimum=0,
+        maximum=1,
+    )
+    lengths: float = _key(
+        1.5, "By which factor the median length of the documents may change, until a check warns.", above=1
+    )
+    fresh_hours: int = _key(
+        36,
+        "After how many hours without a run Dagster shows the datasets as overdue; 0: never.",
+        minimum=0,
+        maximum=100_000,
+    )
+
+
+@dataclass(frozen=True)
 class AlertsConfig:
     webhook: str | None = _key(
         None,
@@ -518,6 +538,7 @@ class Config:
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     partitions: PartitionsConfig = field(default_factory=PartitionsConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     file: Path | None = None
@@ -532,6 +553,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "chunk": ChunkConfig,
     "embed": EmbedConfig,
     "partitions": PartitionsConfig,
+    "checks": ChecksConfig,
     "alerts": AlertsConfig,
     "engine": EngineConfig,
 }

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from stemma.datasets import CHUNKED, CLEANED, EMBEDDING_HEALTH, ERRORS, PASSAGES, RAW, RUNS, Dataset
+from stemma.datasets import CHUNKED, CLEANED, EMBEDDING_HEALTH, ERRORS, MEASURES, PASSAGES, RAW, RUNS, Dataset
 from stemma.embedding.storage import SQL_TYPES
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
@@ -255,6 +255,10 @@ LEDGERS = {
     "lineage.embedding_health": (
         "run_id",
         f"SELECT {', '.join(column.name for column in EMBEDDING_HEALTH.columns)} FROM state.embedding_health",
+    ),
+    "lineage.measures": (
+        "number, measure",
+        f"SELECT {', '.join(column.name for column in MEASURES.columns)} FROM state.measures",
     ),
     "lineage.files": ("source, path", "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files"),
     "lineage.datasets": (

@@ -21,6 +21,8 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+freshness:
+  enabled: true
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
@@ -195,7 +197,8 @@ def _interrupted(result: Any) -> bool:
 
 def _failure(result: Any) -> str:
     """Return the one line that says why a run failed."""
-    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    evaluations = result.get_asset_check_evaluations()
+    failed = [check for check in evaluations if not check.passed and check.blocking]
     if failed:
         faults = "; ".join(f"{check.check_name}: {check.metadata['detail'].value}" for check in failed)
         dataset = failed[0].asset_key.to_user_string()
@@ -304,6 +307,10 @@ def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds
     for name, facts in metadata.items():
         if "warnings" in facts:
             print(f"warning, {name}: {facts['warnings'].value}")
+    for check in result.get_asset_check_evaluations():
+        if not check.passed:
+            named = f"{check.asset_key.to_user_string()}, {check.check_name}"
+            print(f"warning, {named}: {check.metadata['detail'].value}")
     if corpus:
         print_corpus(corpus)
         _next_commands(config, options)
