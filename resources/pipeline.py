@@ -16,6 +16,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.lineage.checks import Check
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
+from stemma.resources.engine.audit import Audit, audit
 from stemma.resources.engine.days import changed_days
 from stemma.resources.engine.preview import preview
 from stemma.resources.engine.profile import profile
@@ -73,6 +74,10 @@ class Pipeline(dg.ConfigurableResource):
         with self._looking() as run:
             return staleness(run, quiet_seconds=quiet_seconds)
 
+    def audit(self, context: dg.OpExecutionContext, share: float) -> Audit:
+        """Rebuild the corpus, or a share of its files, beside it, and compare; see resources/engine/audit.py."""
+        return audit(self.config(), share, _progress(context))
+
     def _taken_in(self, days: Days, config: Config) -> Days:
         until_now = days.last is None
         all_days = config.partitions.catch_up and until_now if self.all_days is None else self.all_days
@@ -126,7 +131,7 @@ class Pipeline(dg.ConfigurableResource):
             run.warehouse.close()
 
 
-def _progress(context: dg.AssetExecutionContext) -> Callable[[str, int, int], None]:
+def _progress(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Callable[[str, int, int], None]:
     started = last = time.monotonic()
 
     def report(dataset: str, done: int, total: int) -> None:

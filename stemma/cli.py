@@ -464,6 +464,13 @@ def _verify(words: Words) -> None:
         "Rebuild the corpus in a scratch folder and compare: incremental must equal rebuild.",
         epilog=EXIT_CODES,
     )
+    word.add_argument(
+        "--share",
+        type=_share,
+        default=1.0,
+        metavar="S",
+        help="rebuild this share of the files only (0.1: a tenth), and compare what depends on no other document",
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:

@@ -3,11 +3,12 @@
 import dagster as dg
 
 from stemma.assets import ASSETS
+from stemma.assets.audit import audit_job
 from stemma.assets.partitions import todays_partition
 from stemma.config import Config, load_config
 from stemma.resources.engine import Setup, recipes
 from stemma.resources.pipeline import Pipeline
-from stemma.sensors import SCHEDULES, sensors
+from stemma.sensors import schedules, sensors
 
 JOB = "corpus"
 BY_DAY = "by_day"
@@ -29,10 +30,11 @@ def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
         description="Take in the chosen days alone, and publish: for backfills and the nightly schedule.",
         executor_def=dg.in_process_executor,
     )
+    audit = audit_job()
     return dg.Definitions(
         assets=[_source(config), *(ASSETS[name](recipe, config) for name, recipe in current.items())],
-        jobs=[job, by_day],
-        schedules=[schedule(by_day) for schedule in SCHEDULES],
+        jobs=[job, by_day, audit],
+        schedules=schedules(by_day, audit),
         sensors=sensors(job),
         resources={"pipeline": Pipeline(config_file=config_file)},
         executor=dg.in_process_executor,

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -170,7 +170,7 @@ def update_raw(run: Run) -> Counts:
             "no sources: name a path ('stemma run PATH') or add [[sources]] to stemma.toml (see docs/configuration.md)"
         )
     counts = run.begin("raw", raw_recipe(run.setup))
-    listings = [(source, *list_source(source, run.warehouse.own_paths)) for source in sources]
+    listings = list_sources(run)
     known = _known_files(run)
     total = sum(len(files) for _source, files, _problems in listings)
     _memory_table(run.warehouse.connection, "incoming_rows", ROWS.empty_table())
@@ -191,10 +191,26 @@ def update_raw(run: Run) -> Counts:
     return counts
 
 
-def list_source(
-    source: SourceConfig, left_out: tuple[Path, ...]
-) -> tuple[list[FileEntry], list[ListingError]]:
-    """Return the files of a source and what could not be listed. Raises StemmaError as `list_files` does."""
+Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
+
+
+def list_sources(run: Run) -> Listed:
+    """Return each source with its files and what could not be listed. Raises StemmaError as `list_files` does."""
+    left_out = (*run.warehouse.own_paths, *run.left_out)
+    listings = [(source, *_listing(source, left_out)) for source in run.config.sources]
+    if run.share < 1:
+        return [
+            (source, [file for file in files if _sampled(run, file)], errors)
+            for source, files, errors in listings
+        ]
+    return listings
+
+
+def _sampled(run: Run, file: FileEntry) -> bool:
+    return int.from_bytes(key("sample", file.uri)[:4]) < run.share * 2**32
+
+
+def _listing(source: SourceConfig, left_out: tuple[Path, ...]) -> tuple[list[FileEntry], list[ListingError]]:
     files: list[FileEntry] = []
     problems: list[ListingError] = []
     for item in list_files(source, left_out):
@@ -205,9 +221,7 @@ def list_source(
     return files, problems
 
 
-def listing_fingerprint(
-    listings: Iterable[tuple[SourceConfig, Sequence[FileEntry], Sequence[ListingError]]],
-) -> str:
+def listing_fingerprint(listings: Listed) -> str:
     """Return a hash of what listing says of the sources: places, sizes, times and versions of files, and errors."""
     facts: list[str] = []
     for source, files, problems in listings:

@@ -8,7 +8,7 @@ import duckdb
 from stemma.hashing import key
 from stemma.resources.engine import recipes
 from stemma.resources.engine.publication import first_behind, is_published
-from stemma.resources.engine.raw import list_source, listing_fingerprint
+from stemma.resources.engine.raw import list_sources, listing_fingerprint
 from stemma.resources.engine.run import Run, fetch_value
 
 
@@ -37,7 +37,7 @@ class Staleness:
 
 def look_at_sources(run: Run) -> Sources:
     """List all sources. Raises StemmaError when one cannot be listed."""
-    listings = [(source, *list_source(source, run.warehouse.own_paths)) for source in run.config.sources]
+    listings = list_sources(run)
     newest = max((file.mtime_ns for _source, files, _problems in listings for file in files), default=0)
     return Sources(listing_fingerprint(listings), newest / 1e9)
 
