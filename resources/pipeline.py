@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError
@@ -54,15 +55,19 @@ class Pipeline(dg.ConfigurableResource):
         allow_deletes: lets more of a source vanish than max(5, 10 %) of its documents.
         all_days: takes in what has changed on any day, whatever partition the run is for; false: on its own days
             alone. Unset, [partitions] catch_up says so for a run of today's partition.
+        sources: names of the sources that the run reads; the documents of others stay as they are. None: all.
+        overrides: keys of stemma.toml that have another value for this run, by section; see OVERRIDABLE.
     """
 
     config_file: str = ""
     allow_deletes: bool = False
     all_days: bool | None = None
+    sources: list[str] = Field(default_factory=list)
+    overrides: dict[str, Any] = Field(default_factory=dict)
 
     def config(self) -> Config:
-        """Load the configuration anew, as it is now."""
-        return load_config(Path(self.config_file) if self.config_file else None)
+        """Load the configuration anew, as it is now, with the run's overrides."""
+        return load_config(Path(self.config_file) if self.config_file else None, overrides=self.overrides)
 
     def look_at_sources(self) -> Sources:
         """List the sources. Raises StemmaError when one cannot be listed."""
@@ -108,6 +113,7 @@ class Pipeline(dg.ConfigurableResource):
                 progress=_progress(context),
                 allow_deletes=self.allow_deletes,
                 days=self._taken_in(days, config),
+                sources=tuple(self.sources),
             )
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error

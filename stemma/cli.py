@@ -129,6 +129,20 @@ def _run(words: Words) -> None:
         help="take in only what changed on these days (2026-01-31, or first..last); the rest waits",
     )
     word.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="read only this source (again for more); the documents of others stay as they are",
+    )
+    word.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value of a key of stemma.toml for this run, such as deduplicate.threshold=0.9",
+    )
+    word.add_argument(
         "--dry-run", action="store_true", help="only print how many rows each stage would compute"
     )
     word.add_argument(

@@ -559,13 +559,21 @@ _SECTIONS: dict[str, type[Any]] = {
 }
 
 
+# What may be changed for a single run: how documents are processed, not which ones nor where they are kept.
+OVERRIDABLE = ("clean", "deduplicate", "chunk", "embed", "checks", "engine")
+
+
 def load_config(
     path: Path | str | None = None,
     *,
     environ: Mapping[str, str] = os.environ,
     cwd: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read `path`, else $STEMMA_CONFIG, else ./stemma.toml, else the remembered .stemma/stemma.toml.
+
+    `overrides` are sections of keys that take the place of the file's, such as {"deduplicate": {"threshold": 0.9}};
+    only what a single run may change, the sections of OVERRIDABLE.
 
     Without any of them everything has its default and there are no sources. `environ` and `cwd` stand for
     the process's own. Relative paths start from the file's folder; for a file in .stemma/, from the folder
@@ -582,12 +590,24 @@ def load_config(
         if not file.is_file():
             where = "" if path else f" (from {ENVIRONMENT_VARIABLE})"
             raise UsageError(f"{file}: there is no such configuration file{where}")
-        return _read(file, _start(file), environ)
-    if (folder / FILE_NAME).is_file():
-        return _read(folder / FILE_NAME, folder, environ)
-    if (folder / REMEMBERED_FILE).is_file():
-        return _read(folder / REMEMBERED_FILE, folder, environ)
+        return _read(file, _start(file), environ, overrides)
+    for file in (folder / FILE_NAME, folder / REMEMBERED_FILE):
+        if file.is_file():
+            return _read(file, folder, environ, overrides)
+    if overrides:
+        return _checked(_overridden({}, overrides), _Check(Path("overrides"), Lines()), None, folder, environ)
     return _resolved(Config(directory=folder))
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Return the override that a text such as "deduplicate.threshold = 0.9", in TOML, stands for.
+
+    Raises UsageError where it is none.
+    """
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{text}: write section.key=value, as in stemma.toml: {error}") from error
 
 
 def _start(file: Path) -> Path:
@@ -654,9 +674,46 @@ def docs_table() -> str:
 # Reading a file
 
 
-def _read(file: Path, directory: Path, environ: Mapping[str, str]) -> Config:
+def _read(
+    file: Path, directory: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Config:
     data, lines = _parse(file)
-    check = _Check(file, lines)
+    config = _checked(data, _Check(file, lines), file, directory, environ)
+    if not overrides:
+        return config
+    return _checked(
+        _overridden(data, overrides), _Check(Path("overrides"), Lines()), file, directory, environ
+    )
+
+
+def _overridden(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the file's data with the keys of `overrides` in place of its own, table by table."""
+    for name in overrides:
+        if name not in OVERRIDABLE:
+            known = ", ".join(OVERRIDABLE)
+            raise UsageError(
+                f"overrides: [{name}]: a run cannot change this section{_nearest(name, OVERRIDABLE)}; it can {known}"
+            )
+    return merged(data, overrides)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the two tables as one; where both have a value, that of `above`, but tables are merged likewise."""
+    both = {
+        name: merged(below[name], value)
+        for name, value in above.items()
+        if isinstance(value, Mapping) and isinstance(below.get(name), Mapping)
+    }
+    return {**below, **above, **both}
+
+
+def _checked(
+    data: Mapping[str, Any],
+    check: "_Check",
+    file: Path | None,
+    directory: Path,
+    environ: Mapping[str, str],
+) -> Config:
     check.sections(data)
     sections = {
         name: section(**check.table(section, (name,), data.get(name, {})))

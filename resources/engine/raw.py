@@ -197,13 +197,22 @@ Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
 def list_sources(run: Run) -> Listed:
     """Return each source with its files and what could not be listed. Raises StemmaError as `list_files` does."""
     left_out = (*run.warehouse.own_paths, *run.left_out)
-    listings = [(source, *_listing(source, left_out)) for source in run.config.sources]
+    listings = [(source, *_listing(source, left_out)) for source in _chosen(run)]
     if run.share < 1:
         return [
             (source, [file for file in files if _sampled(run, file)], errors)
             for source, files, errors in listings
         ]
     return listings
+
+
+def _chosen(run: Run) -> list[SourceConfig]:
+    """Return the sources that the run reads. Raises StemmaError for a name that no source has."""
+    names = [source.name for source in run.config.sources]
+    for name in run.sources:
+        if name not in names:
+            raise StemmaError(f"there is no source '{name}'; there are {', '.join(names)}")
+    return [source for source in run.config.sources if not run.sources or source.name in run.sources]
 
 
 def _sampled(run: Run, file: FileEntry) -> bool:
@@ -501,6 +510,7 @@ def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
 def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
     """Apply rows, deletions (guarded), moves and errors in one transaction, and close the update."""
     connection = run.warehouse.connection
+    sources, chosen = run.config.sources, _chosen(run)
     _memory_table(connection, "listed", _pairs(scan.listed))
     _memory_table(connection, "unlisted", _pairs(scan.unlisted))
     _memory_table(connection, "was_read", _pairs(scan.read))
@@ -512,9 +522,12 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
         "complete_sources",
         pa.table(
             {
-                "source": pa.array([source.name for source in run.config.sources], pa.string()),
-                "complete": pa.array([source.complete for source in run.config.sources], pa.bool_()),
-                "is_query": pa.array([source.query is not None for source in run.config.sources], pa.bool_()),
+                "source": pa.array([source.name for source in sources], pa.string()),
+                "complete": pa.array(
+                    [source.complete and source in chosen for source in sources], pa.bool_()
+                ),
+                "is_read": pa.array([source in chosen for source in sources], pa.bool_()),
+                "is_query": pa.array([source.query is not None for source in sources], pa.bool_()),
             }
         ),
     )
@@ -546,8 +559,9 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
         counts.rows_waiting = fetch_value(connection, "SELECT count(*) FROM state.waiting")
         _replace_files(connection)
         _replace_errors(connection, run.run_id)
-        connection.execute("DELETE FROM state.listing")
-        connection.execute("INSERT INTO state.listing VALUES (?)", [scan.fingerprint])
+        if not run.sources:
+            connection.execute("DELETE FROM state.listing")
+            connection.execute("INSERT INTO state.listing VALUES (?)", [scan.fingerprint])
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw")
         counts.rows_reused = counts.rows_in - min(counts.rows_in, counts.rows_computed)
         remember_recipe(connection, "raw", counts.recipe, lambda: {"reader": run.setup.code(read)})
@@ -646,6 +660,7 @@ def _replace_errors(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     connection.execute(
         f"""DELETE FROM state.errors AS e WHERE stage = 'raw'
         AND NOT EXISTS (SELECT 1 FROM raw_errors AS n WHERE {same})
+        AND source NOT IN (SELECT source FROM complete_sources WHERE NOT is_read)
         AND ((source, path) IN (SELECT (source, path) FROM was_read UNION ALL SELECT (source, path) FROM put_off)
             OR (source, path) NOT IN
                 (SELECT (source, path) FROM listed UNION ALL SELECT (source, path) FROM state.files))"""

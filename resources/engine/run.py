@@ -30,6 +30,7 @@ class Run:
         progress: called as progress(dataset, done, total) after each batch; total 0 means unknown.
         allow_deletes: lets more documents of a source vanish than the guard would.
         days: what of the sources `raw` takes in; the datasets below follow it.
+        sources: names of the sources that are read; the documents of others stay as they are. None: all.
         share: of the sources' files only this share is read, always the same ones (an audit of a sample).
         left_out: files and folders that are no part of the sources, beside the warehouse's own.
         dry: plan only; nothing is computed or written.
@@ -42,6 +43,7 @@ class Run:
     progress: Callable[[str, int, int], None] = silent
     allow_deletes: bool = False
     days: Days = ALL_DAYS
+    sources: tuple[str, ...] = ()
     share: float = 1.0
     left_out: tuple[Path, ...] = ()
     dry: bool = False

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from stemma.commands.output import print_json, print_table
-from stemma.config import REMEMBERED_FILE, Config, load_config, to_toml, with_paths
+from stemma.config import REMEMBERED_FILE, Config, load_config, merged, parse_override, to_toml, with_paths
 from stemma.errors import StemmaError, UsageError
 
 # No telemetry; and nothing but events, which say all: Dagster's capture of output starts two processes a step.
@@ -61,6 +61,14 @@ def _selected(text: str | None) -> list[str]:
     return names
 
 
+def _overrides(settings: list[str]) -> dict[str, Any]:
+    """Return the keys that --set gives another value, by section."""
+    together: dict[str, Any] = {}
+    for setting in settings:
+        together = merged(together, parse_override(setting))
+    return together
+
+
 @contextmanager
 def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | None]]:
     """Yield the configuration and the file that every step reads it from.
@@ -69,7 +77,8 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
     in .stemma/, so that the next `stemma run`, `stemma status` or `stemma ui` here means the same corpus. One that
     is remembered already gives way only to one that worked: a path may be mistyped.
     """
-    config = load_config(options.config)
+    overrides = _overrides(options.set)
+    config = load_config(options.config, overrides=overrides)
     if not options.paths:
         yield config, config.file
         return
@@ -83,8 +92,9 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
     lasting = config.file is None or config.file.parent == folder
     file = remembered if lasting and not remembered.exists() else folder / f"run-{os.getpid()}.toml"
     try:
-        file.write_text(to_toml(config), encoding="utf-8")
-        yield load_config(file), file
+        plain = with_paths(load_config(options.config), options.paths, Path.cwd())
+        file.write_text(to_toml(plain), encoding="utf-8")
+        yield load_config(file, overrides=overrides), file
         if lasting:
             os.replace(file, remembered)
     finally:
@@ -150,6 +160,8 @@ def _execute(
                             "config_file": named,
                             "allow_deletes": options.allow_deletes,
                             "all_days": options.days is None,
+                            "sources": options.source,
+                            "overrides": _overrides(options.set),
                         }
                     }
                 },
