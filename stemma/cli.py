@@ -201,6 +201,9 @@ def _search(words: Words) -> None:
         metavar="N",
         help="show N characters of the document before and after each chunk",
     )
+    word.add_argument(
+        "--exact", action="store_true", help="look at each chunk even where there is an approximate index"
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
