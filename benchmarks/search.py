@@ -2,6 +2,7 @@
 
     python benchmarks/search.py [--documents 8000] [--folder DIR] [--shared DIR]
     python benchmarks/search.py --documents 3600 --index usearch [--model all-MiniLM-L6-v2] [--expansions 64,128]
+    python benchmarks/search.py --vectors .bench/retrieval/vectors-bfloat16.npz   # recall with a model's vectors
 
 Texts are those of `make_load.py synth` in the shared folder, of about 1,800 words each; vectors are of feature hashing
 into 384 dimensions, so that no time goes into a model: the model's own time for a query comes on top (MiniLM: 10 ms
@@ -36,6 +37,8 @@ from stemma.resources.engine import Run, Setup, publication, run_all
 from stemma.resources.engine.vector_index import published_digest
 from stemma.resources.warehouse import Warehouse
 from stemma.search import MODES, Searcher
+from stemma.search.approximate import Neighbours, new_index
+from stemma.search.vectors import unit
 
 ROOT = Path(__file__).resolve().parent.parent
 TOML = """[[sources]]
@@ -133,8 +136,13 @@ def main() -> None:
     parser.add_argument("--index", choices=("exact", "usearch"), default="exact")
     parser.add_argument("--model", default="hash:384")
     parser.add_argument("--expansions", default="32,64,128,256,512")
+    parser.add_argument("--vectors", type=Path, help="only recall, over the vectors in this .npz")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     options = parser.parse_args()
+    expansions = [int(number) for number in options.expansions.split(",")]
+    if options.vectors:
+        recall_of(options.vectors, expansions)
+        return
     with tempfile.TemporaryDirectory(prefix="stemma-search-") as scratch:
         folder = (options.folder or Path(scratch)).absolute()
         settings = {"model": options.model, "index": options.index}
@@ -146,7 +154,7 @@ def main() -> None:
             report("1 % of the documents changed", update(folder, "changed"))
         sizes(path)
         if options.index != "exact":
-            recall(path, [int(number) for number in options.expansions.split(",")])
+            recall(path, expansions)
         latencies(folder, path)
 
 
@@ -172,11 +180,31 @@ def recall(path: Path, expansions: list[int]) -> None:
     asked = [searcher._vectors.fitting(searcher._embedded(" ".join(text.split()[::2]))) for (text,) in texts]
     size = sum(file.stat().st_size for file in (path.with_suffix(".work") / "vectors").iterdir())
     print(f"| vector index | {size / 1e6:.0f} MB |\n| candidates | recall at {NEAREST} | ms a query |")
+    numbers, vectors = zip(*searcher._vectors._batches(len(asked[0])), strict=True)
+    compare(index, np.concatenate(numbers), np.concatenate(vectors), asked, expansions)
+
+
+def recall_of(file: Path, expansions: list[int]) -> None:
+    """The same with the vectors that benchmarks/retrieval.py kept: a random part asks for the rest."""
+    kept = unit(np.load(file)["vectors"].astype(np.float32))
+    order = np.random.default_rng(1).permutation(len(kept))
+    asked, vectors = kept[order[:QUERIES]], kept[order[QUERIES:]]
+    index = new_index(vectors.shape[1])
+    numbers = np.arange(len(vectors))
+    started = time.perf_counter()
+    index.add(numbers.astype(np.uint64), vectors)
+    print(f"| vectors | {len(vectors):,} |\n| vector index | {time.perf_counter() - started:.1f} s |")
+    print(f"| candidates | recall at {NEAREST} | ms a query |")
+    compare(Neighbours(index, 0), numbers, vectors, list(asked), expansions)
+
+
+def compare(index: Neighbours, numbers: Any, vectors: Any, asked: list[Any], expansions: list[int]) -> None:
+    """Print the share of the nearest that are found with each number of candidates."""
     nearest = []
     started = time.perf_counter()
     for query in asked:
-        scores = searcher._vectors.similarities(query, len(searcher._lengths))
-        nearest.append(set(np.argpartition(scores, -NEAREST)[-NEAREST:].tolist()))
+        places = np.argpartition(vectors @ query, -NEAREST)[-NEAREST:]
+        nearest.append(set(numbers[places].tolist()))
     print(f"| all | 1 | {1000 * (time.perf_counter() - started) / len(asked):.2f} |", flush=True)
     for expansion in expansions:
         index.expansion = expansion
@@ -184,8 +212,7 @@ def recall(path: Path, expansions: list[int]) -> None:
         found = [index.nearest(query, NEAREST).tolist() for query in asked]
         milliseconds = 1000 * (time.perf_counter() - started) / len(asked)
         hits = statistics.mean(
-            len(wanted.intersection(numbers)) / NEAREST
-            for wanted, numbers in zip(nearest, found, strict=True)
+            len(wanted.intersection(these)) / NEAREST for wanted, these in zip(nearest, found, strict=True)
         )
         print(f"| {expansion} | {hits:.4f} | {milliseconds:.2f} |", flush=True)
 
