@@ -117,13 +117,13 @@ def export_since(
 
     Raises UsageError where the folder has no export of that run.
     """
-    export_changes(connection, what, folder, form)
-    parts = _parts(folder, what, form)
-    runs = [path.stem[6:] for path in parts]
+    runs = [path.stem[6:] for path in _parts(folder, what, form)] if folder.exists() else []
     if run_id not in runs:
-        raise UsageError(f"{folder}: has no export of the run {run_id!r}; it has those of {', '.join(runs)}")
+        known = ", ".join(runs) or "none"
+        raise UsageError(f"{folder}: has no export of the run {run_id!r}; it has those of: {known}")
     key, last = RELATIONS[what].key, len(runs) - 1 - runs[::-1].index(run_id)
-    found = [_changes_in(path, key, form) for path in parts]
+    export_changes(connection, what, folder, form)
+    found = [_changes_in(path, key, form) for path in _parts(folder, what, form)]
     exports = pa.concat_tables(
         table.append_column("after", pa.array([number > last] * table.num_rows, pa.bool_()))
         for number, table in enumerate(found)

@@ -177,6 +177,8 @@ def test_what_has_changed_since_a_run_is_the_sum_of_its_exports(
         assert done["removed"] == len(then.keys() - now.keys())
     assert export(corpus, str(folder), "--since", "unknown", "--format", form) == 2
     assert runs[0] in capsys.readouterr().err
+    assert export(corpus, str(tmp_path / "none"), "--since", runs[0]) == 2
+    assert not (tmp_path / "none").exists()
 
 
 def test_wrong_use_is_refused(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
