@@ -26,6 +26,7 @@ from stemma.cleaning.clean import SCORES
 from stemma.datasets import MATCHES, sql_type
 from stemma.errors import StemmaError
 from stemma.hashing import key
+from stemma.lineage.views import work_folder
 from stemma.resources.copying import EarlyCopy, copy_file, sync
 from stemma.resources.memo import Memo, join_as_usual
 
@@ -148,8 +149,7 @@ class Warehouse:
 
     def __init__(self, path: Path, *, waiting: Callable[[str], None] | None = None) -> None:
         self.path = path
-        # Each published file has a folder of its own: corpus.work for corpus.duckdb, corpus.db-work for corpus.db.
-        self.folder = path.with_suffix(".work") if path.suffix == ".duckdb" else Path(f"{path}-work")
+        self.folder = work_folder(path)
         self.state_path = self.folder / "state.duckdb"
         self.memo = Memo(self.folder / "memo")
         self._waiting = waiting or (lambda _message: None)

@@ -220,6 +220,9 @@ def _search(words: Words) -> None:
         metavar="N",
         help="show N characters of the document before and after each chunk",
     )
+    word.add_argument(
+        "--exact", action="store_true", help="look at each chunk even where there is an approximate index"
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
@@ -291,11 +294,20 @@ def _export(words: Words) -> None:
         default="documents",
         help="kept documents, their chunks, or chunks with vectors (default documents)",
     )
-    word.add_argument("--format", choices=["parquet", "arrow", "jsonl"], help="whatever the file's name is")
+    word.add_argument(
+        "--format",
+        choices=["parquet", "arrow", "jsonl", "duckdb", "lance"],
+        help="whatever the file's name is",
+    )
     word.add_argument(
         "--changes",
         action="store_true",
         help="write to a folder what has changed since the last export to it; at first everything",
+    )
+    word.add_argument(
+        "--since",
+        metavar="RUN_ID",
+        help="write to a folder of --changes all that has changed since its export of this run",
     )
     word.add_argument("--json", action="store_true", help="print as JSON")
 

@@ -453,6 +453,25 @@ class EmbedConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    index: str = _key(
+        "exact",
+        "How the nearest vectors are found: by looking at each, or by an approximate index (usearch), which is faster"
+        " over many chunks and misses some.",
+        choices=("exact", "usearch"),
+    )
+    min_chunks: int = _key(
+        100_000, "Chunks from which the approximate index is made.", minimum=1, maximum=4_000_000_000
+    )
+    expansion: int = _key(
+        128,
+        "Candidates that a search of the approximate index looks at: with more it misses fewer and takes longer.",
+        minimum=1,
+        maximum=100_000,
+    )
+
+
+@dataclass(frozen=True)
 class EngineConfig:
     kind: str = _key("local", "What runs the stages: processes on this machine.", choices=("local",))
     workers: int | None = _key(
@@ -540,6 +559,7 @@ class Config:
     partitions: PartitionsConfig = field(default_factory=PartitionsConfig)
     checks: ChecksConfig = field(default_factory=ChecksConfig)
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     file: Path | None = None
     directory: Path = field(default_factory=Path.cwd)
@@ -555,6 +575,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "partitions": PartitionsConfig,
     "checks": ChecksConfig,
     "alerts": AlertsConfig,
+    "search": SearchConfig,
     "engine": EngineConfig,
 }
 

@@ -17,6 +17,12 @@ from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
 from stemma.resources.engine.search_index import index_recipe, update_index
+from stemma.resources.engine.vector_index import (
+    discard_others,
+    published_digest,
+    update_vector_index,
+    vector_index_recipe,
+)
 from stemma.resources.engine.vectors import are_derived, derive_rows, embedded_dataset
 from stemma.resources.memo import joined_as_written
 
@@ -56,16 +62,19 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         if behind:
             return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
         index = index_recipe(run.setup.code)
-        fingerprint = _fingerprint(connection) + index
+        fingerprint = _fingerprint(connection) + index + vector_index_recipe(run.config.search)
         if _nothing_new(run, connection, fingerprint):
             return Publication(False, "nothing has changed")
         _refuse_if_nothing_worked(run, connection)
         measure_health(run, connection)
         health = health_checks(connection)
         checks: list[Check] = []
+        vectors: str | None = None
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
+            nonlocal vectors
             _fill(run, connection, index)
+            vectors = published_digest(connection)
             checks.extend(run_check(connection, name, query) for name, query in BLOCKING.items())
             if not all(check.passed for check in checks):
                 raise _BlockedError
@@ -74,6 +83,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
             run.warehouse.publish(connection, fill, anew=_never_published(connection))
         except _BlockedError:
             return Publication(False, "a blocking check failed", tuple(checks))
+        discard_others(run.warehouse.path, vectors)
         connection.execute("DELETE FROM state.publication")
         connection.execute("INSERT INTO state.publication VALUES (?)", [fingerprint])
         return Publication(True, "published", (*checks, *health))
@@ -295,6 +305,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str) -> None:
     for name, query in corpus_views(run.warehouse.path).items():
         connection.execute("CREATE SCHEMA IF NOT EXISTS next.corpus")
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
+    update_vector_index(connection, run.config.search, run.warehouse.path, embedded)
 
 
 def _fit_vectors(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
