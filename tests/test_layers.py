@@ -230,6 +230,21 @@ def test_passages_equal_a_rebuild_as_documents_come_and_go(tmp_path: Path, keep:
     assert corpus.count("lineage.passages") == corpus.count("lineage.cuts") == 0
 
 
+def test_passages_are_found_in_documents_that_were_there_before(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.steady = True
+    passage = shared_words("one", 40)
+    for day in (1, 2):
+        corpus.write(f"2024-03-0{day}.txt", f"{sentence(day, 60)}\n\n{passage}\n\n{sentence(-day, 60)}")
+    corpus.run()
+    corpus.set(deduplicate={"layers": ("exact", "near", "passage")})
+    for min_words, found in ((50, 0), (30, 1), (20, 1)):
+        corpus.set(passage={"min_words": min_words})
+        corpus.run()
+        assert corpus.count("lineage.passages") == found
+    assert corpus.differences() == []
+
+
 def test_many_pairs_of_passages_are_compared_outside_the_transaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ from stemma.resources.engine.duplicates.index import (
 from stemma.resources.engine.duplicates.layers import Layer, index_recipe, layers
 from stemma.resources.engine.duplicates.pairs import measure, remember, unmeasured, with_texts
 from stemma.resources.engine.duplicates.passages import (
+    PASSAGES,
     UnmeasuredPassages,
     clear_passages,
     compare,
@@ -141,12 +142,15 @@ def _bring_index(
 
 
 def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
-    """Make the table scope: the documents whose text the index does not know; returns whether there is an index."""
+    """Make the table scope: the documents whose text an index does not know; returns whether there is one of pairs."""
     known = has_index(connection, PAIRS, index_recipe(run.setup))
+    signed = known and (
+        passage_stage(run.setup) is None or has_index(connection, PASSAGES, passages_recipe(run.setup))
+    )
     rows = f"SELECT document_id, text_hash AS input_hash, body_hash FROM {live(run)}"
     connection.execute(
         f"""CREATE OR REPLACE TABLE scope AS {rows}
-        {"ANTI JOIN state.dedup_documents USING (document_id, text_hash)" if known else ""}"""
+        {"ANTI JOIN state.dedup_documents USING (document_id, text_hash)" if signed else ""}"""
     )
     sample_for_audit(run, connection, f"({rows})")
     return known

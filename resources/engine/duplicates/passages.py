@@ -31,6 +31,7 @@ from stemma.resources.engine.run import Run, fetch_value, load_rows
 from stemma.resources.engine.setup import SIGNING, TEXT, Setup
 from stemma.resources.memo import joined_as_written
 
+PASSAGES = "passages"
 TABLES = ("passage_postings", "passage_texts", "passage_pairs", "passage_runs")
 # In a bucket each document is compared with so many of the first by priority: 0.9993 of the shared words of all pairs
 # of the licence texts, where one finds 0.9964.
@@ -108,7 +109,7 @@ def update_passages(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
 
 def clear_passages(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Empty the index of passages if another recipe made it."""
-    clear_index(connection, "passages", passages_recipe(run.setup), TABLES)
+    clear_index(connection, PASSAGES, passages_recipe(run.setup), TABLES)
 
 
 def _load_owners(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
