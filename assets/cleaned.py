@@ -3,9 +3,11 @@
 import dagster as dg
 
 from stemma.assets.dataset import dataset_asset
+from stemma.cleaning.clean import clean
 from stemma.datasets import CLEANED
+from stemma.resources.engine.cleaned import cleaned as engine_cleaned
 
 
 def cleaned(recipe: str) -> dg.AssetsDefinition:
     """Return the asset `cleaned` under its present recipe."""
-    return dataset_asset(CLEANED, recipe, kinds={"python"})
+    return dataset_asset(CLEANED, recipe, kinds={"python"}, code=(cleaned, engine_cleaned, clean))

@@ -1,10 +1,13 @@
 """What the five assets share: how a dataset's contract and counts become Dagster metadata."""
 
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
+from stemma.assets.story import story_metadata
 from stemma.datasets import Dataset
 from stemma.incremental.counts import Counts
 from stemma.lineage.checks import DESCRIPTIONS, Check
@@ -22,11 +25,11 @@ def dataset_asset(
     recipe: str,
     *,
     kinds: set[str],
-    profiled: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    code: tuple[Callable[..., Any], ...] = (),
 ) -> dg.AssetsDefinition:
     """Return the asset that brings a dataset up to date and reports its blocking checks.
 
-    `profiled` makes metadata of a step's profile, where it has one.
+    `code` are the functions that its page leads to, the asset's own first.
     """
     checks = NAMES[dataset.name]
 
@@ -42,6 +45,7 @@ def dataset_asset(
             "dagster/table_name": dataset.qualified,
             "dagster/column_schema": column_schema(dataset),
             "dagster/column_lineage": column_lineage(dataset),
+            **code_references(code),
         },
         check_specs=[
             dg.AssetCheckSpec(
@@ -55,8 +59,7 @@ def dataset_asset(
         return dg.MaterializeResult(
             metadata=count_metadata(step.counts)
             | publication_metadata(step.publication)
-            | (profiled(step.profile) if profiled and step.profile else {})
-            | {"preview": table(step.preview)},
+            | story_metadata(dataset.name, step.story),
             data_version=dg.DataVersion(step.counts.state_hash),
             check_results=check_results(dataset, checks, step),
         )
@@ -83,6 +86,26 @@ def column_lineage(dataset: Dataset) -> dg.TableColumnLineage:
             if column.derives_from
         }
     )
+
+
+def code_references(functions: tuple[Callable[..., Any], ...]) -> dict[str, Any]:
+    """Return where functions stand on this machine, as the links of an asset to its code."""
+    places = [(function, Path(function.__code__.co_filename)) for function in functions]
+    with warnings.catch_warnings():
+        # Dagster's links are beta: whoever runs Stemma can do nothing about it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        references: list[Any] = [
+            dg.LocalFileCodeReference(
+                file_path=str(path),
+                line_number=function.__code__.co_firstlineno,
+                label="/".join(path.parts[-2:]),
+            )
+            for function, path in places
+            if path.is_file()
+        ]
+        if not references:
+            return {}
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=references)}
 
 
 def count_metadata(counts: Counts) -> dict[str, Any]:
@@ -126,21 +149,3 @@ def check_results(dataset: Dataset, names: tuple[str, ...], step: Step) -> list[
         )
         for name in names
     ]
-
-
-def table(rows: list[dict[str, Any]]) -> dg.MarkdownMetadataValue:
-    """Return rows as a Markdown table; cell text is escaped, so a title of `<script>` stays text."""
-    if not rows:
-        return dg.MetadataValue.md("_no rows_")
-    head = list(rows[0])
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in head) + " |" for row in rows]
-    return dg.MetadataValue.md("\n".join(lines))
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else " ".join(str(value).split())
-    text = text if len(text) <= 80 else text[:79] + "…"
-    for character, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "&#96;")):
-        text = text.replace(character, escape)
-    return text

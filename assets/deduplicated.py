@@ -3,10 +3,13 @@
 import dagster as dg
 
 from stemma.assets.dataset import dataset_asset
-from stemma.assets.plots import profile_metadata
 from stemma.datasets import DEDUPLICATED
+from stemma.deduplication.families import families
+from stemma.resources.engine.deduplicated import update_deduplicated
 
 
 def deduplicated(recipe: str) -> dg.AssetsDefinition:
-    """Return the asset `deduplicated` under its present recipe, with the profile of the corpus where it changed."""
-    return dataset_asset(DEDUPLICATED, recipe, kinds={"python", "numpy"}, profiled=profile_metadata)
+    """Return the asset `deduplicated` under its present recipe."""
+    return dataset_asset(
+        DEDUPLICATED, recipe, kinds={"python", "numpy"}, code=(deduplicated, update_deduplicated, families)
+    )

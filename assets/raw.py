@@ -4,8 +4,10 @@ import dagster as dg
 
 from stemma.assets.dataset import dataset_asset
 from stemma.datasets import RAW
+from stemma.reading.reader import read
+from stemma.resources.engine.raw import update_raw
 
 
 def raw(recipe: str) -> dg.AssetsDefinition:
     """Return the asset `raw` under its present recipe."""
-    return dataset_asset(RAW, recipe, kinds={"file"})
+    return dataset_asset(RAW, recipe, kinds={"file"}, code=(raw, update_raw, read))

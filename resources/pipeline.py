@@ -4,7 +4,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import dagster as dg
 
@@ -13,9 +12,8 @@ from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
 from stemma.lineage.checks import Check
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
-from stemma.resources.engine.preview import preview
-from stemma.resources.engine.profile import profile
 from stemma.resources.engine.step_checks import check_step
+from stemma.resources.engine.story import Story, story
 from stemma.resources.warehouse import Warehouse
 
 LOG_SECONDS = 5.0
@@ -26,16 +24,12 @@ listeners: list[Callable[[str, int, int], None]] = []
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did: its counts, the outcome of its checks, the publication if it made one, rows to look at.
-
-    `profile` has the numbers of `deduplicated` (see resources/engine/profile.py) if the step changed any.
-    """
+    """What a step did: its counts, the outcome of its checks, the publication if it made one, what there is to see."""
 
     counts: Counts
     checks: tuple[Check, ...]
     publication: Publication | None
-    preview: list[dict[str, Any]]
-    profile: dict[str, Any] | None = None
+    story: Story
 
 
 class Pipeline(dg.ConfigurableResource):
@@ -79,13 +73,23 @@ class Pipeline(dg.ConfigurableResource):
                 counts,
                 publication.checks if publication else checks,
                 publication,
-                preview(run, dataset),
-                profile(run) if dataset == "deduplicated" and counts.touched else None,
+                _told(context, run, counts),
             )
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error
         finally:
             run.warehouse.close()
+
+
+def _told(context: dg.AssetExecutionContext, run: Run, counts: Counts) -> Story:
+    """Return what there is to see of a step; what goes wrong with that costs a picture, never the run."""
+    try:
+        return story(run, counts)
+    except Exception as error:
+        context.log.warning(
+            f"{counts.dataset}: nothing to see: {type(error).__name__}: {error}", exc_info=True
+        )
+        return Story([], {})
 
 
 def _progress(context: dg.AssetExecutionContext) -> Callable[[str, int, int], None]:
