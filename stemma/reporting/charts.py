@@ -180,7 +180,7 @@ def bars(title: str, rows: Sequence[Bar], *, unit: str) -> Picture:
     most = max([*(row.value for row in rows), 0]) or 1
     lengths = [max(row.value / most * room, 1) for row in rows]
     path = "".join(f"M{LABEL_WIDTH} {ROW * number + 8}h{length:.0f}" for number, length in enumerate(lengths))
-    labels = [(LABEL_WIDTH - 8, ROW * n + 12, _cut(row.label, 20)) for n, row in enumerate(rows)]
+    labels = [(LABEL_WIDTH - 8, ROW * n + 12, _cut(row.label, 18)) for n, row in enumerate(rows)]
     values = [
         (LABEL_WIDTH + length + 6, ROW * number + 12, _noted(row))
         for number, (row, length) in enumerate(zip(rows, lengths, strict=True))

@@ -20,7 +20,7 @@ from stemma.reporting.projection import projected
 from stemma.reporting.text import amount, short
 
 # Classes of a histogram of chunks, at most.
-MOST_CLASSES = 32
+MOST_CLASSES = 24
 # Classes of an age profile; older years are one.
 MOST_YEARS = 12
 # Of them so many are named, from the last one on.
@@ -80,7 +80,11 @@ def _ranked(title: str, listed: Sequence[Row]) -> Picture | None:
     if len(listed) > MOST_ROWS:
         rest = listed[MOST_ROWS:]
         shown.append((f"{len(rest)} others", sum(row["documents"] for row in rest)))
-    return bars(title, [Bar(name, n, f"({n / total:.0%})") for name, n in shown], unit="documents")
+    return bars(title, [Bar(name, n, _percent(n / total)) for name, n in shown], unit="documents")
+
+
+def _percent(share: float) -> str:
+    return f"({share:.0%})" if share >= 0.005 else ""
 
 
 def repetition(found: Row) -> Picture | None:
@@ -93,7 +97,7 @@ def repetition(found: Row) -> Picture | None:
         "How often text is repeated",
         [row["characters"] / total for row in sizes],
         [(place + 0.5, size_label(row["up_to"])) for place, row in enumerate(sizes)],
-        x="documents in a family",
+        x="family size",
         y="of all characters",
         lower=[(row["characters"] - row["repeated"]) / total for row in sizes],
         names=KINDS,
@@ -151,7 +155,7 @@ def chunk_sizes(found: Row) -> Picture | None:
     for tokens, chunks in sizes.items():
         counts[tokens // width] += chunks
     classes = max(counts) + 1
-    every = max(1, math.ceil(classes / 8))
+    every = max(1, math.ceil(classes / 6))
     return histogram(
         "How large the chunks are",
         [counts[number] for number in range(classes)],
@@ -265,7 +269,7 @@ def _folders(uris: Sequence[str]) -> list[str]:
     """Return of each path the first folder below what all have in common."""
     parts = [uri.replace("://", ":/").split("/")[:-1] for uri in uris]
     shared = len(_shared(parts))
-    return [part[shared] if len(part) > shared else "." for part in parts]
+    return [part[shared] if len(part) > shared else "no folder" for part in parts]
 
 
 def _shared(parts: Sequence[list[str]]) -> list[str]:
