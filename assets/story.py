@@ -37,11 +37,13 @@ def saved_metadata(saved: dict[str, Any]) -> dict[str, Any]:
 
 def explained(saved: dict[str, Any]) -> str:
     """Say how the time saved by reuse is estimated."""
+    if not saved["rows_reused"]:
+        return "nothing was reused"
     if saved["measured_in"] is None:
         return "no run has computed a row yet, so nobody knows what one costs"
     return (
-        f"an estimate: {amount(saved['rows_reused'])} rows reused × {duration(saved['seconds_a_row'])} a row,"
-        f" measured by run {saved['measured_in'][:8]}, which computed {amount(saved['rows_measured'])}"
+        f"estimate: {amount(saved['rows_reused'])} rows reused × {duration(saved['seconds_a_row'])} each,"
+        f" as in run {saved['measured_in'][:8]}"
     )
 
 

@@ -305,9 +305,10 @@ def test_an_asset_shows_pictures_where_something_changed(
     monkeypatch.setenv("DAGSTER_HOME", str(home))
     corpus = make_corpus(tmp_path / "corpus")
     with dg.DagsterInstance.get() as instance:
-        first, second = (materialized(instance, corpus) for _ in range(2))
+        run_id, first = materialized(instance, corpus)
+        _, second = materialized(instance, corpus)
         corpus.write("copied-again.txt", sentence("copied", 90))
-        third = materialized(instance, corpus)
+        _, third = materialized(instance, corpus)
     assert {name: pictured(facts) for name, facts in first.items()} == {
         "raw": {"formats"},
         "cleaned": {"lengths", "languages", "rejected"},
@@ -330,8 +331,8 @@ def test_an_asset_shows_pictures_where_something_changed(
     )
 
 
-def materialized(instance: dg.DagsterInstance, corpus: Corpus) -> dict[str, dict[str, Any]]:
-    """Run all steps; returns the metadata of each asset."""
+def materialized(instance: dg.DagsterInstance, corpus: Corpus) -> tuple[str, dict[str, dict[str, Any]]]:
+    """Run all steps; returns the run's id, and the metadata of each asset."""
     config = corpus.config()
     result = (
         build_definitions(config, str(config.file))
@@ -341,13 +342,14 @@ def materialized(instance: dg.DagsterInstance, corpus: Corpus) -> dict[str, dict
             run_config={"resources": {"pipeline": {"config": {"config_file": str(config.file)}}}},
         )
     )
-    return {
+    facts = {
         event.asset_key.to_user_string(): {
             name: entry.value for name, entry in event.materialization.metadata.items()
         }
         for event in result.get_asset_materialization_events()
         if event.asset_key
     }
+    return result.run_id, facts
 
 
 def pictured(facts: dict[str, Any]) -> set[str]:
