@@ -73,7 +73,7 @@ class Pipeline(dg.ConfigurableResource):
                 counts,
                 publication.checks if publication else checks,
                 publication,
-                _told(context, run, counts),
+                told(context, run, counts),
             )
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error
@@ -81,7 +81,7 @@ class Pipeline(dg.ConfigurableResource):
             run.warehouse.close()
 
 
-def _told(context: dg.AssetExecutionContext, run: Run, counts: Counts) -> Story:
+def told(context: dg.AssetExecutionContext, run: Run, counts: Counts) -> Story:
     """Return what there is to see of a step; what goes wrong with that costs a picture, never the run."""
     try:
         return story(run, counts)

@@ -26,6 +26,7 @@ from stemma.definitions import JOB, build_definitions
 from stemma.reporting import charts, pictures
 from stemma.reporting.numbers import PUBLISHED, STATE, numbers, saved
 from stemma.reporting.projection import projected
+from stemma.resources import pipeline
 from stemma.resources.engine.story import story
 
 # What Dagster's UI shows in place.
@@ -48,6 +49,7 @@ def make_corpus(root: Path) -> Corpus:
     )
     made.write("empty.txt", " \n")
     made.write("broken.pdf", b"%PDF-1.4 broken")
+    made.write("broken.parquet", b"PAR1 broken PAR1")
     return made
 
 
@@ -113,7 +115,7 @@ def test_no_document_is_missing_in_the_funnel(found: dict[str, dict[str, Any]]) 
     funnel, errors = found["embedded"]["funnel"], found["embedded"]["errors"]
     assert funnel["raw"] == funnel["cleaned"] + funnel["rejected"] + errors["cleaned"] == 13
     assert funnel["cleaned"] == funnel["deduplicated"] + funnel["duplicates"]
-    assert (funnel["rejected"], errors) == (1, {"cleaned": 1})
+    assert (funnel["rejected"], errors) == (1, {"cleaned": 1, "raw": 1})
 
 
 RUNS = "CREATE TABLE runs (run_id VARCHAR, dataset VARCHAR, recipe VARCHAR, started_at TIMESTAMP,"
@@ -385,6 +387,15 @@ def test_the_story_of_a_step_is_told_without_bodies(corpus: Corpus) -> None:
     assert set(told.preview[0]) == {"chunk_id", "path", "model"}
 
 
+def test_what_goes_wrong_with_a_picture_costs_no_run(corpus: Corpus) -> None:
+    run = corpus.start()
+    try:
+        nothing = pipeline.told(dg.build_asset_context(), run, run.begin("no dataset", "recipe"))
+    finally:
+        run.warehouse.close()
+    assert (nothing.preview, nothing.numbers) == ([], None)
+
+
 # -- the report ----------------------------------------------------------------------------------------------------
 
 
@@ -417,7 +428,7 @@ def test_a_report_tells_what_the_corpus_holds(corpus: Corpus, reported: str) -> 
     page = html.document_fromstring(reported)
     text = " ".join(page.text_content().split())
     tiles = {div.findtext("dt"): div.findtext("dd") for div in page.xpath("//header//dl/div")}
-    assert (tiles["documents read"], tiles["kept"], tiles["errors"]) == ("13", "8", "1")
+    assert (tiles["documents read"], tiles["kept"], tiles["errors"]) == ("13", "8", "2")
     assert tiles["vectors"] == f"{corpus.count('corpus.embedded'):,}"
     for rule, count in corpus.query("SELECT rule, count(*) FROM lineage.decisions GROUP BY rule"):
         (card,) = page.xpath(f"//section[@id='dropped']//article[starts-with(h3, '{rule} ')]")

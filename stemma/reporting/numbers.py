@@ -56,8 +56,9 @@ FUNNEL = """SELECT (SELECT count(*) FROM {raw}) AS raw, (SELECT count(*) FROM {c
         (SELECT count(*) FROM {chunked}) AS chunks, (SELECT count(*) FROM {embedded}) AS vectors,
         (SELECT count(DISTINCT document_id) FROM {rejections}) AS rejected,
         (SELECT count(*) FROM {members} WHERE NOT kept) AS duplicates"""
-FUNNEL_ERRORS = """SELECT stage, count(DISTINCT document_id) AS documents FROM {errors}
-    WHERE document_id IS NOT NULL GROUP BY stage"""
+# What could not even be read has no id.
+FUNNEL_ERRORS = """SELECT stage, count(DISTINCT coalesce(document_id::VARCHAR, concat(uri, ' ', record))) AS documents
+    FROM {errors} GROUP BY stage"""
 
 # What deduplication found: how much is repeated how often, and how old it is.
 _MEMBERS = """(SELECT d.cluster_id, d.cluster_size, d.kept, d.method, c.characters, c.document_date
@@ -117,7 +118,8 @@ def numbers(connection: duckdb.DuckDBPyConnection, relations: Mapping[str, str],
       8 … documents their number, documents, characters and, of these, characters of the documents that were removed
       (repeated); `years`, for each and for None the documents kept and removed;
     - chunked: `tokens`, rows (tokens, chunks);
-    - embedded: `funnel`, the columns of FUNNEL; `errors`, documents by the stage that failed for them.
+    - embedded: `funnel`, the columns of FUNNEL; `errors`, documents by the stage that failed for them (`raw`: what
+      could not be read).
     """
     return _NUMBERS[dataset](connection, relations)
 

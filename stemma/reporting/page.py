@@ -90,14 +90,11 @@ def _head(found: Row) -> str:
 
 def _in_words(found: Row) -> str:
     """Return the corpus in a sentence."""
-    counts, errors = (
-        found["numbers"]["embedded"]["funnel"],
-        sum(found["numbers"]["embedded"]["errors"].values()),
-    )
+    counts, errors = found["numbers"]["embedded"]["funnel"], found["numbers"]["embedded"]["errors"]
     lost = [
         (counts["rejected"], "dropped by rules"),
         (counts["duplicates"], "removed as duplicates"),
-        (errors, "lost to errors"),
+        (sum(count for stage, count in errors.items() if stage != "raw"), "lost to errors"),
     ]
     told = ", ".join(
         f"{amount(count)} {'was' if count == 1 else 'were'} {reason}" for count, reason in lost if count
@@ -105,6 +102,7 @@ def _in_words(found: Row) -> str:
     return (
         f"Of {amount(counts['raw'])} {_documents(counts['raw'])}, {told or 'none was dropped'};"
         f" {amount(counts['embedded_documents'])} became {amount(counts['vectors'])} vectors."
+        + (f" Besides, {amount(errors['raw'])} could not be read." if "raw" in errors else "")
     )
 
 

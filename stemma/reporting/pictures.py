@@ -192,7 +192,7 @@ def path_of_documents(found: Row) -> Picture | None:
     return funnel(
         "From raw to embedded",
         [
-            Level("raw", counts["raw"], "documents"),
+            Level("raw", counts["raw"], "documents", [("could not be read", errors.get("raw", 0))]),
             Level(
                 "cleaned",
                 counts["cleaned"],
