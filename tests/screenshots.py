@@ -62,7 +62,7 @@ def graph(page: Any, server: Server) -> None:
     page.mouse.down()
     page.mouse.move(200, 400 + DRAGGED, steps=10)
     page.mouse.up()
-    page.wait_for_timeout(2000)
+    page.wait_for_timeout(10_000)
     save(page, "asset-graph.png")
 
 
