@@ -3,13 +3,18 @@
 import dagster as dg
 
 from stemma.assets.dataset import dataset_asset
+from stemma.config import Config
 from stemma.datasets import DEDUPLICATED
 from stemma.deduplication.families import families
 from stemma.resources.engine.deduplicated import update_deduplicated
 
 
-def deduplicated(recipe: str) -> dg.AssetsDefinition:
+def deduplicated(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `deduplicated` under its present recipe."""
     return dataset_asset(
-        DEDUPLICATED, recipe, kinds={"python", "numpy"}, code=(deduplicated, update_deduplicated, families)
+        DEDUPLICATED,
+        recipe,
+        config,
+        kinds={"python", "numpy"},
+        code=(deduplicated, update_deduplicated, families),
     )

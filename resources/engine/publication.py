@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import duckdb
 
-from stemma.datasets import CHUNKED, CLEANED, EMBEDDING_HEALTH, ERRORS, PASSAGES, RAW, RUNS, Dataset
+from stemma.datasets import CHUNKED, CLEANED, EMBEDDING_HEALTH, ERRORS, MEASURES, PASSAGES, RAW, RUNS, Dataset
 from stemma.embedding.storage import SQL_TYPES
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
@@ -17,6 +17,12 @@ from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, state_of
 from stemma.resources.engine.search_index import index_recipe, update_index
+from stemma.resources.engine.vector_index import (
+    discard_others,
+    published_digest,
+    update_vector_index,
+    vector_index_recipe,
+)
 from stemma.resources.engine.vectors import are_derived, derive_rows, embedded_dataset
 from stemma.resources.memo import joined_as_written
 
@@ -52,20 +58,23 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
     Raises StemmaError when nothing could be processed; here too the published file stays.
     """
     with run.warehouse.session() as connection:
-        behind = _behind(connection, recipes)
+        behind = first_behind(connection, recipes)
         if behind:
             return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
         index = index_recipe(run.setup.code)
-        fingerprint = _fingerprint(connection) + index
+        fingerprint = _fingerprint(connection) + index + vector_index_recipe(run.config.search)
         if _nothing_new(run, connection, fingerprint):
             return Publication(False, "nothing has changed")
         _refuse_if_nothing_worked(run, connection)
         measure_health(run, connection)
         health = health_checks(connection)
         checks: list[Check] = []
+        vectors: str | None = None
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
+            nonlocal vectors
             _fill(run, connection, index)
+            vectors = published_digest(connection)
             checks.extend(run_check(connection, name, query) for name, query in BLOCKING.items())
             if not all(check.passed for check in checks):
                 raise _BlockedError
@@ -74,12 +83,13 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
             run.warehouse.publish(connection, fill, anew=_never_published(connection))
         except _BlockedError:
             return Publication(False, "a blocking check failed", tuple(checks))
+        discard_others(run.warehouse.path, vectors)
         connection.execute("DELETE FROM state.publication")
         connection.execute("INSERT INTO state.publication VALUES (?)", [fingerprint])
         return Publication(True, "published", (*checks, *health))
 
 
-def _behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
+def first_behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
     """Return the first dataset that another recipe or an older version of the one above has made, if any."""
     above = 0
     for dataset, recipe in recipes.items():
@@ -97,7 +107,8 @@ def _fingerprint(connection: duckdb.DuckDBPyConnection) -> str:
             connection,
             """SELECT concat(
             (SELECT list((name, version, recipe, state_hash) ORDER BY name)::VARCHAR FROM state.datasets),
-            (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors))""",
+            (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors),
+            (SELECT sum(hash(document_id, row_hash, gone)::HUGEINT) FROM state.waiting))""",
         )
     )
 
@@ -106,9 +117,19 @@ def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: s
     path = run.warehouse.path
     if not path.exists() or path.stat().st_size <= NOTHING_NEW_BYTES:
         return False
+    return _is_published(connection, fingerprint)
+
+
+def _is_published(connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
     return bool(
         fetch_value(connection, "SELECT count(*) FROM state.publication WHERE fingerprint = ?", [fingerprint])
     )
+
+
+def is_published(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether what the state holds is what is published."""
+    fingerprint = _fingerprint(connection) + index_recipe(run.setup.code)
+    return run.warehouse.path.exists() and _is_published(connection, fingerprint)
 
 
 def _never_published(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -216,6 +237,9 @@ CONTAMINATIONS = """SELECT document_id, uri, match.set AS evaluation_set, match.
         FROM state.cleaned JOIN state.raw USING (document_id) WHERE len(matches) > 0)"""
 MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept, kept_document_id, similarity, method, threshold, run_id
     FROM state.deduplicated"""
+WAITING_ROWS = """SELECT w.document_id, w.source, w.uri, w.record, w.partition_date,
+        CASE WHEN w.gone THEN 'removed' WHEN r.document_id IS NULL THEN 'new' ELSE 'changed' END AS change
+    FROM state.waiting AS w LEFT JOIN state.raw AS r USING (document_id)"""
 LEDGERS = {
     "lineage.rejections": ("document_id, rule", REJECTIONS),
     "lineage.contamination": ("document_id, evaluation_set, item", CONTAMINATIONS),
@@ -233,6 +257,7 @@ LEDGERS = {
         "stage, uri, record, document_id",
         f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors",
     ),
+    "lineage.waiting": ("document_id", WAITING_ROWS),
     "lineage.runs": (
         "run_id, dataset",
         f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs",
@@ -240,6 +265,10 @@ LEDGERS = {
     "lineage.embedding_health": (
         "run_id",
         f"SELECT {', '.join(column.name for column in EMBEDDING_HEALTH.columns)} FROM state.embedding_health",
+    ),
+    "lineage.measures": (
+        "number, measure",
+        f"SELECT {', '.join(column.name for column in MEASURES.columns)} FROM state.measures",
     ),
     "lineage.files": ("source, path", "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files"),
     "lineage.datasets": (
@@ -276,6 +305,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str) -> None:
     for name, query in corpus_views(run.warehouse.path).items():
         connection.execute("CREATE SCHEMA IF NOT EXISTS next.corpus")
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
+    update_vector_index(connection, run.config.search, run.warehouse.path, embedded)
 
 
 def _fit_vectors(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
