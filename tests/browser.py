@@ -64,14 +64,20 @@ def open_asset(page: Any, server: Server, name: str, view: str) -> None:
 
 
 def materialize_all(page: Any, server: Server) -> None:
-    """Press Materialize all, say yes to what a dialog asks, and wait until all runs have succeeded."""
+    """Press Materialize all, choose today where a dialog asks for days, and wait until all runs have succeeded.
+
+    A run of today's partition takes in all days.
+    """
     before = len(runs(server))
     page.get_by_role("button", name="Materialize all").click()
     launch = page.get_by_role("dialog").get_by_role("button", name=re.compile("^(Launch|Materialize)"))
     launched = page.get_by_text(re.compile("^(Launched run|Created backfill)"))
     launch.or_(launched).first.wait_for()
     if launch.count():
+        if launch.first.is_disabled():
+            page.get_by_role("dialog").get_by_role("button", name="Latest", exact=True).click()
         launch.first.click()
+        launched.first.wait_for()
     wait_for(lambda: _have_succeeded(runs(server), before), RUN_SECONDS)
 
 
