@@ -82,13 +82,6 @@ def test_the_job_runs_in_one_process(tmp_path: Path) -> None:
     assert definitions.executor is dg.in_process_executor
 
 
-def test_sensors_and_schedules_are_off_until_somebody_turns_them_on(tmp_path: Path) -> None:
-    repository = build_definitions(configured(tmp_path)).get_repository_def()
-    assert {schedule.name for schedule in repository.schedule_defs} == {"nightly"}
-    assert repository.get_schedule_def("nightly").default_status == dg.DefaultScheduleStatus.STOPPED
-    assert repository.get_sensor_def("inbox").default_status == dg.DefaultSensorStatus.STOPPED
-
-
 def test_without_a_configuration_there_are_definitions_without_sources(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
