@@ -4,18 +4,29 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 
-.PHONY: run test test-slow ui bench lint format lock clean
+.PHONY: run test test-slow browser ui bench lint format lock clean
 
 run: $(VENV)/.installed
 	@$(BIN)/stemma run
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed browser
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
 	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
-test-slow: $(VENV)/.installed
+test-slow: $(VENV)/.installed browser
 	@$(BIN)/python -m pytest -m slow --timeout 3600 --hypothesis-profile random
+
+# Chromium, for the tests in a browser: installed where that is possible without asking anybody. Without it they are
+# skipped, so this never fails.
+browser:
+	@if { command -v chromium || command -v chromium-browser || command -v google-chrome; } >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "Installing Chromium for the tests in a browser (once) ..."; \
+	  { timeout 120 apt-get update && DEBIAN_FRONTEND=noninteractive timeout 300 apt-get install --yes \
+	    --no-install-recommends chromium fonts-dejavu-core; } >/dev/null 2>&1 </dev/null \
+	    || echo "Chromium cannot be installed (apt-get install chromium): the tests in a browser will be skipped."; \
+	else echo "No Chromium (apt-get install chromium): the tests in a browser will be skipped."; fi
 
 ui: $(VENV)/.installed
 	@$(BIN)/stemma ui

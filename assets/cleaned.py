@@ -3,10 +3,14 @@
 import dagster as dg
 
 from stemma.assets.dataset import dataset_asset
+from stemma.cleaning.clean import clean
 from stemma.config import Config
 from stemma.datasets import CLEANED
+from stemma.resources.engine.cleaned import cleaned as engine_cleaned
 
 
 def cleaned(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `cleaned` under its present recipe."""
-    return dataset_asset(CLEANED, recipe, config, kinds={"python"}, is_partitioned=True)
+    return dataset_asset(
+        CLEANED, recipe, config, kinds={"python"}, is_partitioned=True, code=(cleaned, engine_cleaned, clean)
+    )

@@ -3,11 +3,13 @@
 import warnings
 from collections.abc import Callable
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
 
 from stemma.assets.partitions import daily_partitions, days_of_run, other_partitions, partition_of
+from stemma.assets.story import story_metadata
 from stemma.config import ChecksConfig, Config, PartitionsConfig
 from stemma.datasets import Dataset
 from stemma.incremental.counts import Counts
@@ -30,12 +32,13 @@ def dataset_asset(
     config: Config,
     *,
     kinds: set[str],
-    profiled: Callable[[dict[str, Any]], dict[str, Any]] | None = None,
+    code: tuple[Callable[..., Any], ...] = (),
     is_partitioned: bool = False,
 ) -> dg.AssetsDefinition:
     """Return the asset that brings a dataset up to date and reports its blocking checks.
 
-    `profiled` makes metadata of a step's profile, where it has one. A partitioned one has a partition for each day.
+    `code` are the functions that its page leads to, the asset's own first. A partitioned one has a partition for each
+    day.
     """
     checks = NAMES[dataset.name]
     partitions = config.partitions if is_partitioned else None
@@ -55,6 +58,7 @@ def dataset_asset(
             "dagster/table_name": dataset.qualified,
             "dagster/column_schema": column_schema(dataset),
             "dagster/column_lineage": column_lineage(dataset),
+            **code_references(code),
         },
         check_specs=[
             dg.AssetCheckSpec(
@@ -67,7 +71,7 @@ def dataset_asset(
         days = days_of_run(context, partitions) if partitions else ALL_DAYS
         step = pipeline.materialize(context, dataset.name, days)
         version = dg.DataVersion(step.counts.state_hash)
-        metadata = step_metadata(step, profiled)
+        metadata = step_metadata(dataset, step)
         if partitions:
             mark_days(context, dataset, partitions, step, version)
             if context.has_partition_key_range:
@@ -89,13 +93,12 @@ def freshness(config: ChecksConfig) -> dg.FreshnessPolicy | None:
     return dg.FreshnessPolicy.time_window(fail_window=limit, warn_window=limit * 2 / 3)
 
 
-def step_metadata(step: Step, profiled: Callable[[dict[str, Any]], dict[str, Any]] | None) -> dict[str, Any]:
-    """Return what the page of an asset tells of a step."""
+def step_metadata(dataset: Dataset, step: Step) -> dict[str, Any]:
+    """Return what a step did as metadata."""
     return (
         count_metadata(step.counts)
         | publication_metadata(step.publication)
-        | (profiled(step.profile) if profiled and step.profile else {})
-        | {"preview": table(step.preview)}
+        | story_metadata(dataset.name, step.story)
     )
 
 
@@ -148,6 +151,26 @@ def column_lineage(dataset: Dataset) -> dg.TableColumnLineage:
     )
 
 
+def code_references(functions: tuple[Callable[..., Any], ...]) -> dict[str, Any]:
+    """Return where functions stand on this machine, as the links of an asset to its code."""
+    places = [(function, Path(function.__code__.co_filename)) for function in functions]
+    with warnings.catch_warnings():
+        # Dagster's links are beta: whoever runs Stemma can do nothing about it.
+        warnings.simplefilter("ignore", dg.BetaWarning)
+        references: list[Any] = [
+            dg.LocalFileCodeReference(
+                file_path=str(path),
+                line_number=function.__code__.co_firstlineno,
+                label="/".join(path.parts[-2:]),
+            )
+            for function, path in places
+            if path.is_file()
+        ]
+        if not references:
+            return {}
+        return {"dagster/code_references": dg.CodeReferencesMetadataValue(code_references=references)}
+
+
 def count_metadata(counts: Counts) -> dict[str, Any]:
     """Return the counts of an update as metadata."""
     return {
@@ -190,21 +213,3 @@ def check_results(dataset: Dataset, names: tuple[str, ...], step: Step) -> list[
         )
         for name in names
     ]
-
-
-def table(rows: list[dict[str, Any]]) -> dg.MarkdownMetadataValue:
-    """Return rows as a Markdown table; cell text is escaped, so a title of `<script>` stays text."""
-    if not rows:
-        return dg.MetadataValue.md("_no rows_")
-    head = list(rows[0])
-    lines = ["| " + " | ".join(head) + " |", "|" + " --- |" * len(head)]
-    lines += ["| " + " | ".join(_cell(row[name]) for name in head) + " |" for row in rows]
-    return dg.MetadataValue.md("\n".join(lines))
-
-
-def _cell(value: Any) -> str:
-    text = "" if value is None else " ".join(str(value).split())
-    text = text if len(text) <= 80 else text[:79] + "…"
-    for character, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "&#96;")):
-        text = text.replace(character, escape)
-    return text

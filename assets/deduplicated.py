@@ -3,11 +3,18 @@
 import dagster as dg
 
 from stemma.assets.dataset import dataset_asset
-from stemma.assets.plots import profile_metadata
 from stemma.config import Config
 from stemma.datasets import DEDUPLICATED
+from stemma.deduplication.families import families
+from stemma.resources.engine.deduplicated import update_deduplicated
 
 
 def deduplicated(recipe: str, config: Config) -> dg.AssetsDefinition:
-    """Return the asset `deduplicated` under its present recipe, with the profile of the corpus where it changed."""
-    return dataset_asset(DEDUPLICATED, recipe, config, kinds={"python", "numpy"}, profiled=profile_metadata)
+    """Return the asset `deduplicated` under its present recipe."""
+    return dataset_asset(
+        DEDUPLICATED,
+        recipe,
+        config,
+        kinds={"python", "numpy"},
+        code=(deduplicated, update_deduplicated, families),
+    )

@@ -5,8 +5,12 @@ import dagster as dg
 from stemma.assets.dataset import dataset_asset
 from stemma.config import Config
 from stemma.datasets import EMBEDDED
+from stemma.embedding.encoding import encode
+from stemma.resources.engine.embedded import embedded as engine_embedded
 
 
 def embedded(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `embedded` under its present recipe, with the blocking checks of the publication."""
-    return dataset_asset(EMBEDDED, recipe, config, kinds={"pytorch"})
+    return dataset_asset(
+        EMBEDDED, recipe, config, kinds={"pytorch"}, code=(embedded, engine_embedded, encode)
+    )

@@ -19,10 +19,9 @@ from stemma.lineage.checks import Check
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
 from stemma.resources.engine.audit import Audit, audit
 from stemma.resources.engine.days import changed_days
-from stemma.resources.engine.preview import preview
-from stemma.resources.engine.profile import profile
 from stemma.resources.engine.staleness import Sources, Staleness, look_at_sources, staleness
 from stemma.resources.engine.step_checks import check_step
+from stemma.resources.engine.story import Story, story
 from stemma.resources.warehouse import Warehouse
 
 LOG_SECONDS = 5.0
@@ -33,17 +32,15 @@ listeners: list[Callable[[str, int, int], None]] = []
 
 @dataclass(frozen=True)
 class Step:
-    """What a step did: its counts, the outcome of its checks, the publication if it made one, rows to look at.
+    """What a step did: its counts, the outcome of its checks, the publication if it made one, what there is to see.
 
-    `profile` has the numbers of `deduplicated` (see resources/engine/profile.py) if the step changed any.
     `days` has the rows of each day that a step of `raw` or `cleaned` changed.
     """
 
     counts: Counts
     checks: tuple[Check, ...]
     publication: Publication | None
-    preview: list[dict[str, Any]]
-    profile: dict[str, Any] | None = None
+    story: Story
     days: dict[date, int] = field(default_factory=dict)
 
 
@@ -127,14 +124,24 @@ class Pipeline(dg.ConfigurableResource):
                 counts,
                 publication.checks if publication else checks,
                 publication,
-                preview(run, dataset),
-                profile(run) if dataset == "deduplicated" and counts.touched else None,
+                told(context, run, counts),
                 changed_days(run, dataset),
             )
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error
         finally:
             run.warehouse.close()
+
+
+def told(context: dg.AssetExecutionContext, run: Run, counts: Counts) -> Story:
+    """Return what there is to see of a step; what goes wrong with that costs a picture, never the run."""
+    try:
+        return story(run, counts)
+    except Exception as error:
+        context.log.warning(
+            f"{counts.dataset}: nothing to see: {type(error).__name__}: {error}", exc_info=True
+        )
+        return Story([], {})
 
 
 def _progress(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Callable[[str, int, int], None]:

@@ -158,9 +158,14 @@ class Warehouse:
         self._early_copy: EarlyCopy | None = None
 
     @property
-    def own_paths(self) -> tuple[Path, Path]:
-        """What lies beside the sources perhaps, and is none of them: the published file and the work folder."""
-        return self.path, self.folder
+    def report_path(self) -> Path:
+        """Where `stemma report` writes to, unless it is told otherwise."""
+        return self.path.with_suffix(".report.html")
+
+    @property
+    def own_paths(self) -> tuple[Path, ...]:
+        """What lies beside the sources perhaps, and is none of them: published file, work folder and report."""
+        return self.path, self.folder, self.report_path
 
     # -- the writer's side -------------------------------------------------------------------------------------
 

@@ -71,6 +71,7 @@ def parser() -> argparse.ArgumentParser:
     _trace(words)
     _why(words)
     _topics(words)
+    _report(words)
     _families(words)
     _lookup(words)
     _select(words)
@@ -371,6 +372,24 @@ def _topics(words: Words) -> None:
         from stemma.commands.topics import topics
 
         return topics(options)
+
+    word.set_defaults(command=command)
+
+
+def _report(words: Words) -> None:
+    word = _word(words, "report", "Write what there is to see of the corpus to one HTML file.")
+    word.add_argument(
+        "--output",
+        type=Path,
+        metavar="PATH",
+        help="the file (default: beside the published one, corpus.report.html)",
+    )
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.report import report
+
+        return report(options)
 
     word.set_defaults(command=command)
 

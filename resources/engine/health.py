@@ -114,20 +114,22 @@ def _judged(row: dict[str, Any]) -> tuple[Check, ...]:
         Check(
             "vectors_distinct",
             not enough or row["repeated"] <= MOST_REPEATED * row["vectors"],
-            f"{row['repeated']} of {row['vectors']} texts share their vector with another",
+            f"{row['repeated']} of {row['vectors']} texts share their vector with another"
+            f" (at most {MOST_REPEATED:.0%})",
         ),
         Check(
             "vectors_spread",
             not enough
             or (alike is not None and alike <= MOST_ALIKE and rank is not None and rank >= LEAST_RANK),
-            f"mean cosine {_shown(alike)}, effective rank {_shown(rank)}, IsoScore {_shown(row['isoscore'])}",
+            f"mean cosine {_shown(alike)} (at most {MOST_ALIKE}),"
+            f" effective rank {_shown(rank)} (at least {LEAST_RANK}), IsoScore {_shown(row['isoscore'])}",
         ),
         Check(
             "vectors_stable",
             moved is None or moved <= MOST_DRIFT,
             "nothing to compare with"
             if moved is None
-            else f"1 - cosine to those published before: {moved:.6f}",
+            else f"1 - cosine to those published before: {moved:.6f} (at most {MOST_DRIFT})",
         ),
     )
 

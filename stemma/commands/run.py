@@ -407,6 +407,7 @@ def _next_commands(config: Config, options: argparse.Namespace) -> None:
         f'stemma search{given} "how do I …"': "the chunks that answer best, by meaning and by words",
         f'stemma sql{given} "FROM lineage.decisions"': "every document that was dropped, and why",
         f"stemma why{given} PATH": "what became of one file",
+        f"stemma report{given}": "all of this and more on one page, with pictures",
         f"stemma ui{given}": "the graph, the runs, the checks",
     }
     width = max(map(len, commands))
