@@ -21,7 +21,9 @@ def one(day: date) -> Days:
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    return Corpus(tmp_path)
+    made = Corpus(tmp_path)
+    made.steady = True
+    return made
 
 
 def rows(corpus: Corpus, name: str, *documents: tuple[str, date, str]) -> None:
@@ -134,6 +136,7 @@ def test_partitions_in_any_order_end_where_one_run_ends(
     tmp_path_factory: pytest.TempPathFactory, steps
 ) -> None:
     corpus = Corpus(tmp_path_factory.mktemp("days"), embed={"model": "hash:16"})
+    corpus.steady = True
     rows(corpus, "0.jsonl", ("first", DAYS[0], "first"))
     for kind, *what in steps:
         if kind == "write":

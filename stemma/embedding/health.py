@@ -51,10 +51,20 @@ def health(vectors: Vectors) -> Health:
     unit = sound / lengths[:, None]
     count = len(unit)
     mean_cosine = float((np.square(unit.sum(axis=0)).sum() - count) / (count * (count - 1)))
-    variances = np.maximum(np.linalg.eigvalsh(np.cov(unit, rowvar=False).reshape(unit.shape[1], -1)), 0)
+    variances = _variances(unit)
     return Health(
         len(vectors), unsound, repeated, *norms, mean_cosine, _effective_rank(variances), _isoscore(variances)
     )
+
+
+def _variances(unit: Vectors) -> npt.NDArray[np.float64]:
+    """Return the variances along the principal components, one for each dimension, the least first."""
+    centred = unit.astype(np.float64) - unit.mean(axis=0, dtype=np.float64)
+    count, dimensions = centred.shape
+    # The products of rows and those of columns have the same eigenvalues but for zeros.
+    products = centred @ centred.T if count < dimensions else centred.T @ centred
+    variances = np.maximum(np.linalg.eigvalsh(products / (count - 1)), 0)
+    return np.concatenate([np.zeros(dimensions - len(variances)), variances])
 
 
 def drift(before: Vectors, now: Vectors) -> float | None:
