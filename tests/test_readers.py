@@ -15,7 +15,7 @@ import pytest
 from harness import READER, Corpus, sentence
 
 from stemma.config import DecontaminateConfig
-from stemma.datasets import DATASETS, FAMILIES, LEDGER, WEIGHTS
+from stemma.datasets import DATASETS, FAMILIES, LEDGER, MEASURES, WAITING, WEIGHTS
 from stemma.resources import warehouse
 
 DIMENSIONS = 384
@@ -111,9 +111,9 @@ def test_every_table_and_column_of_the_contract_is_published(corpus: Corpus, nam
             for column in dataset.columns:
                 wanted = f"FLOAT[{DIMENSIONS}]" if column.type == "FLOAT[]" else column.type
                 assert types.get(column.name) == wanted, f"{dataset.qualified}.{column.name}"
-            assert connection.execute(f"SELECT count(*) FROM {dataset.qualified}").fetchone() != (0,), (
-                dataset.name
-            )
+            # Rows of these: tests/test_days.py and tests/test_steadiness.py.
+            if dataset not in (MEASURES, WAITING):
+                assert corpus.count(dataset.qualified), dataset.name
 
 
 def test_the_published_file_needs_no_extension_and_cannot_be_written(corpus: Corpus) -> None:
