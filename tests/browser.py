@@ -81,6 +81,21 @@ def materialize_all(page: Any, server: Server) -> None:
     wait_for(lambda: _have_succeeded(runs(server), before), RUN_SECONDS)
 
 
+def materialize_day(page: Any, server: Server, name: str, day: str) -> None:
+    """Choose a day in the dialog of an asset's Materialize, and wait until its run has succeeded."""
+    before = len(runs(server))
+    open_asset(page, server, name, "partitions")
+    page.get_by_text(re.compile("^Materialize")).first.click()
+    dialog = page.get_by_role("dialog")
+    chosen = dialog.get_by_role("textbox").first
+    chosen.wait_for()
+    chosen.fill(day)
+    chosen.blur()
+    dialog.get_by_role("button", name=re.compile("^(Launch|Materialize)")).first.click()
+    page.get_by_text(re.compile("^(Launched run|Created backfill)")).first.wait_for()
+    wait_for(lambda: _have_succeeded(runs(server), before), RUN_SECONDS)
+
+
 def runs(server: Server) -> list[str]:
     """Return the status of each run there has been."""
     return [run["status"] for run in server.ask(RUNS)["runsOrError"]["results"]]

@@ -1,11 +1,21 @@
 """What a person sees: Dagster's real UI and the report, in Chromium."""
 
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import chromium, materialize_all, new_page, open_asset, open_graph, opened, picture_width
+from browser import (
+    chromium,
+    materialize_all,
+    materialize_day,
+    new_page,
+    open_asset,
+    open_graph,
+    opened,
+    picture_width,
+)
 from harness import Corpus, sentence
 from server import Server, running
 
@@ -98,6 +108,19 @@ def test_a_failed_check_is_explained(page: Any, server: Server) -> None:
     page.get_by_text("The vectors do not all point one way, nor lie in a plane").first.wait_for()
     page.get_by_text("(at least 2.0)").first.wait_for()
     page.get_by_text("Failed", exact=True).first.wait_for()
+
+
+def test_a_day_is_launched(page: Any, server: Server) -> None:
+    # Of the last 90 days: the dialog shows no others at first.
+    day, other = (date.today() - timedelta(days=days) for days in (3, 5))
+    server.corpus.write(f"{day}/more.txt", sentence("more", 60))
+    server.corpus.write(f"{other}/waits.txt", sentence("waits", 60))
+    materialize_day(page, server, "raw", day.isoformat())
+    open_asset(page, server, "raw", "events")
+    row = page.get_by_role("row").filter(has=page.get_by_text("rows_added", exact=True))
+    assert row.get_by_role("cell").nth(1).inner_text().strip() == "1"
+    row = page.get_by_role("row").filter(has=page.get_by_text("rows_waiting", exact=True))
+    assert row.get_by_role("cell").nth(1).inner_text().strip() == "1"
 
 
 @pytest.mark.parametrize(("width", "scheme"), [(1200, "light"), (380, "dark")])
