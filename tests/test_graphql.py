@@ -1,30 +1,17 @@
 """A real server, as `stemma ui` starts it: launch the job through GraphQL, wait for it, look at what came of it."""
 
-import contextlib
 import itertools
-import json
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 from harness import Corpus, sentence
+from server import Server, serving, wait_for
 
 from stemma.resources.engine.step_checks import WARNING
 
-STEMMA = str(Path(sys.executable).with_name("stemma"))
-START_SECONDS = 120
 RUN_SECONDS = 150
-STOP_SECONDS = 30
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {
@@ -64,87 +51,20 @@ query Assets {
 }"""
 
 
-@dataclass
-class Server:
-    """A running `stemma ui`."""
-
-    port: int
-    corpus: Corpus
-    process: subprocess.Popen[bytes]
-    log: Path
-
-    def ask(self, query: str, **variables: Any) -> dict[str, Any]:
-        """Send a GraphQL query; returns its data."""
-        body = json.dumps({"query": query, "variables": variables}).encode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
-        )
-        with urllib.request.urlopen(request, timeout=30) as response:
-            answer = json.load(response)
-        assert "errors" not in answer, answer
-        return answer["data"]
-
-    def answers(self) -> bool:
-        """Return whether the server has loaded Stemma's definitions."""
-        try:
-            return bool(self.ask("{ assetNodes { id } }")["assetNodes"])
-        except (OSError, urllib.error.URLError, AssertionError):
-            return False
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    root = tmp_path_factory.mktemp("graphql")
-    corpus = Corpus(root, chunk={"max_tokens": 60})
+    corpus = Corpus(tmp_path_factory.mktemp("graphql"), chunk={"max_tokens": 60})
     corpus.fill(5, words=80)
     corpus.write("copy.txt", sentence("doc000.txt", 80))
-    corpus.config()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    log = root / "server.log"
-    environment = {name: value for name, value in os.environ.items() if name != "STEMMA_CONFIG"}
-    environment["DAGSTER_HOME"] = str(root / "home")
-    command = [STEMMA, "ui", "--config", str(root / "stemma.toml"), "--port", str(port)]
-    with log.open("wb") as out:
-        # A session of its own: code servers, daemon and runs are its children and go with it.
-        process = subprocess.Popen(
-            command, stdout=out, stderr=out, env=environment, cwd=root, start_new_session=True
-        )
-    running = Server(port, corpus, process, log)
-    try:
-        wait_for(lambda: running.answers() or process.poll() is not None, START_SECONDS)
-        assert process.poll() is None, log.read_text()[-3000:]
+    with serving(corpus) as running:
+        running.wait()
         yield running
-    finally:
-        stop(process)
-
-
-def stop(process: subprocess.Popen[bytes]) -> None:
-    """End the server as Ctrl-C does, then whatever is left of its process group."""
-    if process.poll() is None:
-        process.send_signal(signal.SIGINT)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-
-
-def wait_for(condition: Any, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
-        time.sleep(0.25)
 
 
 @pytest.fixture(scope="module")
 def run_id(server: Server) -> str:
     """Launch the job and wait until it has succeeded."""
-    location = {"repositoryName": "__repository__", "repositoryLocationName": "stemma.definitions"}
-    launched = server.ask(LAUNCH, params={"selector": {**location, "jobName": "corpus"}, "runConfigData": {}})
+    launched = server.ask(LAUNCH, params={"selector": {**server.repository, "jobName": "corpus"}, "runConfigData": {}})
     assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["launchRun"]["run"]["runId"]
 
@@ -228,11 +148,10 @@ def test_a_backfill_of_many_days_is_one_run(server: Server, run_id: str, of_job:
     for day in days[::3]:
         server.corpus.write(f"{day}.txt", sentence(day, 50))
     server.corpus.write(f"2026-03-01-{of_job}.txt", sentence("of another day", 50))
-    location = {"repositoryName": "__repository__", "repositoryLocationName": "stemma.definitions"}
     whole = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
     params: dict[str, Any] = {"partitionNames": days}
     if of_job:
-        params["selector"] = {"partitionSetName": "by_day_partition_set", "repositorySelector": location}
+        params["selector"] = {"partitionSetName": "by_day_partition_set", "repositorySelector": server.repository}
     else:
         params["assetSelection"] = [{"path": [name]} for name in whole]
     launched = server.ask(BACKFILL, params=params)["launchPartitionBackfill"]
