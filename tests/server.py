@@ -17,6 +17,8 @@ from typing import Any
 
 from harness import Corpus
 
+from stemma.commands.run import DAGSTER_SETTINGS
+
 STEMMA = str(Path(sys.executable).with_name("stemma"))
 START_SECONDS = 120
 STOP_SECONDS = 30
@@ -83,6 +85,8 @@ def serving(corpus: Corpus, *, often: bool = False) -> Iterator[Server]:
     command = [STEMMA, "ui", "--config", str(root / "stemma.toml"), "--port", str(port)]
     if often:
         (root / "often.py").write_text(OFTEN)
+        (root / "home").mkdir()
+        (root / "home" / "dagster.yaml").write_text(DAGSTER_SETTINGS)
         environment |= {"STEMMA_CONFIG": str(root / "stemma.toml"), "PYTHONPATH": str(root)}
         dagster = str(Path(STEMMA).with_name("dagster"))
         command = [dagster, "dev", "-m", "often", "--host", "127.0.0.1", "--port", str(port)]

@@ -64,7 +64,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def run_id(server: Server) -> str:
     """Launch the job and wait until it has succeeded."""
-    launched = server.ask(LAUNCH, params={"selector": {**server.repository, "jobName": "corpus"}, "runConfigData": {}})
+    launched = server.ask(
+        LAUNCH, params={"selector": {**server.repository, "jobName": "corpus"}, "runConfigData": {}}
+    )
     assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["launchRun"]["run"]["runId"]
 
@@ -151,7 +153,10 @@ def test_a_backfill_of_many_days_is_one_run(server: Server, run_id: str, of_job:
     whole = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
     params: dict[str, Any] = {"partitionNames": days}
     if of_job:
-        params["selector"] = {"partitionSetName": "by_day_partition_set", "repositorySelector": server.repository}
+        params["selector"] = {
+            "partitionSetName": "by_day_partition_set",
+            "repositorySelector": server.repository,
+        }
     else:
         params["assetSelection"] = [{"path": [name]} for name in whole]
     launched = server.ask(BACKFILL, params=params)["launchPartitionBackfill"]
