@@ -15,11 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import numpy as np
-import pyarrow as pa
 
-from stemma.embedding.arrays import matrix
-from stemma.embedding.feature_hashing import hash_embed
 from stemma.lineage.checks import BLOCKING, run_check
 
 # So few documents are away at a time that the delete guard lets every run pass.
@@ -119,6 +115,16 @@ def look(connection: duckdb.DuckDBPyConnection) -> None:
     for name, query in BELONGING.items():
         offending = connection.execute(query).fetchmany(3)
         assert not offending, (name, offending)
+
+
+def look_at_vectors(connection: duckdb.DuckDBPyConnection) -> None:
+    """Assert that vectors are those of their chunks' texts; the others need no such heavy packages."""
+    import numpy as np
+    import pyarrow as pa
+
+    from stemma.embedding.arrays import matrix
+    from stemma.embedding.feature_hashing import hash_embed
+
     sample = connection.execute(VECTORS).to_arrow_table()
     told = matrix(sample.select(["embedding"]))
     made = matrix(hash_embed(pa.table({"text": sample["text"]}), dimensions=told.shape[1]))
@@ -154,6 +160,7 @@ def watch(path: Path, _number: int, on: Callable[[], bool]) -> int:
     while on():
         with opened(path) as connection:
             look(connection)
+            look_at_vectors(connection)
             seen = dict(connection.execute(VERSIONS).fetchall())
         older = {
             name: (newest[name], number) for name, number in seen.items() if number < newest.get(name, 0)
@@ -161,7 +168,7 @@ def watch(path: Path, _number: int, on: Callable[[], bool]) -> int:
         assert not older, older
         newest |= seen
         looks += 1
-        time.sleep(PAUSE)
+        time.sleep(5 * PAUSE)
     return looks
 
 

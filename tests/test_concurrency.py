@@ -80,7 +80,7 @@ class Commands(threading.Thread):
                     check=False,
                 )
             )
-            time.sleep(0.2)
+            time.sleep(0.5)
 
     def end(self) -> list[str]:
         """Stop after the one under way; returns what they printed."""
