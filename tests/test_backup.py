@@ -66,7 +66,7 @@ def test_the_folder_restored_elsewhere_computes_nothing(
     assert is_same(corpus.path, there.path)
     assert there.run().computed == NOTHING
     assert there.differences() == []
-    there.write("later.txt", sentence("later", 15))
+    (Path(there.sources[0].path) / "later.txt").write_text(sentence("later", 15))
     assert set(there.run().computed.values()) == {1}
 
 

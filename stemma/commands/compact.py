@@ -2,6 +2,7 @@
 
 import argparse
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 from stemma.commands.output import human_bytes, print_json, print_table
 from stemma.commands.run import prepare_dagster_home
@@ -40,6 +41,7 @@ def _delete_history(config: Config, days: int) -> int:
     """Delete Dagster's finished runs that are older, but for the last that succeeded; returns how many."""
     prepare_dagster_home(config)
     import dagster as dg
+    from dagster._core.storage.event_log import SqliteEventLogStorage
 
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     before = datetime.now(UTC) - timedelta(days=days)
@@ -48,6 +50,10 @@ def _delete_history(config: Config, days: int) -> int:
         kept = {record.dagster_run.run_id for record in last}
         old = instance.get_run_records(dg.RunsFilter(statuses=ended, created_before=before))
         names = [record.dagster_run.run_id for record in old if record.dagster_run.run_id not in kept]
+        events = instance.event_log_storage
         for name in names:
             instance.delete_run(name)
+            # Dagster empties the run's file of events and leaves it, at its full length.
+            if isinstance(events, SqliteEventLogStorage):
+                Path(events.path_for_shard(name)).unlink(missing_ok=True)
     return len(names)
