@@ -23,9 +23,10 @@ AWAY = 4
 FOLDERS = ("a", "b", "c")
 PAUSE = 0.1
 
+# A file is empty for the moment between its opening and the first write, and may be read so.
 BELONGING = {
     "a document is of its file": """SELECT uri FROM corpus.raw
-        WHERE split_part(content, ' ', 1) <> parse_filename(uri, true)""",
+        WHERE content <> '' AND split_part(content, ' ', 1) <> parse_filename(uri, true)""",
     "a text is of its content": """SELECT uri FROM corpus.raw JOIN corpus.cleaned USING (document_id)
         WHERE NOT starts_with(content, text) OR content_hash <> sha256(content)[:32]::UUID
             OR cleaned.text_hash <> sha256(text)[:32]::UUID""",
@@ -40,7 +41,8 @@ EVERYTHING = "SELECT " + ", ".join(
     f"(SELECT sum(hash(r)::HUGEINT) FROM {table} AS r)"
     for table in ("corpus.raw", "corpus.cleaned", "corpus.chunked", "corpus.embedded", "lineage.runs")
 )
-VERSIONS = """SELECT split_part(content, ' ', 1), split_part(content, ' ', 2)::BIGINT FROM corpus.raw"""
+VERSIONS = """SELECT split_part(content, ' ', 1), split_part(content, ' ', 2)::BIGINT FROM corpus.raw
+    WHERE content <> ''"""
 VECTORS = """SELECT text, embedding FROM corpus.chunked JOIN corpus.embedded USING (chunk_id)
     USING SAMPLE 20 ROWS"""
 
