@@ -17,6 +17,7 @@ os.environ.setdefault("STEMMA_CACHE", str(Path(tempfile.gettempdir()) / f"stemma
 
 # Files of few but long tests, which are begun first, so that no process is left alone with one in the end.
 LONG = (
+    "concurrency",
     "hostile",
     "replay",
     "graphql",
