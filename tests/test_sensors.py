@@ -191,6 +191,19 @@ def test_reconcile_waits_longer_after_each_run_in_vain(
     assert [reconciling.pause(tries) for tries in (1, 2, 3, 20)] == [60, 120, 240, 3600]
 
 
+def test_files_that_are_written_without_a_pause_are_taken_in(
+    house: House, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.reconcile()
+    corpus.write("always.txt", sentence("always", 30))
+    assert house.tick("reconcile") == ([], "files are still being written")
+    assert house.tick("reconcile") == ([], "files are still being written")
+    monkeypatch.setattr(reconciling, "PATIENCE_SECONDS", 0.0)
+    assert "without a pause" in house.reconcile()
+    assert corpus.count("corpus.raw") == 4
+    assert house.reconciled()
+
+
 def test_a_killed_run_does_not_stop_reconcile_for_ever(
     house: House, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
