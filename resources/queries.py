@@ -14,6 +14,7 @@ import duckdb
 
 from stemma.errors import StemmaError
 from stemma.reading.fields import json_able
+from stemma.resources.scratch import SPILL, Scratch
 from stemma.resources.warehouse import first_line
 
 QUERY_FORMAT = "jsonl"
@@ -118,14 +119,15 @@ def _fetched(cursor: Any) -> Rows:
 
 
 def _duckdb_rows(query: str, database: str | None, directory: Path, scratch: Path) -> Rows:
+    spill = Scratch(scratch, SPILL)
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": _MEMORY_LIMIT,
-        "temp_directory": str(scratch / "spill"),
+        "temp_directory": str(spill.path),
         "python_enable_replacements": False,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
     }
-    with duckdb.connect(config=config) as connection:
+    with closing(spill), duckdb.connect(config=config) as connection:
         if database is None:
             connection.execute(f"SET file_search_path = {_literal(str(directory))}")
         else:

@@ -29,6 +29,7 @@ from stemma.hashing import key
 from stemma.lineage.views import work_folder
 from stemma.resources.copying import EarlyCopy, copy_file, sync
 from stemma.resources.memo import Memo, join_as_usual
+from stemma.resources.scratch import SPILL, Scratch, remove_abandoned
 
 STORAGE_VERSION = "v1.5.0"
 # The next published file is a scratch file until it is swapped in, so it needs no write-ahead log; and rows go
@@ -156,6 +157,7 @@ class Warehouse:
         self._connection: duckdb.DuckDBPyConnection | None = None
         self._memory_bytes = MEMORY_BYTES
         self._early_copy: EarlyCopy | None = None
+        self._spill: Scratch | None = None
 
     @property
     def report_path(self) -> Path:
@@ -176,11 +178,12 @@ class Warehouse:
             self.folder.mkdir(parents=True, exist_ok=True)
             needed = max(MEMORY_BYTES, MEMORY_PER_STATE_BYTE * _bytes(self.state_path))
             self._memory_bytes = max(self._memory_bytes, needed)
+            self._spill = Scratch(self.folder, SPILL)
             self._connection = duckdb.connect(
                 config={
                     "memory_limit": f"{self._memory_bytes}B",
                     "allocator_flush_threshold": "16MB",
-                    "temp_directory": str(self.folder / "spill"),
+                    "temp_directory": str(self._spill.path),
                     "python_enable_replacements": False,
                     "arrow_lossless_conversion": True,
                     "preserve_insertion_order": False,
@@ -199,6 +202,9 @@ class Warehouse:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
 
     def grant_memory(self) -> bool:
         """Double DuckDB's share of memory, on a new connection; False once it has half of the machine's.
@@ -268,8 +274,12 @@ class Warehouse:
         self._attach(connection, before, "state_before")
         try:
             for table in HANDED_ON:
-                with contextlib.suppress(duckdb.CatalogException, duckdb.BinderException):
-                    connection.execute(f"INSERT INTO state.{table} SELECT * FROM state_before.{table}")
+                names = _columns(connection, "state", table) & _columns(connection, "state_before", table)
+                if names:
+                    listed = ", ".join(sorted(names))
+                    connection.execute(
+                        f"INSERT INTO state.{table} BY NAME SELECT {listed} FROM state_before.{table}"
+                    )
         finally:
             connection.execute("DETACH state_before")
 
@@ -330,6 +340,7 @@ class Warehouse:
         early, self._early_copy = self._early_copy, None
         is_copied = early is not None and early.is_good() and not anew
         self._discard_leftovers(but=target if is_copied else None)
+        self.sweep()
         try:
             if not anew:
                 self._copy_published(connection, target, is_copied)
@@ -417,6 +428,7 @@ class Warehouse:
             }
         with self._lock():
             self._discard_leftovers()
+            self.sweep()
             self._forget(used, time.time() - keep_days * 86400)
             for path in (self.state_path, self.path):
                 if path.exists():
@@ -439,7 +451,8 @@ class Warehouse:
         return Size(_bytes(self.path), _bytes(self.state_path), self.memo.size_bytes())
 
     def sweep(self) -> None:
-        """Remove half-written segments of processes that died more than an hour ago."""
+        """Remove what dead processes left: what they spilled, and segments half written more than an hour ago."""
+        remove_abandoned(self.folder, SPILL)
         horizon = time.time() - 3600
         for _stage, _recipe, folder in self.memo.recipes():
             for path in folder.glob(".*.tmp"):
@@ -451,6 +464,15 @@ class Warehouse:
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ROLLBACK")
     join_as_usual(connection)
+
+
+def _columns(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> set[str]:
+    """Return the names of a table's columns; none where there is no such table."""
+    rows = connection.execute(
+        "SELECT column_name FROM duckdb_columns() WHERE database_name = ? AND table_name = ?",
+        [database, table],
+    ).fetchall()
+    return {name for (name,) in rows}
 
 
 def _has_this_layout(connection: duckdb.DuckDBPyConnection) -> bool:

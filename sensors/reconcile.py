@@ -13,6 +13,8 @@ INTERVAL_SECONDS = 60
 # After a run that left all as it was, the next one waits a minute, two, four, up to an hour.
 FIRST_PAUSE_SECONDS = 60.0
 LONGEST_PAUSE_SECONDS = 3600.0
+# Where some file is always being written, a run waits for no quiet moment longer than this.
+PATIENCE_SECONDS = 120.0
 
 
 def reconcile(job: Any) -> dg.SensorDefinition:
@@ -36,16 +38,23 @@ def reconcile(job: Any) -> dg.SensorDefinition:
                 f"run {running[:8]} goes on; what it leaves stale is found at the next tick", context
             )
         stale = pipeline.staleness(quiet_seconds=QUIET_SECONDS)
-        if not stale.reasons:
-            return dg.SensorResult(skip_reason=dg.SkipReason("the corpus is up to date"), cursor="")
         asked = json.loads(context.cursor or "{}")
+        if not stale.reasons and stale.unquiet:
+            since = asked.get("unquiet_since", time.time())
+            if time.time() - since < PATIENCE_SECONDS:
+                return dg.SensorResult(
+                    skip_reason=dg.SkipReason("files are still being written"),
+                    cursor=json.dumps(asked | {"unquiet_since": since}),
+                )
+        elif not stale.reasons:
+            return dg.SensorResult(skip_reason=dg.SkipReason("the corpus is up to date"), cursor="")
         tries = asked["tries"] if asked.get("signature") == stale.signature else 0
         due = asked.get("at", 0.0) + pause(tries)
         if tries and time.time() < due:
             return _skip(
                 f"the last run changed nothing; the next try is in {due - time.time():.0f} s", context
             )
-        reason = "; ".join(stale.reasons)
+        reason = "; ".join(stale.reasons) or "files of the sources are written without a pause"
         return dg.SensorResult(
             run_requests=[request_today(pipeline.config(), None, reason)],
             cursor=json.dumps({"signature": stale.signature, "tries": tries + 1, "at": time.time()}),

@@ -537,6 +537,12 @@ def _compact(words: Words) -> None:
         metavar="N",
         help="keep unused results of the last N days (default 30)",
     )
+    word.add_argument(
+        "--history-days",
+        type=_at_least(1),
+        metavar="N",
+        help="also delete the finished runs in Dagster's history that are older than N days",
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A real server as `stemma ui` starts it, on a free port of loopback."""
+"""A real server, as `stemma ui` starts it, to be asked through GraphQL."""
 
 import contextlib
 import json
@@ -17,9 +17,18 @@ from typing import Any
 
 from harness import Corpus
 
+from stemma.commands.run import DAGSTER_SETTINGS
+
 STEMMA = str(Path(sys.executable).with_name("stemma"))
 START_SECONDS = 120
 STOP_SECONDS = 30
+
+# Evaluates reconcile as often as Dagster's daemon looks at all, where a test can't wait for a minute.
+OFTEN = """
+import importlib
+importlib.import_module("stemma.sensors.reconcile").INTERVAL_SECONDS = 1
+from stemma.definitions import defs
+"""
 
 
 @dataclass
@@ -30,6 +39,12 @@ class Server:
     corpus: Corpus
     process: subprocess.Popen[bytes]
     log: Path
+    location: str = "stemma.definitions"
+
+    @property
+    def repository(self) -> dict[str, str]:
+        """The selector of Stemma's definitions."""
+        return {"repositoryName": "__repository__", "repositoryLocationName": self.location}
 
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         """Send a GraphQL query; returns its data."""
@@ -37,7 +52,7 @@ class Server:
         request = urllib.request.Request(
             f"http://127.0.0.1:{self.port}/graphql", body, {"Content-Type": "application/json"}
         )
-        with urllib.request.urlopen(request, timeout=30) as response:
+        with urllib.request.urlopen(request, timeout=60) as response:
             answer = json.load(response)
         assert "errors" not in answer, answer
         return answer["data"]
@@ -49,30 +64,56 @@ class Server:
         except (OSError, urllib.error.URLError, AssertionError):
             return False
 
+    def wait(self) -> None:
+        """Wait until it answers."""
+        wait_for(lambda: self.answers() or self.process.poll() is not None, START_SECONDS)
+        assert self.process.poll() is None, self.log.read_text()[-3000:]
+
 
 @contextlib.contextmanager
-def running(corpus: Corpus) -> Iterator[Server]:
-    """Start `stemma ui` for a corpus, wait until it has loaded the definitions, and end it afterwards."""
+def serving(corpus: Corpus, *, often: bool = False) -> Iterator[Server]:
+    """Start `stemma ui` for a corpus, its history in `home` beside it; `often` makes reconcile look often.
+
+    It may not answer yet: see `Server.wait`.
+    """
+    root = corpus.root
     corpus.config()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    log = corpus.root / "server.log"
-    environment = {name: value for name, value in os.environ.items() if name != "STEMMA_CONFIG"}
-    environment["DAGSTER_HOME"] = str(corpus.root / "home")
-    command = [STEMMA, "ui", "--config", str(corpus.root / "stemma.toml"), "--port", str(port)]
+    environment = environment_of(corpus)
+    command = [STEMMA, "ui", "--config", str(root / "stemma.toml"), "--port", str(port)]
+    if often:
+        (root / "often.py").write_text(OFTEN)
+        (root / "home").mkdir()
+        (root / "home" / "dagster.yaml").write_text(DAGSTER_SETTINGS)
+        environment |= {"STEMMA_CONFIG": str(root / "stemma.toml"), "PYTHONPATH": str(root)}
+        dagster = str(Path(STEMMA).with_name("dagster"))
+        command = [dagster, "dev", "-m", "often", "--host", "127.0.0.1", "--port", str(port)]
+    log = root / "server.log"
     with log.open("wb") as out:
         # A session of its own: code servers, daemon and runs are its children and go with it.
         process = subprocess.Popen(
-            command, stdout=out, stderr=out, env=environment, cwd=corpus.root, start_new_session=True
+            command, stdout=out, stderr=out, env=environment, cwd=root, start_new_session=True
         )
-    server = Server(port, corpus, process, log)
     try:
-        wait_for(lambda: server.answers() or process.poll() is not None, START_SECONDS)
-        assert process.poll() is None, log.read_text()[-3000:]
-        yield server
+        yield Server(port, corpus, process, log, "often" if often else "stemma.definitions")
     finally:
         stop(process)
+
+
+@contextlib.contextmanager
+def running(corpus: Corpus) -> Iterator[Server]:
+    """Start `stemma ui` for a corpus, wait until it answers, and end it afterwards."""
+    with serving(corpus) as server:
+        server.wait()
+        yield server
+
+
+def environment_of(corpus: Corpus) -> dict[str, str]:
+    """Return an environment in which Dagster's history lies beside the corpus."""
+    kept = {name: value for name, value in os.environ.items() if name != "STEMMA_CONFIG"}
+    return kept | {"DAGSTER_HOME": str(corpus.root / "home")}
 
 
 def stop(process: subprocess.Popen[bytes]) -> None:
@@ -89,7 +130,7 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float) -> None:
-    """Wait until a condition holds; fails after so many seconds."""
+    """Wait until the condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, f"waited {seconds} s in vain"

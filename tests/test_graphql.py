@@ -53,8 +53,7 @@ query Assets {
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    root = tmp_path_factory.mktemp("graphql")
-    corpus = Corpus(root, chunk={"max_tokens": 60})
+    corpus = Corpus(tmp_path_factory.mktemp("graphql"), chunk={"max_tokens": 60})
     corpus.fill(5, words=80)
     corpus.write("copy.txt", sentence("doc000.txt", 80))
     with running(corpus) as started:
@@ -64,8 +63,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def run_id(server: Server) -> str:
     """Launch the job and wait until it has succeeded."""
-    location = {"repositoryName": "__repository__", "repositoryLocationName": "stemma.definitions"}
-    launched = server.ask(LAUNCH, params={"selector": {**location, "jobName": "corpus"}, "runConfigData": {}})
+    launched = server.ask(
+        LAUNCH, params={"selector": {**server.repository, "jobName": "corpus"}, "runConfigData": {}}
+    )
     assert launched["launchRun"]["__typename"] == "LaunchRunSuccess", launched
     run_id = launched["launchRun"]["run"]["runId"]
 
@@ -149,11 +149,13 @@ def test_a_backfill_of_many_days_is_one_run(server: Server, run_id: str, of_job:
     for day in days[::3]:
         server.corpus.write(f"{day}.txt", sentence(day, 50))
     server.corpus.write(f"2026-03-01-{of_job}.txt", sentence("of another day", 50))
-    location = {"repositoryName": "__repository__", "repositoryLocationName": "stemma.definitions"}
     whole = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
     params: dict[str, Any] = {"partitionNames": days}
     if of_job:
-        params["selector"] = {"partitionSetName": "by_day_partition_set", "repositorySelector": location}
+        params["selector"] = {
+            "partitionSetName": "by_day_partition_set",
+            "repositorySelector": server.repository,
+        }
     else:
         params["assetSelection"] = [{"path": [name]} for name in whole]
     launched = server.ask(BACKFILL, params=params)["launchPartitionBackfill"]

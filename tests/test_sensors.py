@@ -1,10 +1,12 @@
 """Sensors and the schedule against a real instance: no update is lost, whenever it comes."""
 
+import contextlib
 import dataclasses
 import http.server
 import importlib
 import json
 import os
+import sqlite3
 import threading
 import time
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import pytest
 from harness import Corpus, sentence
 
 from stemma.assets.partitions import daily_partitions
+from stemma.cli import main
 from stemma.definitions import JOB, build_definitions
 from stemma.sensors.failure import send
 
@@ -188,6 +191,19 @@ def test_reconcile_waits_longer_after_each_run_in_vain(
     assert [reconciling.pause(tries) for tries in (1, 2, 3, 20)] == [60, 120, 240, 3600]
 
 
+def test_files_that_are_written_without_a_pause_are_taken_in(
+    house: House, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    house.reconcile()
+    corpus.write("always.txt", sentence("always", 30))
+    assert house.tick("reconcile") == ([], "files are still being written")
+    assert house.tick("reconcile") == ([], "files are still being written")
+    monkeypatch.setattr(reconciling, "PATIENCE_SECONDS", 0.0)
+    assert "without a pause" in house.reconcile()
+    assert corpus.count("corpus.raw") == 4
+    assert house.reconciled()
+
+
 def test_a_killed_run_does_not_stop_reconcile_for_ever(
     house: House, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,6 +244,27 @@ def test_the_schedule_asks_for_yesterday(house: House) -> None:
     (request,) = schedule.evaluate_tick(context).run_requests
     assert request.partition_key == "2026-02-28"
     assert schedule.cron_schedule == "0 2 * * *"
+
+
+# -- upkeep --------------------------------------------------------------------------------------------------------
+
+
+def test_compact_forgets_old_runs_but_for_the_last_good_one(
+    house: House, instance: dg.DagsterInstance, corpus: Corpus
+) -> None:
+    for _ in range(2):
+        assert house.run(partition_key="2026-01-01")
+    last = instance.get_runs(limit=1)[0].run_id
+    history = Path(os.environ["DAGSTER_HOME"]) / "history"
+    with contextlib.closing(sqlite3.connect(history / "runs.db")) as runs, runs:
+        runs.execute("UPDATE runs SET create_timestamp = '2026-01-01 00:00:00.000000'")
+    command = ["compact", "--history-days", "30", "--config", str(corpus.root / "stemma.toml")]
+    assert main(command) == 0
+    assert [run.run_id for run in instance.get_runs()] == [last]
+    assert [path.stem for path in (history / "runs").glob("*-*.db")] == [last]
+    assert corpus.value("SELECT count(DISTINCT run_id) FROM lineage.runs") == 2
+    assert main(command) == 0
+    assert len(instance.get_runs()) == 1
 
 
 # -- failures ------------------------------------------------------------------------------------------------------

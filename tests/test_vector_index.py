@@ -11,6 +11,7 @@ from harness import Corpus, sentence
 import stemma
 from stemma.cli import main
 from stemma.resources.engine import vector_index
+from stemma.resources.engine.staleness import staleness
 from stemma.search import Searcher
 from stemma.search.approximate import index_path
 
@@ -54,6 +55,12 @@ def assert_finds_what_is_there(corpus: Corpus, *, indexed: bool = True) -> None:
         ]
     else:
         assert files(corpus) == []
+
+
+def test_a_corpus_with_an_index_is_not_stale(corpus: Corpus) -> None:
+    run = corpus.start()
+    assert staleness(run).reasons == ()
+    run.warehouse.close()
 
 
 def test_it_finds_what_an_exact_search_finds_after_any_update(

@@ -62,7 +62,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         if behind:
             return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
         index = index_recipe(run.setup.code)
-        fingerprint = _fingerprint(connection) + index + vector_index_recipe(run.config.search)
+        fingerprint = _fingerprint(run, connection)
         if _nothing_new(run, connection, fingerprint):
             return Publication(False, "nothing has changed")
         _refuse_if_nothing_worked(run, connection)
@@ -100,9 +100,9 @@ def first_behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, st
     return None
 
 
-def _fingerprint(connection: duckdb.DuckDBPyConnection) -> str:
+def _fingerprint(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
     """Return a hash of all that is published but the rows of lineage.runs."""
-    return str(
+    state = str(
         fetch_value(
             connection,
             """SELECT concat(
@@ -111,6 +111,7 @@ def _fingerprint(connection: duckdb.DuckDBPyConnection) -> str:
             (SELECT sum(hash(document_id, row_hash, gone)::HUGEINT) FROM state.waiting))""",
         )
     )
+    return state + index_recipe(run.setup.code) + vector_index_recipe(run.config.search)
 
 
 def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
@@ -128,8 +129,7 @@ def _is_published(connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bo
 
 def is_published(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
     """Return whether what the state holds is what is published."""
-    fingerprint = _fingerprint(connection) + index_recipe(run.setup.code)
-    return run.warehouse.path.exists() and _is_published(connection, fingerprint)
+    return run.warehouse.path.exists() and _is_published(connection, _fingerprint(run, connection))
 
 
 def _never_published(connection: duckdb.DuckDBPyConnection) -> bool:

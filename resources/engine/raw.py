@@ -156,6 +156,8 @@ class _Scan:
     errors: list[dict[str, Any]] = field(default_factory=list)
     stored: set[bytes] | None = None
     fingerprint: str = ""
+    is_passing: bool = False
+    seen: tuple[str, int] = ("", 0)
 
 
 def update_raw(run: Run) -> Counts:
@@ -170,12 +172,19 @@ def update_raw(run: Run) -> Counts:
             "no sources: name a path ('stemma run PATH') or add [[sources]] to stemma.toml (see docs/configuration.md)"
         )
     counts = run.begin("raw", raw_recipe(run.setup))
+    while not _try_update(run, counts):
+        pass
+    return counts
+
+
+def _try_update(run: Run, counts: Counts) -> bool:
+    """List, read and settle; returns whether it was settled, as `_settle` does."""
+    known, seen = _known_files(run)
     listings = list_sources(run)
-    known = _known_files(run)
     total = sum(len(files) for _source, files, _problems in listings)
     _memory_table(run.warehouse.connection, "incoming_rows", ROWS.empty_table())
     _memory_table(run.warehouse.connection, "incoming_files", FILES.empty_table())
-    scan, delta, done = _Scan(fingerprint=listing_fingerprint(listings)), _Delta(), 0
+    scan, delta, done = _Scan(fingerprint=listing_fingerprint(listings), seen=seen), _Delta(), 0
     for source, files, problems in listings:
         reader = reader_of(run.setup, source)
         scan.errors += [_listing_error(source, problem) for problem in problems]
@@ -187,8 +196,7 @@ def update_raw(run: Run) -> Counts:
             if done % 500 == 0 or done == total:
                 run.progress("raw", done, total)
     _flush(run, delta)
-    _settle(run, counts, scan)
-    return counts
+    return _settle(run, counts, scan)
 
 
 Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
@@ -270,15 +278,23 @@ class _Known:
         return bool(entry.mtime_ns or entry.version) and self.describes(entry)
 
 
-def _known_files(run: Run) -> dict[tuple[str, str], _Known]:
+def _known_files(run: Run) -> tuple[dict[tuple[str, str], _Known], tuple[str, int]]:
+    """Return the files that the state knows, and what `_last_settled` says of that state."""
     with run.warehouse.session() as connection:
+        seen = _last_settled(connection)
         table = connection.execute(
             "SELECT source, path, file_hash, reader, uri, size, mtime_ns, version FROM state.files"
         ).to_arrow_table()
     hashes = table["file_hash"].combine_chunks()
     columns = [column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)]
     columns[2] = (hashes.storage if table.num_rows else hashes).to_pylist()
-    return {(row[0], row[1]): _Known(*row[2:]) for row in zip(*columns, strict=True)}
+    return {(row[0], row[1]): _Known(*row[2:]) for row in zip(*columns, strict=True)}, seen
+
+
+def _last_settled(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
+    """Return the run that settled raw last, and the version that it made."""
+    row = connection.execute("SELECT run_id, version FROM state.datasets WHERE name = 'raw'").fetchone()
+    return row or ("", 0)
 
 
 def _take(
@@ -302,6 +318,7 @@ def _take(
         _put_off(source, entry, error, scan)
         return
     except OSError as error:
+        scan.is_passing |= isinstance(error, FileNotFoundError)
         scan.read.append(place)
         scan.errors.append(
             _file_error(source, entry, type(error).__name__, error.strerror or first_line(error))
@@ -339,6 +356,7 @@ def _open(run: Run, source: SourceConfig, entry: FileEntry) -> tuple[BinaryIO, b
 
 def _put_off(source: SourceConfig, entry: FileEntry, error: BaseException, scan: _Scan) -> None:
     """Leave a file's documents as they are: it could not be read for a reason that may pass by the next run."""
+    scan.is_passing = True
     kind = "changing" if isinstance(error, RetryableError) else type(error).__name__
     scan.put_off.append((source.name, entry.relative))
     scan.errors.append(_file_error(source, entry, kind, first_line(error)))
@@ -507,8 +525,12 @@ def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
     connection.execute("INSERT INTO state.raw SELECT * FROM fresh")
 
 
-def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
-    """Apply rows, deletions (guarded), moves and errors in one transaction, and close the update."""
+def _settle(run: Run, counts: Counts, scan: _Scan) -> bool:
+    """Apply rows, deletions (guarded), moves and errors in one transaction, and close the update.
+
+    Returns false, and applies nothing, where another run has settled since this one looked at what is known: its
+    listing may be the newer one, and what this one took for unchanged may be so no more.
+    """
     connection = run.warehouse.connection
     sources, chosen = run.config.sources, _chosen(run)
     _memory_table(connection, "listed", _pairs(scan.listed))
@@ -535,6 +557,8 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
         "DELETE FROM incoming_rows WHERE (source, path) IN (SELECT (source, path) FROM put_off)"
     )
     with run.warehouse.session() as connection:
+        if _last_settled(connection) != scan.seen:
+            return False
         _find_vanished(connection)
         if not run.allow_deletes:
             _guard(connection)
@@ -544,7 +568,7 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
             counts.rows_in = fetch_value(
                 connection, f"SELECT (SELECT count(*) FROM state.raw) + (SELECT count(*) FROM {new})"
             )
-            return
+            return True
         connection.execute(
             f"""CREATE OR REPLACE TEMP TABLE fresh AS
             SELECT * REPLACE (?::TIMESTAMP AS ingested_at), {ROW_HASH} AS row_hash FROM incoming_rows""",
@@ -561,12 +585,15 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
         _replace_errors(connection, run.run_id)
         if not run.sources:
             connection.execute("DELETE FROM state.listing")
-            connection.execute("INSERT INTO state.listing VALUES (?)", [scan.fingerprint])
+            # A file that had gone when it was to be read may be back, as it was: its listing vouches for nothing.
+            if not scan.is_passing:
+                connection.execute("INSERT INTO state.listing VALUES (?)", [scan.fingerprint])
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw")
         counts.rows_reused = counts.rows_in - min(counts.rows_in, counts.rows_computed)
         remember_recipe(connection, "raw", counts.recipe, lambda: {"reader": run.setup.code(read)})
         finish(run, connection, counts, upstream_version=0)
     bodies_of(run).merge()
+    return True
 
 
 def _find_vanished(connection: duckdb.DuckDBPyConnection) -> None:

@@ -250,33 +250,53 @@ class RowDataset:
 def update(run: Run, dataset: RowDataset) -> Counts:
     """Bring a row-wise dataset up to date with the one above it; returns what was done."""
     counts = run.begin(dataset.name, dataset.recipe)
+    while not _try_update(run, dataset, counts):
+        pass
+    return counts
+
+
+def _try_update(run: Run, dataset: RowDataset, counts: Counts) -> bool:
+    """Plan, compute and apply; returns whether it was applied.
+
+    It isn't where another run has applied its own meanwhile: this plan says what differs from a state that is no
+    more. With other settings the rows of both would stand side by side, and pass for those of one recipe.
+    """
     with run.warehouse.session() as connection:
         upstream_version = state_of(connection, dataset.upstream).version
+        planned_on = _applied(connection, dataset)
         if _up_to_date(connection, dataset, upstream_version):
             counts.rows_in = counts.rows_reused = fetch_value(
                 connection, f"SELECT count(*) FROM {dataset.desired}"
             )
             _close(run, connection, counts, dataset, upstream_version, settled=True)
-            return counts
+            return True
         if dataset.name == LAST and not run.dry:
             run.warehouse.prepare()
         _plan(run, connection, dataset)
         sample_for_audit(run, connection, "desired")
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM desired")
     outcome = run_stage(run, dataset.stage, dataset.name, "scope", dataset.bodies(run))
-    counts.rows_computed = outcome.computed
-    counts.rows_reused = max(0, counts.rows_in - outcome.computed)
+    computed = outcome.computed
     counts.warnings += outcome.warnings
     annotated = [_annotate(run, dataset, annotation, outcome) for annotation in dataset.annotations]
     for more in annotated:
-        counts.rows_computed = max(counts.rows_computed, more.computed)
+        computed = max(computed, more.computed)
         counts.warnings += more.warnings
+    counts.rows_computed += computed
+    counts.rows_reused = max(0, counts.rows_in - counts.rows_computed)
     if not run.dry:
         settled = not any(each.retryable for each in (outcome, *annotated))
         with run.warehouse.session() as connection:
+            if _applied(connection, dataset) != planned_on:
+                return False
             _apply(run, connection, counts, dataset, outcome, annotated)
             _close(run, connection, counts, dataset, upstream_version, settled=settled)
-    return counts
+    return True
+
+
+def _applied(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> tuple[str, int, int]:
+    state = state_of(connection, dataset.name)
+    return state.recipe, state.version, state.upstream_version
 
 
 def _annotate(run: Run, dataset: RowDataset, annotation: Annotation, outcome: Outcome) -> Outcome:

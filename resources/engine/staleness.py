@@ -29,10 +29,14 @@ class Sources:
 
 @dataclass(frozen=True)
 class Staleness:
-    """Why the corpus is not what a run would make of it now (nothing: it is), and a hash of all that was looked at."""
+    """Why the corpus is not what a run would make of it now (nothing: it is), and a hash of all that was looked at.
+
+    `unquiet`: the files are not those of the last run, but do not count yet, since one may still be being written.
+    """
 
     reasons: tuple[str, ...]
     signature: str
+    unquiet: bool = False
 
 
 def look_at_sources(run: Run) -> Sources:
@@ -55,7 +59,9 @@ def staleness(run: Run, *, quiet_seconds: float = 0.0) -> Staleness:
     with run.warehouse.session() as connection:
         reasons: list[str] = []
         same = "SELECT count(*) FROM state.listing WHERE fingerprint = ?"
-        if sources.is_quiet(quiet_seconds) and not fetch_value(connection, same, [sources.fingerprint]):
+        changed = not fetch_value(connection, same, [sources.fingerprint])
+        quiet = sources.is_quiet(quiet_seconds)
+        if changed and quiet:
             reasons.append("the files of the sources are not those of the last run")
         waiting = fetch_value(connection, "SELECT count(*) FROM state.waiting")
         if waiting and run.config.partitions.catch_up:
@@ -68,7 +74,9 @@ def staleness(run: Run, *, quiet_seconds: float = 0.0) -> Staleness:
         elif not is_published(run, connection):
             reasons.append("the last state is not published")
         return Staleness(
-            tuple(reasons), key(sources.fingerprint, *current.values(), *_versions(connection)).hex()
+            tuple(reasons),
+            key(sources.fingerprint, *current.values(), *_versions(connection)).hex(),
+            unquiet=changed and not quiet,
         )
 
 

@@ -15,7 +15,8 @@ from stemma.commands.output import print_json, print_table
 from stemma.config import REMEMBERED_FILE, Config, load_config, merged, parse_override, to_toml, with_paths
 from stemma.errors import StemmaError, UsageError
 
-# No telemetry; and nothing but events, which say all: Dagster's capture of output starts two processes a step.
+# No telemetry; nothing but events, which say all: Dagster's capture of output starts two processes a step; and no
+# ticks without end: a sensor has a thousand a day.
 DAGSTER_SETTINGS = """\
 telemetry:
   enabled: false
@@ -26,6 +27,12 @@ freshness:
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
+retention:
+  # Days for which the ticks of schedules and sensors are kept.
+  schedule:
+    purge_after_days: 90
+  sensor:
+    purge_after_days: {skipped: 7, success: 90, failure: 90}
 """
 INTERRUPTION_SIGNS = (
     "ExecutionInterruptedError",
