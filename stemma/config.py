@@ -47,7 +47,7 @@ _FILE_KEYS = ("include", "exclude", "format", "trust_mtime")
 _URL = re.compile(r"([A-Za-z0-9]+::)*[A-Za-z][A-Za-z0-9+.-]*://")
 _MAGIC = re.compile(r"[*?\[]")
 # In a file of this name DuckDB could not tell the database from the schema.
-_DATABASE_NAMES = frozenset({"lineage"})
+_DATABASE_NAMES = frozenset({"lineage", "search", "history"})
 _VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|(\$\{)")
 
 
@@ -104,6 +104,23 @@ class WarehouseConfig:
     path: Path = field(
         default=Path(".stemma/corpus.duckdb"),
         metadata={"rule": Rule("The published database, which anyone may open to read; a local file.")},
+    )
+
+
+@dataclass(frozen=True)
+class HistoryConfig:
+    publications: int = _key(
+        20,
+        "Earlier publications that the published file answers for; 0: none, and what it held of them is forgotten.",
+        minimum=0,
+        maximum=100_000,
+    )
+    days: float | None = _key(
+        None,
+        "Days that it answers for, at most; whatever stood within them counts.",
+        minimum=0,
+        maximum=100_000,
+        default_meaning="no limit",
     )
 
 
@@ -485,6 +502,7 @@ class Config:
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
     file: Path | None = None
     directory: Path = field(default_factory=Path.cwd)
 
@@ -497,6 +515,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "chunk": ChunkConfig,
     "embed": EmbedConfig,
     "engine": EngineConfig,
+    "history": HistoryConfig,
 }
 
 

@@ -7,12 +7,15 @@ from stemma.config import load_config
 
 
 def compact(options: argparse.Namespace) -> int:
-    """Rewrite state and published file, drop unused results older than --keep-days; print sizes before and after."""
+    """Rewrite state and published file, drop unused results older than --keep-days; print sizes before and after.
+
+    With --forget-history nothing of earlier publications stays in the published file.
+    """
     from stemma.resources.warehouse import Warehouse
 
     warehouse = Warehouse(load_config(options.config).warehouse.path, waiting=print)
     try:
-        before, after = warehouse.compact(keep_days=options.keep_days)
+        before, after = warehouse.compact(keep_days=options.keep_days, forget_history=options.forget_history)
     finally:
         warehouse.close()
     if options.json:
