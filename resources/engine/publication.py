@@ -61,7 +61,9 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
             return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
         index = index_recipe(run.setup.code)
         fingerprint = _fingerprint(connection) + index
-        if _nothing_new(run, connection, fingerprint):
+        # Where no history is wanted any more, that is to be published too.
+        published_as = fingerprint if run.config.history.publications else f"{fingerprint} without history"
+        if _nothing_new(run, connection, published_as):
             return Publication(False, "nothing has changed")
         _refuse_if_nothing_worked(run, connection)
         measure_health(run, connection)
@@ -79,7 +81,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         except _BlockedError:
             return Publication(False, "a blocking check failed", tuple(checks))
         connection.execute("DELETE FROM state.publication")
-        connection.execute("INSERT INTO state.publication VALUES (?)", [fingerprint])
+        connection.execute("INSERT INTO state.publication VALUES (?)", [published_as])
         return Publication(True, "published", (*checks, *health))
 
 
@@ -283,7 +285,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str, fingerpri
     """
     connection.execute("CREATE SCHEMA IF NOT EXISTS next.lineage")
     embedded = embedded_dataset(run.setup)
-    is_refitted = _fit_vectors(connection, embedded, run.setup.embedder.dimensions)
+    _fit_vectors(connection, embedded, run.setup.embedder.dimensions)
     published = (*TABLES, Published(embedded, "state.embedded", _embedded_bodies, compression="uncompressed"))
     connection.execute(INDEX_TABLES)
     load_rows(connection, "wanted_definitions", _DEFINITIONS_SCHEMA.empty_table())
@@ -308,7 +310,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str, fingerpri
     changed = _differing(connection, ledgers)
     for name in changed:
         _replace(connection, kept_ledgers[name], ledgers[name].query, history)
-    if "lineage.definitions" in changed or is_refitted:
+    if "lineage.definitions" in changed or _lacks_a_view(connection):
         _make_definitions(connection)
     history.close(tables, run.run_id, fingerprint)
 
@@ -350,6 +352,17 @@ def _define(
     load_rows(connection, "wanted_definitions", pa.Table.from_pylist(rows, _DEFINITIONS_SCHEMA))
 
 
+def _lacks_a_view(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether a published view is not there: it went with what it read."""
+    return bool(
+        fetch_value(
+            connection,
+            """SELECT count(*) FROM lineage.definitions WHERE kind = 'view' AND name NOT IN (
+                SELECT concat(schema_name, '.', view_name) FROM duckdb_views() WHERE database_name = 'next')""",
+        )
+    )
+
+
 def _make_definitions(connection: duckdb.DuckDBPyConnection) -> None:
     listed = connection.execute(
         "SELECT name, kind, query FROM lineage.definitions ORDER BY position"
@@ -364,12 +377,8 @@ def _make_definitions(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
 
 
-def _fit_vectors(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> bool:
-    """Drop the vectors of another number of dimensions, or stored in another way: the columns' types hold both.
-
-    Returns whether there were any.
-    """
-    is_dropped = False
+def _fit_vectors(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
+    """Drop the vectors of another number of dimensions, or stored in another way: the columns' types hold both."""
     tables = connection.execute(
         """SELECT table_name FROM duckdb_tables() WHERE database_name = 'next' AND schema_name = 'main'
         AND table_name IN ('embedded', 'embedded_rows')"""
@@ -386,8 +395,6 @@ def _fit_vectors(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimens
             if name != "embedded":
                 connection.execute("DROP VIEW IF EXISTS next.main.embedded")
             connection.execute(f"DROP TABLE next.main.{name}")
-            is_dropped = True
-    return is_dropped
 
 
 def _create(
