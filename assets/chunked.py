@@ -3,9 +3,10 @@
 import dagster as dg
 
 from stemma.assets.dataset import dataset_asset
+from stemma.config import Config
 from stemma.datasets import CHUNKED
 
 
-def chunked(recipe: str) -> dg.AssetsDefinition:
+def chunked(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `chunked` under its present recipe."""
-    return dataset_asset(CHUNKED, recipe, kinds={"python"})
+    return dataset_asset(CHUNKED, recipe, config, kinds={"python"})

@@ -3,9 +3,10 @@
 import dagster as dg
 
 from stemma.assets.dataset import dataset_asset
+from stemma.config import Config
 from stemma.datasets import CLEANED
 
 
-def cleaned(recipe: str) -> dg.AssetsDefinition:
+def cleaned(recipe: str, config: Config) -> dg.AssetsDefinition:
     """Return the asset `cleaned` under its present recipe."""
-    return dataset_asset(CLEANED, recipe, kinds={"python"})
+    return dataset_asset(CLEANED, recipe, config, kinds={"python"}, is_partitioned=True)

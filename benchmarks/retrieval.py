@@ -17,7 +17,8 @@ chonkie's TokenChunker is left out: its chunks are decoded tokens, which for thi
 The splitters have an environment of their own:
 
     python3 -m venv .bench-venv/chunking
-    .bench-venv/chunking/bin/pip install chonkie==1.7.0 semchunk langchain-text-splitters llama-index-core tiktoken
+    .bench-venv/chunking/bin/pip install chonkie==1.7.0 semchunk langchain-text-splitters llama-index-core \\
+        tiktoken tokenizers
 
 `smoothed` adds 0.3 of the vectors of the neighbours in the document; `headings` embeds the heading path before the
 text; `hybrid` adds BM25 at a quarter of the weight, both scaled to 0..1 over the chunks for each question. Vectors are

@@ -1,20 +1,27 @@
 """The Dagster resource: opens the warehouse for a step, brings one dataset up to date, tells how it goes."""
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
+from stemma.incremental.days import ALL_DAYS, Days
 from stemma.lineage.checks import Check
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
+from stemma.resources.engine.audit import Audit, audit
+from stemma.resources.engine.days import changed_days
 from stemma.resources.engine.preview import preview
 from stemma.resources.engine.profile import profile
+from stemma.resources.engine.staleness import Sources, Staleness, look_at_sources, staleness
 from stemma.resources.engine.step_checks import check_step
 from stemma.resources.warehouse import Warehouse
 
@@ -29,6 +36,7 @@ class Step:
     """What a step did: its counts, the outcome of its checks, the publication if it made one, rows to look at.
 
     `profile` has the numbers of `deduplicated` (see resources/engine/profile.py) if the step changed any.
+    `days` has the rows of each day that a step of `raw` or `cleaned` changed.
     """
 
     counts: Counts
@@ -36,6 +44,7 @@ class Step:
     publication: Publication | None
     preview: list[dict[str, Any]]
     profile: dict[str, Any] | None = None
+    days: dict[date, int] = field(default_factory=dict)
 
 
 class Pipeline(dg.ConfigurableResource):
@@ -44,17 +53,54 @@ class Pipeline(dg.ConfigurableResource):
     Attributes:
         config_file: path of stemma.toml; empty looks in STEMMA_CONFIG and the working folder.
         allow_deletes: lets more of a source vanish than max(5, 10 %) of its documents.
+        all_days: takes in what has changed on any day, whatever partition the run is for; false: on its own days
+            alone. Unset, [partitions] catch_up says so for a run of today's partition.
+        sources: names of the sources that the run reads; the documents of others stay as they are. None: all.
+        overrides: keys of stemma.toml that have another value for this run, by section; see OVERRIDABLE.
     """
 
     config_file: str = ""
     allow_deletes: bool = False
+    all_days: bool | None = None
+    sources: list[str] = Field(default_factory=list)
+    overrides: dict[str, Any] = Field(default_factory=dict)
 
     def config(self) -> Config:
-        """Load the configuration anew, as it is now."""
-        return load_config(Path(self.config_file) if self.config_file else None)
+        """Load the configuration anew, as it is now, with the run's overrides."""
+        return load_config(Path(self.config_file) if self.config_file else None, overrides=self.overrides)
 
-    def materialize(self, context: dg.AssetExecutionContext, dataset: str) -> Step:
+    def look_at_sources(self) -> Sources:
+        """List the sources. Raises StemmaError when one cannot be listed."""
+        with self._looking() as run:
+            return look_at_sources(run)
+
+    def staleness(self, *, quiet_seconds: float) -> Staleness:
+        """Return why the corpus is not what a run would make of it now; see resources/engine/staleness.py."""
+        with self._looking() as run:
+            return staleness(run, quiet_seconds=quiet_seconds)
+
+    def audit(self, context: dg.OpExecutionContext, share: float) -> Audit:
+        """Rebuild the corpus, or a share of its files, beside it, and compare; see resources/engine/audit.py."""
+        return audit(self.config(), share, _progress(context))
+
+    def _taken_in(self, days: Days, config: Config) -> Days:
+        until_now = days.last is None
+        all_days = config.partitions.catch_up and until_now if self.all_days is None else self.all_days
+        return ALL_DAYS if all_days else days
+
+    @contextmanager
+    def _looking(self) -> Iterator[Run]:
+        config = self.config()
+        run = Run("", Setup.of(config), Warehouse(config.warehouse.path))
+        try:
+            yield run
+        finally:
+            run.warehouse.close()
+
+    def materialize(self, context: dg.AssetExecutionContext, dataset: str, days: Days = ALL_DAYS) -> Step:
         """Bring a dataset up to date, and check it; `embedded`, the last one, publishes.
+
+        Of the sources `raw` takes in what has changed on these days; the datasets below follow it.
 
         Raises dg.Failure, with one clear line, for what a person has to mend.
         """
@@ -66,6 +112,8 @@ class Pipeline(dg.ConfigurableResource):
                 warehouse=Warehouse(config.warehouse.path, waiting=context.log.info),
                 progress=_progress(context),
                 allow_deletes=self.allow_deletes,
+                days=self._taken_in(days, config),
+                sources=tuple(self.sources),
             )
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error
@@ -81,6 +129,7 @@ class Pipeline(dg.ConfigurableResource):
                 publication,
                 preview(run, dataset),
                 profile(run) if dataset == "deduplicated" and counts.touched else None,
+                changed_days(run, dataset),
             )
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error
@@ -88,7 +137,7 @@ class Pipeline(dg.ConfigurableResource):
             run.warehouse.close()
 
 
-def _progress(context: dg.AssetExecutionContext) -> Callable[[str, int, int], None]:
+def _progress(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Callable[[str, int, int], None]:
     started = last = time.monotonic()
 
     def report(dataset: str, done: int, total: int) -> None:

@@ -27,6 +27,7 @@ from stemma.datasets import MATCHES, sql_type
 from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.lineage.history import forget_all
+from stemma.lineage.views import work_folder
 from stemma.resources.copying import EarlyCopy, copy_file, sync
 from stemma.resources.memo import Memo, join_as_usual
 
@@ -45,7 +46,7 @@ DEAD_BYTES = 64 * 1024 * 1024
 MEMO_BY_CONTENT = ("read",)
 
 # What a state of another version of Stemma hands on: all else is planned anew, and found in the memo.
-HANDED_ON = ("runs", "recipes", "versions", "embedding_health")
+HANDED_ON = ("runs", "recipes", "versions", "embedding_health", "measures")
 
 STATE_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state.datasets (
@@ -59,6 +60,11 @@ CREATE TABLE IF NOT EXISTS state.raw (
     media_type VARCHAR, encoding VARCHAR, document_date DATE, date_from VARCHAR, content_hash UUID, size_bytes BIGINT,
     ingested_at TIMESTAMP, partition_date DATE, title VARCHAR, metadata JSON, fields JSON, labels JSON,
     input_hash UUID, row_hash UBIGINT);
+CREATE TABLE IF NOT EXISTS state.waiting (
+    document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, byte_start BIGINT, byte_end BIGINT,
+    media_type VARCHAR, encoding VARCHAR, document_date DATE, date_from VARCHAR, content_hash UUID, size_bytes BIGINT,
+    ingested_at TIMESTAMP, partition_date DATE, title VARCHAR, metadata JSON, fields JSON, labels JSON,
+    input_hash UUID, row_hash UBIGINT, gone BOOLEAN);
 CREATE TABLE IF NOT EXISTS state.cleaned (
     document_id UUID, title VARCHAR, author VARCHAR, text_hash UUID, declared_language VARCHAR, language VARCHAR,
     language_score DOUBLE, words INTEGER, scores {sql_type(SCORES)}, characters BIGINT, document_date DATE,
@@ -80,6 +86,9 @@ CREATE TABLE IF NOT EXISTS state.embedding_health (
     run_id VARCHAR, number BIGINT, measured_at TIMESTAMP, model VARCHAR, recipe VARCHAR, state_hash VARCHAR,
     vectors BIGINT, unsound BIGINT, repeated BIGINT, norm_min DOUBLE, norm_max DOUBLE, mean_cosine DOUBLE,
     effective_rank DOUBLE, isoscore DOUBLE, drift DOUBLE);
+CREATE TABLE IF NOT EXISTS state.measures (
+    run_id VARCHAR, number BIGINT, measured_at TIMESTAMP, dataset VARCHAR, state_hash VARCHAR, measure VARCHAR,
+    value DOUBLE);
 CREATE TABLE IF NOT EXISTS state.errors (
     document_id UUID, source VARCHAR, path VARCHAR, uri VARCHAR, record VARCHAR, stage VARCHAR, error VARCHAR,
     detail VARCHAR, run_id VARCHAR);
@@ -88,6 +97,7 @@ CREATE TABLE IF NOT EXISTS state.runs (
     rows_added BIGINT, rows_changed BIGINT, rows_removed BIGINT, rows_reused BIGINT, rows_computed BIGINT,
     rows BIGINT, errors BIGINT);
 CREATE TABLE IF NOT EXISTS state.publication (fingerprint VARCHAR);
+CREATE TABLE IF NOT EXISTS state.listing (fingerprint VARCHAR);
 CREATE TABLE IF NOT EXISTS state.layout (digest VARCHAR);
 CREATE TABLE IF NOT EXISTS state.recipes (recipe VARCHAR, dataset VARCHAR, explained JSON);
 CREATE TABLE IF NOT EXISTS state.dedup_index (name VARCHAR, recipe VARCHAR);
@@ -140,8 +150,7 @@ class Warehouse:
 
     def __init__(self, path: Path, *, waiting: Callable[[str], None] | None = None) -> None:
         self.path = path
-        # Each published file has a folder of its own: corpus.work for corpus.duckdb, corpus.db-work for corpus.db.
-        self.folder = path.with_suffix(".work") if path.suffix == ".duckdb" else Path(f"{path}-work")
+        self.folder = work_folder(path)
         self.state_path = self.folder / "state.duckdb"
         self.memo = Memo(self.folder / "memo")
         self._waiting = waiting or (lambda _message: None)

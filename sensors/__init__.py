@@ -1,20 +1,23 @@
-"""What starts runs without a person: the inbox sensor and the nightly schedule; and what a failed run tells."""
+"""What starts runs without a person: sensors and the nightly schedule; and what a failed run tells."""
 
-from collections.abc import Callable
 from typing import Any
 
 import dagster as dg
 
 from stemma.sensors.failure import run_failure
 from stemma.sensors.inbox import inbox
-from stemma.sensors.schedules import nightly
-
-SCHEDULES: tuple[Callable[[Any], dg.ScheduleDefinition], ...] = (nightly,)
+from stemma.sensors.reconcile import reconcile
+from stemma.sensors.schedules import nightly, weekly_audit
 
 
 def sensors(job: Any) -> list[dg.SensorDefinition]:
-    """Return the sensors of a job."""
-    return [inbox(job), run_failure()]
+    """Return the sensors of the job that takes in all days."""
+    return [inbox(job), reconcile(job), run_failure()]
 
 
-__all__ = ["SCHEDULES", "sensors"]
+def schedules(by_day: Any, audit: Any) -> list[dg.ScheduleDefinition]:
+    """Return the schedules of the job by day and of the audit."""
+    return [nightly(by_day), weekly_audit(audit)]
+
+
+__all__ = ["schedules", "sensors"]

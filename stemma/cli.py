@@ -125,6 +125,25 @@ def _run(words: Words) -> None:
         "--select", metavar="DATASETS", help="only these datasets, comma-separated (raw,cleaned,…)"
     )
     word.add_argument(
+        "--days",
+        metavar="DAY[..DAY]",
+        help="take in only what changed on these days (2026-01-31, or first..last); the rest waits",
+    )
+    word.add_argument(
+        "--source",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="read only this source (again for more); the documents of others stay as they are",
+    )
+    word.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="another value of a key of stemma.toml for this run, such as deduplicate.threshold=0.9",
+    )
+    word.add_argument(
         "--dry-run", action="store_true", help="only print how many rows each stage would compute"
     )
     word.add_argument(
@@ -247,6 +266,9 @@ def _search(words: Words) -> None:
         metavar="N",
         help="show N characters of the document before and after each chunk",
     )
+    word.add_argument(
+        "--exact", action="store_true", help="look at each chunk even where there is an approximate index"
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
@@ -318,11 +340,20 @@ def _export(words: Words) -> None:
         default="documents",
         help="kept documents, their chunks, or chunks with vectors (default documents)",
     )
-    word.add_argument("--format", choices=["parquet", "arrow", "jsonl"], help="whatever the file's name is")
+    word.add_argument(
+        "--format",
+        choices=["parquet", "arrow", "jsonl", "duckdb", "lance"],
+        help="whatever the file's name is",
+    )
     word.add_argument(
         "--changes",
         action="store_true",
         help="write to a folder what has changed since the last export to it; at first everything",
+    )
+    word.add_argument(
+        "--since",
+        metavar="RUN_ID",
+        help="write to a folder of --changes all that has changed since its export of this run",
     )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -504,6 +535,13 @@ def _verify(words: Words) -> None:
         "verify",
         "Rebuild the corpus in a scratch folder and compare: incremental must equal rebuild.",
         epilog=EXIT_CODES,
+    )
+    word.add_argument(
+        "--share",
+        type=_share,
+        default=1.0,
+        metavar="S",
+        help="rebuild this share of the files only (0.1: a tenth), and compare what depends on no other document",
     )
     word.add_argument("--json", action="store_true", help="print as JSON")
 

@@ -14,6 +14,7 @@ import typing
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -469,6 +470,25 @@ class EmbedConfig:
 
 
 @dataclass(frozen=True)
+class SearchConfig:
+    index: str = _key(
+        "exact",
+        "How the nearest vectors are found: by looking at each, or by an approximate index (usearch), which is faster"
+        " over many chunks and misses some.",
+        choices=("exact", "usearch"),
+    )
+    min_chunks: int = _key(
+        100_000, "Chunks from which the approximate index is made.", minimum=1, maximum=4_000_000_000
+    )
+    expansion: int = _key(
+        128,
+        "Candidates that a search of the approximate index looks at: with more it misses fewer and takes longer.",
+        minimum=1,
+        maximum=100_000,
+    )
+
+
+@dataclass(frozen=True)
 class EngineConfig:
     kind: str = _key("local", "What runs the stages: processes on this machine.", choices=("local",))
     workers: int | None = _key(
@@ -487,6 +507,58 @@ class EngineConfig:
 
 
 @dataclass(frozen=True)
+class PartitionsConfig:
+    start: str = _key(
+        "2020-01-01",
+        "The first daily partition in Dagster; documents of earlier days belong to it.",
+        pattern=r"(19|20)[0-9]{2}-[0-9]{2}-[0-9]{2}",
+        pattern_meaning="a day such as 2020-01-01",
+    )
+    catch_up: bool = _key(
+        True,
+        "Whether a run of the last partition, today's, takes in all days that have changed, not its own alone.",
+    )
+
+
+@dataclass(frozen=True)
+class ChecksConfig:
+    shares: float = _key(
+        0.1,
+        "How far the share of documents that are dropped, are duplicates or are of another language may move from"
+        " the runs before, until a check warns.",
+        minimum=0,
+        maximum=1,
+    )
+    lengths: float = _key(
+        1.5, "By which factor the median length of the documents may change, until a check warns.", above=1
+    )
+    fresh_hours: int = _key(
+        36,
+        "After how many hours without a run Dagster shows the datasets as overdue; 0: never.",
+        minimum=0,
+        maximum=100_000,
+    )
+
+
+@dataclass(frozen=True)
+class AlertsConfig:
+    webhook: str | None = _key(
+        None,
+        "A URL that is sent each failed run, as JSON by POST; ${NAME} is an environment variable.",
+        pattern=r"https?://\S+|.*\$\{.*",
+        pattern_meaning="an http or https URL",
+        default_meaning="nobody is told",
+    )
+    function: str | None = _key(
+        None,
+        "A function of yours, `module:function`, that is called with each failed run.",
+        pattern=r"[A-Za-z_][\w.]*:[A-Za-z_]\w*",
+        pattern_meaning="module:function",
+        default_meaning="none",
+    )
+
+
+@dataclass(frozen=True)
 class Config:
     """The whole configuration. `sources` paths and `warehouse.path` are absolute; a URL stays as it is.
 
@@ -501,6 +573,10 @@ class Config:
     deduplicate: DeduplicateConfig = field(default_factory=DeduplicateConfig)
     chunk: ChunkConfig = field(default_factory=ChunkConfig)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
+    partitions: PartitionsConfig = field(default_factory=PartitionsConfig)
+    checks: ChecksConfig = field(default_factory=ChecksConfig)
+    alerts: AlertsConfig = field(default_factory=AlertsConfig)
+    search: SearchConfig = field(default_factory=SearchConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
     history: HistoryConfig = field(default_factory=HistoryConfig)
     file: Path | None = None
@@ -514,9 +590,17 @@ _SECTIONS: dict[str, type[Any]] = {
     "deduplicate": DeduplicateConfig,
     "chunk": ChunkConfig,
     "embed": EmbedConfig,
+    "partitions": PartitionsConfig,
+    "checks": ChecksConfig,
+    "alerts": AlertsConfig,
+    "search": SearchConfig,
     "engine": EngineConfig,
     "history": HistoryConfig,
 }
+
+
+# What may be changed for a single run: how documents are processed, not which ones nor where they are kept.
+OVERRIDABLE = ("clean", "deduplicate", "chunk", "embed", "checks", "engine")
 
 
 def load_config(
@@ -524,8 +608,12 @@ def load_config(
     *,
     environ: Mapping[str, str] = os.environ,
     cwd: Path | str | None = None,
+    overrides: Mapping[str, Any] | None = None,
 ) -> Config:
     """Read `path`, else $STEMMA_CONFIG, else ./stemma.toml, else the remembered .stemma/stemma.toml.
+
+    `overrides` are sections of keys that take the place of the file's, such as {"deduplicate": {"threshold": 0.9}};
+    only what a single run may change, the sections of OVERRIDABLE.
 
     Without any of them everything has its default and there are no sources. `environ` and `cwd` stand for
     the process's own. Relative paths start from the file's folder; for a file in .stemma/, from the folder
@@ -542,12 +630,24 @@ def load_config(
         if not file.is_file():
             where = "" if path else f" (from {ENVIRONMENT_VARIABLE})"
             raise UsageError(f"{file}: there is no such configuration file{where}")
-        return _read(file, _start(file), environ)
-    if (folder / FILE_NAME).is_file():
-        return _read(folder / FILE_NAME, folder, environ)
-    if (folder / REMEMBERED_FILE).is_file():
-        return _read(folder / REMEMBERED_FILE, folder, environ)
+        return _read(file, _start(file), environ, overrides)
+    for file in (folder / FILE_NAME, folder / REMEMBERED_FILE):
+        if file.is_file():
+            return _read(file, folder, environ, overrides)
+    if overrides:
+        return _checked(_overridden({}, overrides), _Check(Path("overrides"), Lines()), None, folder, environ)
     return _resolved(Config(directory=folder))
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """Return the override that a text such as "deduplicate.threshold = 0.9", in TOML, stands for.
+
+    Raises UsageError where it is none.
+    """
+    try:
+        return tomllib.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{text}: write section.key=value, as in stemma.toml: {error}") from error
 
 
 def _start(file: Path) -> Path:
@@ -614,9 +714,46 @@ def docs_table() -> str:
 # Reading a file
 
 
-def _read(file: Path, directory: Path, environ: Mapping[str, str]) -> Config:
+def _read(
+    file: Path, directory: Path, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None
+) -> Config:
     data, lines = _parse(file)
-    check = _Check(file, lines)
+    config = _checked(data, _Check(file, lines), file, directory, environ)
+    if not overrides:
+        return config
+    return _checked(
+        _overridden(data, overrides), _Check(Path("overrides"), Lines()), file, directory, environ
+    )
+
+
+def _overridden(data: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the file's data with the keys of `overrides` in place of its own, table by table."""
+    for name in overrides:
+        if name not in OVERRIDABLE:
+            known = ", ".join(OVERRIDABLE)
+            raise UsageError(
+                f"overrides: [{name}]: a run cannot change this section{_nearest(name, OVERRIDABLE)}; it can {known}"
+            )
+    return merged(data, overrides)
+
+
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the two tables as one; where both have a value, that of `above`, but tables are merged likewise."""
+    both = {
+        name: merged(below[name], value)
+        for name, value in above.items()
+        if isinstance(value, Mapping) and isinstance(below.get(name), Mapping)
+    }
+    return {**below, **above, **both}
+
+
+def _checked(
+    data: Mapping[str, Any],
+    check: "_Check",
+    file: Path | None,
+    directory: Path,
+    environ: Mapping[str, str],
+) -> Config:
     check.sections(data)
     sections = {
         name: section(**check.table(section, (name,), data.get(name, {})))
@@ -635,9 +772,11 @@ def _read(file: Path, directory: Path, environ: Mapping[str, str]) -> Config:
     if not isinstance(tables, list):
         check.fail(("sources",), "write [[sources]], in two brackets, above each source")
     sources = check.sources(tables, directory, environ)
+    sections["alerts"] = check.alerts(sections["alerts"], environ)
     check.duplicates(sections["deduplicate"], sources)
     check.warehouse(data.get("warehouse", {}).get("path", ""), directory)
     check.model(sections["embed"].model, directory)
+    check.start(sections["partitions"].start)
     return _resolved(Config(**sections, sources=sources, file=file, directory=directory))
 
 
@@ -836,6 +975,23 @@ class _Check:
             self.fail(place, f"a database cannot be named {Path(path).stem!r}, which is a schema in it")
         if path and os.path.isdir(_absolute(path, directory)):
             self.fail(place, f"{_absolute(path, directory)} is a folder; name a file in it")
+
+    def alerts(self, alerts: AlertsConfig, environ: Mapping[str, str]) -> AlertsConfig:
+        """Return the hooks with the variables of the environment in place: a webhook's URL is often a secret."""
+        if alerts.webhook is None:
+            return alerts
+        return dataclasses.replace(
+            alerts, webhook=self._substituted(("alerts", "webhook"), alerts.webhook, environ)
+        )
+
+    def start(self, start: str) -> None:
+        """Check that the first partition is a day, and not one to come."""
+        try:
+            is_past = date.fromisoformat(start) <= datetime.now(UTC).date()
+        except ValueError:
+            self.fail(("partitions", "start"), f"there is no such day: {_shown(start)}")
+        if not is_past:
+            self.fail(("partitions", "start"), f"must not lie in the future, as {_shown(start)} does")
 
     def model(self, model: str, directory: Path) -> None:
         """Check what a model's name says without looking for it."""

@@ -514,6 +514,21 @@ ERRORS = Dataset(
     ),
 )
 
+WAITING = Dataset(
+    "lineage",
+    "waiting",
+    "uri",
+    "What the sources hold and the corpus does not yet: documents of days that no run has taken in.",
+    (
+        Column("document_id", "UUID", "the document"),
+        Column("source", "VARCHAR", "name of the source"),
+        Column("uri", "VARCHAR", "its file"),
+        Column("record", "VARCHAR", "the record in it, if it is one"),
+        Column("partition_date", "DATE", "the day whose run will take it in"),
+        Column("change", "VARCHAR", "new, changed or removed"),
+    ),
+)
+
 RUNS = Dataset(
     "lineage",
     "runs",
@@ -598,6 +613,25 @@ EMBEDDING_HEALTH = Dataset(
     ),
 )
 
+MEASURES = Dataset(
+    "lineage",
+    "measures",
+    "number",
+    "What the quality checks compare: measures of cleaned and deduplicated at each run that changed them.",
+    (
+        Column("run_id", "VARCHAR", "the run"),
+        Column("number", "BIGINT", "from 1, in the order of the measurements"),
+        Column("measured_at", "TIMESTAMP", "UTC"),
+        Column("dataset", "VARCHAR", "cleaned or deduplicated"),
+        Column(
+            "measure",
+            "VARCHAR",
+            "documents (number), dropped and duplicates (shares), characters (median of a text), language XX (share)",
+        ),
+        Column("value", "DOUBLE", "its value"),
+    ),
+)
+
 CHUNKS = Dataset(
     "search",
     "chunks",
@@ -661,7 +695,7 @@ KEYWORDS = Dataset(
 
 LEDGER = (
     *(DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, VERSIONS, REPETITION, AGES),
-    *(PASSAGES, CUTS, EMBEDDING_HEALTH, ERRORS, RUNS, TRACE),
+    *(PASSAGES, CUTS, EMBEDDING_HEALTH, MEASURES, ERRORS, WAITING, RUNS, TRACE),
 )
 
 

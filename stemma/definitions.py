@@ -3,12 +3,15 @@
 import dagster as dg
 
 from stemma.assets import ASSETS
+from stemma.assets.audit import audit_job
+from stemma.assets.partitions import todays_partition
 from stemma.config import Config, load_config
 from stemma.resources.engine import Setup, recipes
 from stemma.resources.pipeline import Pipeline
-from stemma.sensors import SCHEDULES, sensors
+from stemma.sensors import schedules, sensors
 
 JOB = "corpus"
+BY_DAY = "by_day"
 
 
 def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
@@ -17,13 +20,21 @@ def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
     job = dg.define_asset_job(
         JOB,
         selection=dg.AssetSelection.assets(*ASSETS),
-        description="Bring all five datasets up to date with the sources and publish them.",
+        description="Bring all five datasets up to date with the sources and publish them: all days, or one.",
+        executor_def=dg.in_process_executor,
+        tags=todays_partition(config.partitions),
+    )
+    by_day = dg.define_asset_job(
+        BY_DAY,
+        selection=dg.AssetSelection.assets(*ASSETS),
+        description="Take in the chosen days alone, and publish: for backfills and the nightly schedule.",
         executor_def=dg.in_process_executor,
     )
+    audit = audit_job()
     return dg.Definitions(
-        assets=[_source(config), *(ASSETS[name](recipe) for name, recipe in current.items())],
-        jobs=[job],
-        schedules=[schedule(job) for schedule in SCHEDULES],
+        assets=[_source(config), *(ASSETS[name](recipe, config) for name, recipe in current.items())],
+        jobs=[job, by_day, audit],
+        schedules=schedules(by_day, audit),
         sensors=sensors(job),
         resources={"pipeline": Pipeline(config_file=config_file)},
         executor=dg.in_process_executor,

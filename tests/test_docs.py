@@ -117,7 +117,7 @@ def test_every_python_block_runs(code: str, sample: Corpus, monkeypatch: pytest.
 def test_every_configuration_is_valid(toml: str, tmp_path: Path) -> None:
     file = tmp_path / "stemma.toml"
     file.write_text(toml, encoding="utf-8")
-    load_config(file, environ={"ARCHIVE": "/srv/archive"})
+    load_config(file, environ={"ARCHIVE": "/srv/archive", "STEMMA_WEBHOOK": "https://example.org/hook"})
 
 
 def test_every_command_parses() -> None:

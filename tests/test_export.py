@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
+import lancedb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from harness import Corpus
+from harness import Corpus, slow
 
 from stemma.cli import main
 
@@ -32,10 +33,16 @@ def rows_of(path: Path) -> list[dict[str, Any]]:
         return pq.read_table(path).to_pylist()
     if path.suffix == ".arrow":
         return pa.ipc.open_file(path).read_all().to_pylist()
+    if path.suffix == ".duckdb":
+        with duckdb.connect(str(path), read_only=True) as connection:
+            ((table,),) = connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+            return connection.execute(f"FROM {table}").to_arrow_table().to_pylist()
+    if path.suffix == ".lance":
+        return lancedb.connect(path.parent).open_table(path.stem).to_arrow().to_pylist()
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
 
 
-@pytest.mark.parametrize("form", ["parquet", "arrow", "jsonl"])
+@pytest.mark.parametrize("form", ["parquet", "arrow", "jsonl", "duckdb", "lance"])
 @pytest.mark.parametrize(
     ("what", "key"), [("documents", "document_id"), ("chunks", "chunk_id"), ("vectors", "chunk_id")]
 )
@@ -100,9 +107,88 @@ def test_changes_add_up_to_the_whole(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert len(list(folder.iterdir())) == 3
 
 
+def test_tables_of_one_duckdb_file_are_replaced_one_by_one(corpus: Corpus, tmp_path: Path) -> None:
+    path = tmp_path / "out.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute("CREATE TABLE mine AS SELECT 1 AS x; CREATE TABLE chunks (y INT)")
+    before = duckdb.connect(str(path), read_only=True)
+    for what in ("documents", "vectors", "chunks"):
+        assert export(corpus, str(path), "--what", what) == 0
+    assert before.execute("SELECT count(*) FROM chunks").fetchall() == [(0,)]
+    before.close()
+    with duckdb.connect(str(path), read_only=True) as connection:
+        kinds = dict(connection.execute("SELECT column_name, column_type FROM (DESCRIBE vectors)").fetchall())
+        assert kinds["embedding"] == "FLOAT[384]"
+        assert connection.execute("SELECT x FROM mine").fetchall() == [(1,)]
+        assert connection.execute("SELECT count(*) FROM chunks").fetchall() == [
+            (corpus.count("corpus.chunked"),)
+        ]
+    assert [child.name for child in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_lance_dataset_becomes_a_new_version(corpus: Corpus, tmp_path: Path) -> None:
+    path = tmp_path / "out.lance"
+    assert export(corpus, str(path), "--what", "vectors") == 0
+    before = lancedb.connect(tmp_path).open_table("out").to_arrow()
+    assert export(corpus, str(path), "--what", "vectors") == 0
+    table = lancedb.connect(tmp_path).open_table("out")
+    assert table.to_arrow().equals(before)
+    assert len(table.list_versions()) == 2
+    assert export(corpus, str(tmp_path / "out"), "--format", "lance") == 2
+
+
+@pytest.mark.parametrize("form", ["parquet", *slow("arrow", "jsonl")])
+def test_what_has_changed_since_a_run_is_the_sum_of_its_exports(
+    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = Corpus(tmp_path / "corpus", chunk={"max_tokens": 60})
+    corpus.steady = True
+    corpus.fill(4, words=80)
+    folder, whole = tmp_path / "exports", {}
+    runs = []
+    for change in range(4):
+        if change:
+            corpus.write("changing.txt", f"A text of version {change}.")
+            corpus.write(f"new{change}.txt", f"A new document, number {change}, of a few words.")
+        if change == 2:
+            corpus.delete("doc000.txt")
+        if change == 3:
+            corpus.delete("new2.txt")
+        runs.append(corpus.run().run_id)
+        assert export(corpus, str(folder), "--changes", "--what", "documents", "--format", form) == 0
+        export(corpus, str(tmp_path / "whole.jsonl"))
+        whole[change] = {row["document_id"]: row for row in rows_of(tmp_path / "whole.jsonl")}
+    for change, run in enumerate(runs):
+        capsys.readouterr()
+        assert export(corpus, str(folder), "--since", run, "--format", form, "--json") == 0
+        done = json.loads(capsys.readouterr().out)
+        then, now = whole[change], whole[3]
+        if change == 3:
+            assert done["path"] is None
+            continue
+        have = dict(then)
+        for row in rows_of(Path(done["path"])):
+            kind = row.pop("change")
+            assert (kind == "added") == (row["document_id"] not in have)
+            assert (kind == "removed") == (row["document_id"] not in now)
+            have[row["document_id"]] = now.get(row["document_id"])
+        assert {key: row for key, row in have.items() if row is not None} == now
+        assert done["added"] == len(now.keys() - then.keys())
+        assert done["removed"] == len(then.keys() - now.keys())
+    assert export(corpus, str(folder), "--since", "unknown", "--format", form) == 2
+    assert runs[0] in capsys.readouterr().err
+    assert export(corpus, str(tmp_path / "none"), "--since", runs[0]) == 2
+    assert not (tmp_path / "none").exists()
+
+
 def test_wrong_use_is_refused(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(corpus, str(tmp_path / "out.csv")) == 2
     assert export(corpus, str(tmp_path)) == 2
+    assert export(corpus, str(corpus.path)) == 2
+    assert export(corpus, str(tmp_path / "changes"), "--changes", "--format", "duckdb") == 2
+    (tmp_path / "no.duckdb").write_text("no database")
+    assert export(corpus, str(tmp_path / "no.duckdb")) == 2
+    assert (tmp_path / "no.duckdb").read_text() == "no database"
     folder = tmp_path / "folder"
     assert export(corpus, str(folder), "--changes") == 0
     assert export(corpus, str(folder), "--changes", "--what", "chunks") == 2

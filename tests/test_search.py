@@ -150,6 +150,16 @@ def test_hits_lead_back_to_their_source(corpus: Corpus, searcher: Searcher) -> N
     assert (hit["source"], hit["title"], hit["record"]) == ("docs", "Zürich", None)
 
 
+def test_hits_say_their_own_place_as_the_trace_does(corpus: Corpus, searcher: Searcher) -> None:
+    columns = "place, source_char_start, source_char_end, source_byte_start, source_byte_end"
+    rows = searcher.search("river winter", 1000).to_pylist()
+    found = sorted((row["chunk_id"], *(row[name] for name in columns.split(", "))) for row in rows)
+    assert found == sorted(corpus.query(f"SELECT chunk_id::VARCHAR, {columns} FROM lineage.trace"))
+    for row in rows:
+        data = Path(row["uri"].removeprefix("file://")).read_bytes()
+        assert data[row["source_byte_start"] : row["source_byte_end"]].decode() == row["text"]
+
+
 def test_a_filter_leaves_only_what_meets_it(corpus: Corpus, searcher: Searcher) -> None:
     rows = searcher.search("river", 1000, where="uri LIKE '%doc00%' AND tokens > 5").to_pylist()
     expected = corpus.query(
@@ -230,6 +240,7 @@ def test_the_command_prints_the_same(
     assert main([*arguments, "--mode", "text", "--config", config]) == 0
     printed = capsys.readouterr().out
     assert "zürich.md  [" in printed
+    assert "]  bytes 0-" in printed
     assert "» # Zürich The migration" in printed
     assert main(["search", "river", "--where", "1 = x", "--config", config]) == 2
     assert "is no filter" in capsys.readouterr().err

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from stemma.datasets import CHUNKED, CLEANED, EMBEDDING_HEALTH, ERRORS, PASSAGES, RAW, RUNS, Dataset
+from stemma.datasets import CHUNKED, CLEANED, EMBEDDING_HEALTH, ERRORS, MEASURES, PASSAGES, RAW, RUNS, Dataset
 from stemma.embedding.storage import SQL_TYPES
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
@@ -21,6 +21,12 @@ from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, load_rows, state_of
 from stemma.resources.engine.search_index import TABLES as INDEX_TABLES
 from stemma.resources.engine.search_index import index_recipe, is_made_by, update_index
+from stemma.resources.engine.vector_index import (
+    discard_others,
+    published_digest,
+    update_vector_index,
+    vector_index_recipe,
+)
 from stemma.resources.engine.vectors import are_derived, derive_rows, embedded_dataset
 from stemma.resources.memo import joined_as_written
 
@@ -56,11 +62,11 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
     Raises StemmaError when nothing could be processed; here too the published file stays.
     """
     with run.warehouse.session() as connection:
-        behind = _behind(connection, recipes)
+        behind = first_behind(connection, recipes)
         if behind:
             return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
         index = index_recipe(run.setup.code)
-        fingerprint = _fingerprint(connection) + index
+        fingerprint = _fingerprint(connection) + index + vector_index_recipe(run.config.search)
         # Where no history is wanted any more, that is to be published too.
         published_as = fingerprint if run.config.history.publications else f"{fingerprint} without history"
         if _nothing_new(run, connection, published_as):
@@ -69,9 +75,12 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         measure_health(run, connection)
         health = health_checks(connection)
         checks: list[Check] = []
+        vectors: str | None = None
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
+            nonlocal vectors
             _fill(run, connection, index, fingerprint)
+            vectors = published_digest(connection)
             checks.extend(run_check(connection, name, query) for name, query in BLOCKING.items())
             if not all(check.passed for check in checks):
                 raise _BlockedError
@@ -80,12 +89,13 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
             run.warehouse.publish(connection, fill, anew=_never_published(connection))
         except _BlockedError:
             return Publication(False, "a blocking check failed", tuple(checks))
+        discard_others(run.warehouse.path, vectors)
         connection.execute("DELETE FROM state.publication")
         connection.execute("INSERT INTO state.publication VALUES (?)", [published_as])
         return Publication(True, "published", (*checks, *health))
 
 
-def _behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
+def first_behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
     """Return the first dataset that another recipe or an older version of the one above has made, if any."""
     above = 0
     for dataset, recipe in recipes.items():
@@ -103,7 +113,8 @@ def _fingerprint(connection: duckdb.DuckDBPyConnection) -> str:
             connection,
             """SELECT concat(
             (SELECT list((name, version, recipe, state_hash) ORDER BY name)::VARCHAR FROM state.datasets),
-            (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors))""",
+            (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors),
+            (SELECT sum(hash(document_id, row_hash, gone)::HUGEINT) FROM state.waiting))""",
         )
     )
 
@@ -112,9 +123,19 @@ def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: s
     path = run.warehouse.path
     if not path.exists() or path.stat().st_size <= NOTHING_NEW_BYTES:
         return False
+    return _is_published(connection, fingerprint)
+
+
+def _is_published(connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
     return bool(
         fetch_value(connection, "SELECT count(*) FROM state.publication WHERE fingerprint = ?", [fingerprint])
     )
+
+
+def is_published(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Return whether what the state holds is what is published."""
+    fingerprint = _fingerprint(connection) + index_recipe(run.setup.code)
+    return run.warehouse.path.exists() and _is_published(connection, fingerprint)
 
 
 def _never_published(connection: duckdb.DuckDBPyConnection) -> bool:
@@ -237,6 +258,9 @@ class Ledger:
         return Kept(name, tuple(key))
 
 
+WAITING_ROWS = """SELECT w.document_id, w.source, w.uri, w.record, w.partition_date,
+        CASE WHEN w.gone THEN 'removed' WHEN r.document_id IS NULL THEN 'new' ELSE 'changed' END AS change
+    FROM state.waiting AS w LEFT JOIN state.raw AS r USING (document_id)"""
 LEDGERS = {
     "lineage.rejections": Ledger("", REJECTIONS),
     "lineage.contamination": Ledger("", CONTAMINATIONS),
@@ -255,12 +279,17 @@ LEDGERS = {
     "lineage.errors": Ledger(
         "", f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors"
     ),
+    "lineage.waiting": Ledger("document_id", WAITING_ROWS),
     "lineage.runs": Ledger(
         "run_id, dataset", f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs"
     ),
     "lineage.embedding_health": Ledger(
         "run_id",
         f"SELECT {', '.join(column.name for column in EMBEDDING_HEALTH.columns)} FROM state.embedding_health",
+    ),
+    "lineage.measures": Ledger(
+        "number, measure",
+        f"SELECT {', '.join(column.name for column in MEASURES.columns)} FROM state.measures",
     ),
     "lineage.files": Ledger(
         "source, path", "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files"
@@ -312,6 +341,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str, fingerpri
         _replace(connection, kept_ledgers[name], ledgers[name].query, history)
     if "lineage.definitions" in changed or _lacks_a_view(connection):
         _make_definitions(connection)
+    update_vector_index(connection, run.config.search, run.warehouse.path, embedded)
     history.close(tables, run.run_id, fingerprint)
 
 

@@ -16,8 +16,10 @@ from stemma.errors import RetryableError, StemmaError
 from stemma.hashing import UUID, digest, key, uuid_array
 from stemma.incremental.compute import RETRYABLE
 from stemma.incremental.counts import Counts
+from stemma.incremental.days import ALL_DAYS, Days
 from stemma.reading import LIBRARIES, ReadError, ReadOptions, Record, read
-from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe
+from stemma.resources.engine.days import hold_back, note_days
+from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe, state_of
 from stemma.resources.engine.setup import Setup
 from stemma.resources.memo import Segments
 from stemma.resources.queries import QUERY_FORMAT, run_query
@@ -153,6 +155,7 @@ class _Scan:
     moved: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     stored: set[bytes] | None = None
+    fingerprint: str = ""
 
 
 def update_raw(run: Run) -> Counts:
@@ -167,12 +170,12 @@ def update_raw(run: Run) -> Counts:
             "no sources: name a path ('stemma run PATH') or add [[sources]] to stemma.toml (see docs/configuration.md)"
         )
     counts = run.begin("raw", raw_recipe(run.setup))
-    listings = [(source, *_listing(source, run.warehouse.own_paths)) for source in sources]
+    listings = list_sources(run)
     known = _known_files(run)
     total = sum(len(files) for _source, files, _problems in listings)
     _memory_table(run.warehouse.connection, "incoming_rows", ROWS.empty_table())
     _memory_table(run.warehouse.connection, "incoming_files", FILES.empty_table())
-    scan, delta, done = _Scan(), _Delta(), 0
+    scan, delta, done = _Scan(fingerprint=listing_fingerprint(listings)), _Delta(), 0
     for source, files, problems in listings:
         reader = reader_of(run.setup, source)
         scan.errors += [_listing_error(source, problem) for problem in problems]
@@ -188,6 +191,34 @@ def update_raw(run: Run) -> Counts:
     return counts
 
 
+Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
+
+
+def list_sources(run: Run) -> Listed:
+    """Return each source with its files and what could not be listed. Raises StemmaError as `list_files` does."""
+    left_out = (*run.warehouse.own_paths, *run.left_out)
+    listings = [(source, *_listing(source, left_out)) for source in _chosen(run)]
+    if run.share < 1:
+        return [
+            (source, [file for file in files if _sampled(run, file)], errors)
+            for source, files, errors in listings
+        ]
+    return listings
+
+
+def _chosen(run: Run) -> list[SourceConfig]:
+    """Return the sources that the run reads. Raises StemmaError for a name that no source has."""
+    names = [source.name for source in run.config.sources]
+    for name in run.sources:
+        if name not in names:
+            raise StemmaError(f"there is no source '{name}'; there are {', '.join(names)}")
+    return [source for source in run.config.sources if not run.sources or source.name in run.sources]
+
+
+def _sampled(run: Run, file: FileEntry) -> bool:
+    return int.from_bytes(key("sample", file.uri)[:4]) < run.share * 2**32
+
+
 def _listing(source: SourceConfig, left_out: tuple[Path, ...]) -> tuple[list[FileEntry], list[ListingError]]:
     files: list[FileEntry] = []
     problems: list[ListingError] = []
@@ -197,6 +228,15 @@ def _listing(source: SourceConfig, left_out: tuple[Path, ...]) -> tuple[list[Fil
         else:
             files.append(item)
     return files, problems
+
+
+def listing_fingerprint(listings: Listed) -> str:
+    """Return a hash of what listing says of the sources: places, sizes, times and versions of files, and errors."""
+    facts: list[str] = []
+    for source, files, problems in listings:
+        facts += [f"{source.name}|{file.uri}|{file.size}|{file.mtime_ns}|{file.version}" for file in files]
+        facts += [f"{source.name}|{problem.uri}|{problem.error}" for problem in problems]
+    return key(*sorted(facts)).hex()
 
 
 def _listing_error(source: SourceConfig, problem: ListingError) -> dict[str, Any]:
@@ -461,6 +501,8 @@ def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
         """UPDATE fresh SET ingested_at = r.ingested_at FROM state.raw AS r
         WHERE r.document_id = fresh.document_id AND r.input_hash = fresh.input_hash"""
     )
+    note_days(connection, counts, "fresh")
+    note_days(connection, counts, "state.raw SEMI JOIN fresh USING (document_id)")
     connection.execute("DELETE FROM state.raw WHERE document_id IN (SELECT document_id FROM fresh)")
     connection.execute("INSERT INTO state.raw SELECT * FROM fresh")
 
@@ -468,6 +510,7 @@ def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
 def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
     """Apply rows, deletions (guarded), moves and errors in one transaction, and close the update."""
     connection = run.warehouse.connection
+    sources, chosen = run.config.sources, _chosen(run)
     _memory_table(connection, "listed", _pairs(scan.listed))
     _memory_table(connection, "unlisted", _pairs(scan.unlisted))
     _memory_table(connection, "was_read", _pairs(scan.read))
@@ -479,9 +522,12 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
         "complete_sources",
         pa.table(
             {
-                "source": pa.array([source.name for source in run.config.sources], pa.string()),
-                "complete": pa.array([source.complete for source in run.config.sources], pa.bool_()),
-                "is_query": pa.array([source.query is not None for source in run.config.sources], pa.bool_()),
+                "source": pa.array([source.name for source in sources], pa.string()),
+                "complete": pa.array(
+                    [source.complete and source in chosen for source in sources], pa.bool_()
+                ),
+                "is_read": pa.array([source in chosen for source in sources], pa.bool_()),
+                "is_query": pa.array([source.query is not None for source in sources], pa.bool_()),
             }
         ),
     )
@@ -492,23 +538,30 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> None:
         _find_vanished(connection)
         if not run.allow_deletes:
             _guard(connection)
-        counts.rows_removed = fetch_value(connection, "SELECT count(*) FROM vanished")
         if run.dry:
+            counts.rows_removed = fetch_value(connection, "SELECT count(*) FROM vanished")
             new = "incoming_rows ANTI JOIN state.raw USING (document_id)"
             counts.rows_in = fetch_value(
                 connection, f"SELECT (SELECT count(*) FROM state.raw) + (SELECT count(*) FROM {new})"
             )
             return
-        connection.execute("DELETE FROM state.raw WHERE document_id IN (SELECT document_id FROM vanished)")
         connection.execute(
             f"""CREATE OR REPLACE TEMP TABLE fresh AS
             SELECT * REPLACE (?::TIMESTAMP AS ingested_at), {ROW_HASH} AS row_hash FROM incoming_rows""",
             [utc_now()],
         )
+        _move(connection)
+        hold_back(connection, _days(run, connection))
+        counts.rows_removed = fetch_value(connection, "SELECT count(*) FROM vanished")
+        note_days(connection, counts, "state.raw SEMI JOIN vanished USING (document_id)")
+        connection.execute("DELETE FROM state.raw WHERE document_id IN (SELECT document_id FROM vanished)")
         _upsert_rows(connection, counts)
+        counts.rows_waiting = fetch_value(connection, "SELECT count(*) FROM state.waiting")
         _replace_files(connection)
-        _move(connection, counts)
         _replace_errors(connection, run.run_id)
+        if not run.sources:
+            connection.execute("DELETE FROM state.listing")
+            connection.execute("INSERT INTO state.listing VALUES (?)", [scan.fingerprint])
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw")
         counts.rows_reused = counts.rows_in - min(counts.rows_in, counts.rows_computed)
         remember_recipe(connection, "raw", counts.recipe, lambda: {"reader": run.setup.code(read)})
@@ -521,18 +574,21 @@ def _find_vanished(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE gone_files AS
         SELECT source, path
-        FROM (SELECT source, path FROM state.files UNION SELECT source, path FROM state.raw) AS known
+        FROM (SELECT source, path FROM state.files UNION SELECT source, path FROM state.raw
+            UNION SELECT source, path FROM state.waiting) AS known
         LEFT JOIN complete_sources USING (source) ANTI JOIN listed USING (source, path)
         WHERE coalesce(complete, true) AND NOT EXISTS (SELECT 1 FROM unlisted AS u
             WHERE u.source = known.source AND starts_with(known.path, u.path))"""
     )
+    # What waits to be deleted has been confirmed before.
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE vanished AS
+        """CREATE OR REPLACE TEMP TABLE vanished AS FROM (
         SELECT document_id, source, input_hash FROM state.raw SEMI JOIN gone_files USING (source, path)
         UNION ALL
         SELECT document_id, source, input_hash FROM state.raw SEMI JOIN was_read USING (source, path)
         ANTI JOIN incoming_rows USING (document_id)
-        WHERE source NOT IN (SELECT source FROM complete_sources WHERE is_query AND NOT complete)"""
+        WHERE source NOT IN (SELECT source FROM complete_sources WHERE is_query AND NOT complete))
+        WHERE document_id NOT IN (SELECT document_id FROM state.waiting WHERE gone)"""
     )
 
 
@@ -566,22 +622,29 @@ def _replace_files(connection: duckdb.DuckDBPyConnection) -> None:
         UNION ALL SELECT (source, path) FROM was_read UNION ALL SELECT (source, path) FROM put_off)"""
     )
     connection.execute("INSERT INTO state.files SELECT * FROM incoming_files")
-
-
-def _move(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
-    """Take over new modification times and places of files whose bytes are the same."""
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE fresh AS SELECT * REPLACE ({ROW_HASH} AS row_hash) FROM (
-            SELECT r.* REPLACE (m.uri AS uri,
-                coalesce(r.document_date, epoch_ms(m.mtime_ns // 1000000)::DATE) AS partition_date)
-            FROM state.raw AS r JOIN moved AS m USING (source, path))"""
-    )
-    _upsert_rows(connection, counts)
     connection.execute("DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM moved)")
     connection.execute("INSERT INTO state.files SELECT * FROM moved")
     connection.execute(
         """UPDATE state.errors SET uri = m.uri FROM moved AS m
         WHERE m.source = errors.source AND m.path = errors.path AND m.uri <> errors.uri"""
+    )
+
+
+def _days(run: Run, connection: duckdb.DuckDBPyConnection) -> Days:
+    """Return the days that the run takes in: all of them where a lost state is made anew."""
+    is_lost = state_of(connection, "raw").version == 0 and run.warehouse.path.exists()
+    return ALL_DAYS if is_lost else run.days
+
+
+def _move(connection: duckdb.DuckDBPyConnection) -> None:
+    """Take over new modification times and places of files whose bytes are the same, into the table `fresh`."""
+    known = """(SELECT * FROM state.raw ANTI JOIN state.waiting USING (document_id)
+        UNION ALL SELECT * EXCLUDE (gone) FROM state.waiting WHERE NOT gone)"""
+    connection.execute(
+        f"""INSERT INTO fresh SELECT * REPLACE ({ROW_HASH} AS row_hash) FROM (
+            SELECT r.* REPLACE (m.uri AS uri,
+                coalesce(r.document_date, epoch_ms(m.mtime_ns // 1000000)::DATE) AS partition_date)
+            FROM {known} AS r JOIN moved AS m USING (source, path))"""
     )
 
 
@@ -597,6 +660,7 @@ def _replace_errors(connection: duckdb.DuckDBPyConnection, run_id: str) -> None:
     connection.execute(
         f"""DELETE FROM state.errors AS e WHERE stage = 'raw'
         AND NOT EXISTS (SELECT 1 FROM raw_errors AS n WHERE {same})
+        AND source NOT IN (SELECT source FROM complete_sources WHERE NOT is_read)
         AND ((source, path) IN (SELECT (source, path) FROM was_read UNION ALL SELECT (source, path) FROM put_off)
             OR (source, path) NOT IN
                 (SELECT (source, path) FROM listed UNION ALL SELECT (source, path) FROM state.files))"""

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import duckdb
@@ -11,6 +12,7 @@ import pyarrow as pa
 
 from stemma.config import Config
 from stemma.incremental.counts import Counts
+from stemma.incremental.days import ALL_DAYS, Days
 from stemma.resources.engine.setup import Setup
 from stemma.resources.warehouse import Warehouse, utc_now
 from stemma.resources.workers import Limits, Workers, shared_workers
@@ -27,6 +29,10 @@ class Run:
     Attributes:
         progress: called as progress(dataset, done, total) after each batch; total 0 means unknown.
         allow_deletes: lets more documents of a source vanish than the guard would.
+        days: what of the sources `raw` takes in; the datasets below follow it.
+        sources: names of the sources that are read; the documents of others stay as they are. None: all.
+        share: of the sources' files only this share is read, always the same ones (an audit of a sample).
+        left_out: files and folders that are no part of the sources, beside the warehouse's own.
         dry: plan only; nothing is computed or written.
         audit: recompute a few remembered rows of each stage that computes anyway, and compare.
     """
@@ -36,6 +42,10 @@ class Run:
     warehouse: Warehouse
     progress: Callable[[str, int, int], None] = silent
     allow_deletes: bool = False
+    days: Days = ALL_DAYS
+    sources: tuple[str, ...] = ()
+    share: float = 1.0
+    left_out: tuple[Path, ...] = ()
     dry: bool = False
     audit: bool = True
     counts: dict[str, Counts] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""The blocking checks of each step: queries over the state that return the offending rows, none when all is well.
+"""The checks of each step: queries over the state that return the offending rows, none when all is well.
 
 They run right after a dataset's update, so that a fault stops the run at the step that made it. The last step,
 `embedded`, is checked as its readers see it: by the checks of the publication (stemma/lineage/checks.py).
@@ -13,6 +13,8 @@ from stemma.resources.engine.chunked import CHUNK_TEXTS, chunked, cleaned_texts
 from stemma.resources.engine.health import NAMES as HEALTH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, remember_checked, state_of
+from stemma.resources.engine.steadiness import NAMES as STEADINESS
+from stemma.resources.engine.steadiness import check_steadiness
 
 # Documents whose chunks are compared with their text, chosen by content: enough to show an offset that is off.
 SAMPLED_DOCUMENTS = 20
@@ -43,10 +45,14 @@ QUERIES: dict[str, dict[str, str]] = {
 }
 SPANS_EXACT = "spans_exact"
 
-NAMES: dict[str, tuple[str, ...]] = {name: tuple(queries) for name, queries in QUERIES.items()} | {
+NAMES: dict[str, tuple[str, ...]] = {
+    name: (*queries, *STEADINESS.get(name, ())) for name, queries in QUERIES.items()
+} | {
     "chunked": (*QUERIES["chunked"], SPANS_EXACT),
     "embedded": (*BLOCKING, *HEALTH),
 }
+# These warn, and block nothing.
+WARNING = frozenset((*HEALTH, *(name for names in STEADINESS.values() for name in names)))
 
 
 def check_step(run: Run, dataset: str) -> tuple[Check, ...]:
@@ -55,6 +61,7 @@ def check_step(run: Run, dataset: str) -> tuple[Check, ...]:
         return ()
     with run.warehouse.session() as connection:
         checks = [run_check(connection, name, query) for name, query in QUERIES[dataset].items()]
+        checks += check_steadiness(run, connection, dataset)
     if dataset == "chunked":
         checks.append(_spans_exact(run))
     return tuple(checks)

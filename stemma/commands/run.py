@@ -7,11 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import date
 from pathlib import Path
 from typing import Any
 
 from stemma.commands.output import print_json, print_table
-from stemma.config import REMEMBERED_FILE, Config, load_config, to_toml, with_paths
+from stemma.config import REMEMBERED_FILE, Config, load_config, merged, parse_override, to_toml, with_paths
 from stemma.errors import StemmaError, UsageError
 
 # No telemetry; and nothing but events, which say all: Dagster's capture of output starts two processes a step.
@@ -20,6 +21,8 @@ telemetry:
   enabled: false
 nux:
   enabled: false
+freshness:
+  enabled: true
 compute_logs:
   module: dagster._core.storage.noop_compute_log_manager
   class: NoOpComputeLogManager
@@ -58,6 +61,14 @@ def _selected(text: str | None) -> list[str]:
     return names
 
 
+def _overrides(settings: list[str]) -> dict[str, Any]:
+    """Return the keys that --set gives another value, by section."""
+    together: dict[str, Any] = {}
+    for setting in settings:
+        together = merged(together, parse_override(setting))
+    return together
+
+
 @contextmanager
 def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | None]]:
     """Yield the configuration and the file that every step reads it from.
@@ -66,7 +77,8 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
     in .stemma/, so that the next `stemma run`, `stemma status` or `stemma ui` here means the same corpus. One that
     is remembered already gives way only to one that worked: a path may be mistyped.
     """
-    config = load_config(options.config)
+    overrides = _overrides(options.set)
+    config = load_config(options.config, overrides=overrides)
     if not options.paths:
         yield config, config.file
         return
@@ -80,8 +92,9 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
     lasting = config.file is None or config.file.parent == folder
     file = remembered if lasting and not remembered.exists() else folder / f"run-{os.getpid()}.toml"
     try:
-        file.write_text(to_toml(config), encoding="utf-8")
-        yield load_config(file), file
+        plain = with_paths(load_config(options.config), options.paths, Path.cwd())
+        file.write_text(to_toml(plain), encoding="utf-8")
+        yield load_config(file, overrides=overrides), file
         if lasting:
             os.replace(file, remembered)
     finally:
@@ -128,12 +141,13 @@ def _execute(
     """Run Dagster's job in this process; returns its ExecuteInProcessResult."""
     import dagster as dg
 
-    from stemma.definitions import JOB, build_definitions
+    from stemma.definitions import BY_DAY, JOB, build_definitions
 
     named = str(file or "")
+    partition, days = _partition(options.days, config)
     return (
         build_definitions(config, named)
-        .resolve_job_def(JOB)
+        .resolve_job_def(JOB if options.days is None else BY_DAY)
         .execute_in_process(
             instance=instance,
             raise_on_error=False,
@@ -141,12 +155,42 @@ def _execute(
             run_config={
                 "loggers": {"console": {"config": {"log_level": "DEBUG" if options.debug else "CRITICAL"}}},
                 "resources": {
-                    "pipeline": {"config": {"config_file": named, "allow_deletes": options.allow_deletes}}
+                    "pipeline": {
+                        "config": {
+                            "config_file": named,
+                            "allow_deletes": options.allow_deletes,
+                            "all_days": options.days is None,
+                            "sources": options.source,
+                            "overrides": _overrides(options.set),
+                        }
+                    }
                 },
             },
-            tags={"stemma/started_by": "stemma run"},
+            partition_key=partition,
+            tags={"stemma/started_by": "stemma run", **days},
         )
     )
+
+
+def _partition(days: str | None, config: Config) -> tuple[str | None, dict[str, str]]:
+    """Return the partition of a run, or the tags of a range of them; nothing without `days`."""
+    from stemma.assets.partitions import partition_of
+
+    if days is None:
+        return None, {}
+    first, _, last = days.partition("..")
+    try:
+        keys = [partition_of(date.fromisoformat(day), config.partitions) for day in (first, last or first)]
+    except ValueError as error:
+        raise UsageError(f"--days {days}: write a day, 2026-01-31, or two with .. between") from error
+    if keys[0] > keys[1]:
+        raise UsageError(f"--days {days}: the first day comes after the last")
+    if keys[0] == keys[1]:
+        return keys[0], {}
+    return None, {
+        "dagster/asset_partition_range_start": keys[0],
+        "dagster/asset_partition_range_end": keys[1],
+    }
 
 
 def _interrupted(result: Any) -> bool:
@@ -165,7 +209,8 @@ def _interrupted(result: Any) -> bool:
 
 def _failure(result: Any) -> str:
     """Return the one line that says why a run failed."""
-    failed = [check for check in result.get_asset_check_evaluations() if not check.passed]
+    evaluations = result.get_asset_check_evaluations()
+    failed = [check for check in evaluations if not check.passed and check.blocking]
     if failed:
         faults = "; ".join(f"{check.check_name}: {check.metadata['detail'].value}" for check in failed)
         dataset = failed[0].asset_key.to_user_string()
@@ -274,6 +319,10 @@ def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds
     for name, facts in metadata.items():
         if "warnings" in facts:
             print(f"warning, {name}: {facts['warnings'].value}")
+    for check in result.get_asset_check_evaluations():
+        if not check.passed:
+            named = f"{check.asset_key.to_user_string()}, {check.check_name}"
+            print(f"warning, {named}: {check.metadata['detail'].value}")
     if corpus:
         print_corpus(corpus)
         _next_commands(config, options)

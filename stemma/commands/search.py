@@ -1,6 +1,7 @@
 """stemma search: the chunks that answer a text best."""
 
 import argparse
+import sys
 from typing import Any
 
 from stemma.commands.output import print_json
@@ -9,6 +10,7 @@ from stemma.config import load_config
 from stemma.errors import UsageError
 
 SHOWN_CHARACTERS = 300
+SHOWN_PLACE = 40
 
 
 def search(options: argparse.Namespace) -> int:
@@ -21,9 +23,14 @@ def search(options: argparse.Namespace) -> int:
     config = load_config(options.config)
     with open_published(config, locked=True) as connection:
         # For one query the vectors need not stay.
-        searcher = Searcher(connection, query_embedder(connection, config), keep_bytes=0)
+        searcher = Searcher(connection, query_embedder(connection, config), keep_bytes=0, warn=_warn)
         found = searcher.search(
-            options.text, options.k, mode=options.mode, where=options.where, context=options.context
+            options.text,
+            options.k,
+            mode=options.mode,
+            where=options.where,
+            context=options.context,
+            exact=options.exact,
         ).to_pylist()
     if options.json:
         print_json(found)
@@ -33,9 +40,13 @@ def search(options: argparse.Namespace) -> int:
     return 0
 
 
+def _warn(message: str) -> None:
+    print(f"stemma: {message}", file=sys.stderr)
+
+
 def _print(rank: int, hit: dict[str, Any], context: int) -> None:
     place = f"{hit['uri']}" + (f" #{hit['record']}" if hit["record"] is not None else "")
-    print(f"{rank}. {hit['score']:.3f}  {place}  [{hit['char_start']}:{hit['char_end']}]")
+    print(f"{rank}. {hit['score']:.3f}  {place}  [{hit['char_start']}:{hit['char_end']}]{_own_place(hit)}")
     if hit["section"]:
         print(f"   {hit['section']}")
     text = " ".join(hit["text"].split())
@@ -45,3 +56,12 @@ def _print(rank: int, hit: dict[str, Any], context: int) -> None:
     else:
         print(f"   {text[:SHOWN_CHARACTERS]}{'…' if len(text) > SHOWN_CHARACTERS else ''}")
     print(f"   chunk {hit['chunk_id']}\n")
+
+
+def _own_place(hit: dict[str, Any]) -> str:
+    """Return where the chunk stands in the file, if that is known and short."""
+    if hit["place"] and len(hit["place"]) <= SHOWN_PLACE:
+        return f"  {hit['place']}"
+    if hit["source_byte_start"] is not None and hit["source_byte_end"] is not None:
+        return f"  bytes {hit['source_byte_start']}-{hit['source_byte_end']}"
+    return ""

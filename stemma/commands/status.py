@@ -22,6 +22,11 @@ def status(options: argparse.Namespace) -> int:
                 sum(rows_changed)::BIGINT AS changed, sum(rows_removed)::BIGINT AS removed
             FROM lineage.runs GROUP BY run_id ORDER BY started_at DESC LIMIT 5""",
         )
+        waiting = rows(
+            connection,
+            """SELECT change, count(*) AS documents, min(partition_date) AS first_day, max(partition_date) AS last_day
+            FROM lineage.waiting GROUP BY change ORDER BY change""",
+        )
         sources = rows(
             connection, "SELECT source, count(*) AS documents FROM corpus.raw GROUP BY source ORDER BY source"
         )
@@ -34,6 +39,7 @@ def status(options: argparse.Namespace) -> int:
                 "bytes": {"published": size.published, "state": size.state, "memo": size.memo},
                 "sources": sources,
                 "corpus": corpus,
+                "waiting": waiting,
                 "runs": runs,
             }
         )
@@ -48,6 +54,12 @@ def status(options: argparse.Namespace) -> int:
     print()
     print_table("Sources", ["source", "documents"], [[row["source"], row["documents"]] for row in sources])
     print_corpus(corpus)
+    if waiting:
+        names = ("change", "documents", "first_day", "last_day")
+        heads = ["change", "documents", "first day", "last day"]
+        print_table(
+            "Waiting for a run of their days", heads, [[row[name] for name in names] for row in waiting]
+        )
     columns = ("run_id", "started_at", "seconds", "computed", "added", "changed", "removed")
     heads = ["run", "started (UTC)", *columns[2:]]
     print_table("Last runs", heads, [[row[name] for name in columns] for row in runs])

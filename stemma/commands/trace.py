@@ -139,6 +139,8 @@ def sentence(what: dict[str, Any]) -> str:
         return f"kept, in {what['chunks']} chunk{'s' if what['chunks'] != 1 else ''}{flags}"
     if what["fate"] == "error":
         return f"could not be processed ({what['stage']}): {what['error']}: {what['detail']}"
+    if what["fate"] == "waiting":
+        return f"{what['change']} in its source; a run that takes in {what['partition_date']} will take it in"
     if what["kept_document_id"]:
         return (
             f"dropped ({what['stage']}): {what['rule']} duplicate of {what['kept_uri']},"
@@ -205,6 +207,15 @@ def _why(connection: duckdb.DuckDBPyConnection, wanted: str) -> list[dict[str, A
         parameters,
     )
     found = [row | fate(connection, row["document_id"]) for row in documents]
+    found += [
+        row | {"fate": "waiting"}
+        for row in rows(
+            connection,
+            f"""SELECT document_id, uri, record, partition_date, change FROM lineage.waiting
+            WHERE {condition} ORDER BY uri, record""",
+            parameters,
+        )
+    ]
     if document_id is None:
         found += [
             row | {"document_id": None, "fate": "error"}

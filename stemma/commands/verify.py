@@ -1,55 +1,28 @@
 """stemma verify: rebuild from nothing in a scratch folder, and compare with what is published."""
 
 import argparse
-import dataclasses
-import tempfile
-import uuid
-from pathlib import Path
-from typing import Any
+import sys
 
 from stemma.commands.output import print_json, print_table
-from stemma.config import Config, load_config
-from stemma.errors import StemmaError
+from stemma.config import load_config
 
 
 def verify(options: argparse.Namespace) -> int:
     """Print, for each table, the rows that differ between the corpus and its rebuild; 1 when any does."""
-    config = load_config(options.config)
-    if not config.warehouse.path.exists():
-        raise StemmaError(f"{config.warehouse.path}: nothing published yet; 'stemma run' makes it")
-    with tempfile.TemporaryDirectory(prefix="stemma-verify-") as folder:
-        rebuilt = rebuild(config, Path(folder) / "corpus.duckdb")
-        differences = compare(config.warehouse.path, rebuilt)
+    from stemma.resources.engine.audit import audit
+
+    found = audit(load_config(options.config), options.share)
+    if found.stale:
+        print(f"the corpus is not up to date, the rebuild is: {'; '.join(found.stale)}", file=sys.stderr)
     if options.json:
-        print_json(differences)
+        print_json(found.tables)
     else:
         print_table(
-            "Corpus against rebuild",
+            "Corpus against rebuild" + (f" of {options.share:.0%} of the files" if options.share < 1 else ""),
             ["table", "rows", "only in the corpus", "only in the rebuild", "example"],
             [
                 [row["table"], row["rows"], row["missing"], row["extra"], row["example"]]
-                for row in differences
+                for row in found.tables
             ],
         )
-    return 1 if any(row["missing"] or row["extra"] for row in differences) else 0
-
-
-def rebuild(config: Config, path: Path) -> Path:
-    """Build the corpus from nothing at `path`; returns it. Raises StemmaError when that fails."""
-    from stemma.resources.engine import Run, Setup, run_all
-    from stemma.resources.warehouse import Warehouse
-
-    warehouse = Warehouse(path)
-    scratch = dataclasses.replace(config, warehouse=dataclasses.replace(config.warehouse, path=path))
-    try:
-        run_all(Run(f"verify-{uuid.uuid4()}", Setup.of(scratch), warehouse))
-    finally:
-        warehouse.close()
-    return path
-
-
-def compare(corpus: Path, rebuilt: Path) -> list[dict[str, Any]]:
-    """Compare every table of two published files, but for times and run ids; one row a table."""
-    from stemma.lineage.comparison import compare_files
-
-    return compare_files(corpus, rebuilt)
+    return 1 if found.differing else 0

@@ -1,7 +1,7 @@
 """What one update of a dataset did."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import date, datetime
 
 
 @dataclass
@@ -16,10 +16,12 @@ class Counts:
         decisions_changed: documents dropped before and after, by another rule, score or kept document.
         rows_reused: inputs whose result was known.
         rows_computed: inputs that the stage function was called for.
+        rows_waiting: documents that came, changed or went on days that the run did not take in.
         rows: rows of the dataset afterwards.
         errors: rows of lineage.errors at this stage afterwards.
         seconds: wall time of the update.
         state_hash: order-free hash of the dataset's rows.
+        days: the days of raw rows that came, changed or went.
         warnings: lines that a person should see.
     """
 
@@ -34,10 +36,12 @@ class Counts:
     decisions_changed: int = 0
     rows_reused: int = 0
     rows_computed: int = 0
+    rows_waiting: int = 0
     rows: int = 0
     errors: int = 0
     seconds: float = 0.0
     state_hash: str = ""
+    days: set[date] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
     @property

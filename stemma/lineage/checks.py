@@ -50,6 +50,10 @@ DESCRIPTIONS = {
     "vectors_stable": "The vectors of the same texts are those of the last publication, looked at in a sample.",
     "no_document_lost": "Every document of the dataset above is here or in lineage.errors.",
     "every_removal_witnessed": "Every document removed is at least as similar as the threshold to one that was kept.",
+    "drop_ratio_steady": "The share of documents that cleaning drops is about that of the runs before.",
+    "lengths_steady": "The median length of the documents is about that of the runs before.",
+    "languages_steady": "The languages of the documents are about those of the runs before.",
+    "duplicate_ratio_steady": "The share of duplicates is about that of the runs before.",
     "spans_exact": "A chunk's text is exactly cleaned.text[char_start:char_end], looked at in a sample.",
 }
 

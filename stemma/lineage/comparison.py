@@ -1,5 +1,7 @@
 """Whether two published files hold the same corpus."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -58,21 +60,48 @@ TABLES = {
 }
 
 
+# What of a sample's documents does not depend on other documents: those that both sides keep whole.
+_KEPT = """document_id IN (SELECT document_id FROM corpus_file.main.chunked)
+    AND document_id IN (SELECT document_id FROM rebuilt_file.main.chunked)
+    AND document_id NOT IN (SELECT document_id FROM corpus_file.lineage.cuts)"""
+_SAMPLED = "document_id IN (SELECT document_id FROM rebuilt_file.main.raw)"
+SAMPLED_TABLES = {
+    RAW.stored: _SAMPLED,
+    CLEANED.stored: _SAMPLED,
+    CHUNKED.stored: _KEPT,
+    EMBEDDED.stored: _KEPT,
+}
+
+
 def compare_files(corpus: Path, rebuilt: Path) -> list[dict[str, Any]]:
     """Return for each table how many rows the one has and the other hasn't, and an example.
 
     Every column counts but the times and run ids of history: `missing` are rows of `corpus` that `rebuilt`
     lacks, `extra` the reverse.
     """
+    with _attached(corpus, rebuilt) as connection:
+        return [_compare(connection, table, "true") for table in TABLES]
+
+
+def compare_sample(corpus: Path, rebuilt: Path) -> list[dict[str, Any]]:
+    """Compare, as `compare_files` does, what a rebuild of some of the files must have in common with the corpus."""
+    with _attached(corpus, rebuilt) as connection:
+        return [_compare(connection, table, condition) for table, condition in SAMPLED_TABLES.items()]
+
+
+@contextmanager
+def _attached(corpus: Path, rebuilt: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     with duckdb.connect() as connection:
         for name, path in (("corpus_file", corpus), ("rebuilt_file", rebuilt)):
             connection.execute(f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS {name} (READ_ONLY)")
-        return [_compare(connection, table, columns) for table, columns in TABLES.items()]
+        yield connection
 
 
-def _compare(connection: duckdb.DuckDBPyConnection, table: str, columns: list[str]) -> dict[str, Any]:
-    listed = ", ".join(columns)
-    sides = [f"(SELECT {listed} FROM {name}.{table})" for name in ("corpus_file", "rebuilt_file")]
+def _compare(connection: duckdb.DuckDBPyConnection, table: str, condition: str) -> dict[str, Any]:
+    listed = ", ".join(TABLES[table])
+    sides = [
+        f"(SELECT {listed} FROM {name}.{table} WHERE {condition})" for name in ("corpus_file", "rebuilt_file")
+    ]
     difference = f"(FROM {sides[0]} EXCEPT ALL FROM {sides[1]})"
     counts = connection.execute(
         f"SELECT (SELECT count(*) FROM {sides[0]}), (SELECT count(*) FROM {sides[1]}),"

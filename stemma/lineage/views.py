@@ -25,6 +25,35 @@ _BYTE = f"""CASE WHEN r.encoding = 'utf_8' AND r.byte_end - r.byte_start = r.siz
                 THEN r.byte_start + 3 + {{byte}}
             WHEN r.record IS NULL AND regexp_full_match(r.encoding, '{_ONE_BYTE}') THEN r.byte_start + {{char}} END"""
 
+# Where a chunk stands in its file; `c` is a row of source_places, `r` one of raw.
+SOURCE_BYTES = f"""{_BYTE.format(byte="c.source_byte_start", char="c.source_char_start")} AS source_byte_start,
+            {_BYTE.format(byte="c.source_byte_end", char="c.source_char_end")} AS source_byte_end"""
+
+
+def source_places(chunked: str, cleaned: str) -> str:
+    """Return the CTEs up to `places`: the columns of chunks, and where these stand in the content that was read.
+
+    `chunked` is a relation of chunks, `cleaned` one with the origins and pii of at least their documents.
+    """
+    return f"""origins AS (SELECT document_id, unnest(origins, recursive := true) FROM {cleaned}),
+        placeholders AS (SELECT document_id, unnest(pii, recursive := true) FROM {cleaned} WHERE len(pii) > 0),
+        -- A placeholder is not as long as what it stands for: a chunk that ends in one ends in the source where the
+        -- stretch after it begins.
+        places AS (SELECT t.*, f.place,
+                f.source_char::BIGINT + t.char_start - f.char_start AS source_char_start,
+                (t.byte_start + f.byte_shift)::BIGINT AS source_byte_start,
+                CASE WHEN p.char_end >= t.char_end AND n.source_char IS NOT NULL THEN n.source_char::BIGINT
+                    ELSE l.source_char::BIGINT + t.char_end - l.char_start END AS source_char_end,
+                CASE WHEN p.char_end >= t.char_end AND n.source_char IS NOT NULL
+                    THEN t.byte_end + p.char_end - t.char_end + n.byte_shift
+                    ELSE t.byte_end + l.byte_shift END::BIGINT AS source_byte_end
+            FROM {chunked} AS t
+            ASOF LEFT JOIN origins AS f ON f.document_id = t.document_id AND t.char_start >= f.char_start
+            ASOF LEFT JOIN origins AS l ON l.document_id = t.document_id AND t.char_end > l.char_start
+            ASOF LEFT JOIN placeholders AS p ON p.document_id = t.document_id AND t.char_end > p.char_start
+            LEFT JOIN origins AS n ON n.document_id = p.document_id AND n.char_start = p.char_end)"""
+
+
 VIEWS = {
     **{dataset.stored: generated_view(dataset) for dataset in DATASETS if dataset.base != dataset.stored},
     # What is left between the cuts: the first piece begins at 0, each other one where a cut ends.
@@ -52,29 +81,11 @@ VIEWS = {
             max(recipe) FILTER (WHERE name = 'deduplicated') AS deduplicated_recipe,
             max(recipe) FILTER (WHERE name = 'chunked') AS chunked_recipe,
             max(recipe) FILTER (WHERE name = 'embedded') AS embedded_recipe FROM lineage.datasets),
-        origins AS (SELECT document_id, unnest(origins, recursive := true) FROM main.cleaned),
-        placeholders AS (SELECT document_id, unnest(pii, recursive := true) FROM main.cleaned WHERE len(pii) > 0),
-        -- A placeholder is not as long as what it stands for: a chunk that ends in one ends in the source where the
-        -- stretch after it begins.
-        chunks AS (SELECT t.*, f.place,
-                f.source_char::BIGINT + t.char_start - f.char_start AS source_char_start,
-                (t.byte_start + f.byte_shift)::BIGINT AS source_byte_start,
-                CASE WHEN p.char_end >= t.char_end AND n.source_char IS NOT NULL THEN n.source_char::BIGINT
-                    ELSE l.source_char::BIGINT + t.char_end - l.char_start END AS source_char_end,
-                CASE WHEN p.char_end >= t.char_end AND n.source_char IS NOT NULL
-                    THEN t.byte_end + p.char_end - t.char_end + n.byte_shift
-                    ELSE t.byte_end + l.byte_shift END::BIGINT AS source_byte_end
-            FROM main.chunked AS t
-            ASOF LEFT JOIN origins AS f ON f.document_id = t.document_id AND t.char_start >= f.char_start
-            ASOF LEFT JOIN origins AS l ON l.document_id = t.document_id AND t.char_end > l.char_start
-            ASOF LEFT JOIN placeholders AS p ON p.document_id = t.document_id AND t.char_end > p.char_start
-            LEFT JOIN origins AS n ON n.document_id = p.document_id AND n.char_start = p.char_end)
+        {source_places("main.chunked", "main.cleaned")}
         SELECT e.chunk_id, e.document_id, r.source, r.uri, r.record, r.byte_start, r.byte_end, c.char_start, c.char_end,
             c.source_char_start, c.source_char_end,
-            {_BYTE.format(byte="c.source_byte_start", char="c.source_char_start")} AS source_byte_start,
-            {_BYTE.format(byte="c.source_byte_end", char="c.source_char_end")} AS source_byte_end, c.place,
-            r.content_hash, e.text_hash, recipes.*
-        FROM main.embedded AS e JOIN chunks AS c USING (chunk_id)
+            {SOURCE_BYTES}, c.place, r.content_hash, e.text_hash, recipes.*
+        FROM main.embedded AS e JOIN places AS c USING (chunk_id)
         JOIN main.raw AS r ON r.document_id = e.document_id CROSS JOIN recipes""",
 }
 
@@ -173,3 +184,8 @@ def corpus_views(path: Path) -> dict[str, str]:
 def database_name(path: Path) -> str:
     """Return the name that DuckDB gives to the database in a file."""
     return path.name.lstrip(".").split(".")[0]
+
+
+def work_folder(path: Path) -> Path:
+    """Return the folder of what belongs to a published file: corpus.work for corpus.duckdb, else corpus.db-work."""
+    return path.with_suffix(".work") if path.suffix == ".duckdb" else Path(f"{path}-work")

@@ -36,13 +36,14 @@ class Vectors:
         Raises UsageError for a query of another length, StemmaError where the corpus has no vectors.
         """
         scores = np.full(size, -np.inf, np.float32)
-        wanted = _unit(self._fitting(query)[None, :])[0]
+        wanted = self.fitting(query)
         for numbers, vectors in self._batches(len(wanted)):
             # Each row for itself: in a matrix product the last digits depend on the other rows.
             scores[numbers] = np.vecdot(vectors, wanted)
         return scores
 
-    def _fitting(self, query: Sequence[float]) -> Floats:
+    def fitting(self, query: Sequence[float]) -> Floats:
+        """Return a query scaled to length 1; raises as `similarities` does."""
         description = (
             self.connection.execute("SELECT embedding FROM corpus.embedded LIMIT 0").description or []
         )
@@ -54,7 +55,7 @@ class Vectors:
                 f"the query has {len(query)} dimensions and the corpus {found[1]}: "
                 "it was embedded by another model"
             )
-        return np.array(query, np.float32)
+        return unit(np.array(query, np.float32)[None, :])[0]
 
     def _batches(self, dimensions: int) -> Iterator[tuple[Numbers, Floats]]:
         if self._kept:
@@ -67,7 +68,7 @@ class Vectors:
         ).to_arrow_reader(BATCH_ROWS)
         for batch in reader:
             numbers = batch["number"].to_numpy().astype(np.int64)
-            vectors = _unit(batch["embedding"].flatten().to_numpy().reshape(-1, dimensions))
+            vectors = unit(batch["embedding"].flatten().to_numpy().reshape(-1, dimensions))
             room -= vectors.nbytes
             if room >= 0:
                 kept.append((numbers, vectors))
@@ -76,7 +77,8 @@ class Vectors:
             self._kept = kept
 
 
-def _unit(vectors: Floats) -> Floats:
+def unit(vectors: Floats) -> Floats:
+    """Return vectors scaled to length 1; one of zeros as it is."""
     lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float32))
     lengths[lengths == 0] = 1
     return vectors / lengths[:, None]
