@@ -1,13 +1,13 @@
 """Writing the history: what each publication takes from a table and brings to it (see stemma/lineage/history.py)."""
 
+import json
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 import duckdb
 
 from stemma.config import HistoryConfig
-from stemma.lineage.history import COPY, FROM, NUMBER_MACRO, SCHEMA, TABLES, UNTIL, Kept, forget
-from stemma.resources.engine.run import fetch_value
+from stemma.lineage.history import FROM, NUMBER_MACRO, SCHEMA, TABLES, Kept, forget
 from stemma.resources.warehouse import utc_now
 
 Columns = dict[str, list[tuple[str, str]]]
@@ -20,37 +20,46 @@ class History:
     counts for the next one that has.
     """
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection, config: HistoryConfig) -> None:
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, config: HistoryConfig, standing: Iterable[str]
+    ) -> None:
+        """Go on with the history, or begin one; `standing` names the tables of the file."""
         self._connection = connection
         self._config = config
         self._recording: set[str] = set()
+        self._coming: list[str] = []
         self.is_kept = config.publications > 0
         if not self.is_kept:
             connection.execute(f"DROP SCHEMA IF EXISTS {SCHEMA} CASCADE")
             return
-        connection.execute(TABLES)
-        self._number = (
-            fetch_value(connection, f"SELECT coalesce(max(number), 0) FROM {SCHEMA}.publications") + 1
-        )
+        if f"{SCHEMA}.gone" not in standing:
+            connection.execute(TABLES)
+        self._publications = connection.execute(
+            f"SELECT number, published_at, fingerprint FROM {SCHEMA}.publications ORDER BY number DESC"
+        ).fetchall()
+        self._number = self._publications[0][0] + 1 if self._publications else 1
 
     # -- tables ------------------------------------------------------------------------------------------------
 
-    def fit(self, tables: Iterable[Kept], columns: Columns) -> None:
-        """Make a history for each of these tables; anew for one whose columns are others than they were.
+    def fit(self, tables: Iterable[Kept]) -> None:
+        """Begin a history for each of these tables; anew for one whose columns are others than they were.
 
-        `columns` are those of all tables of the file. What a table is filled with at the publication that its history
-        begins with was always there.
+        What a table is filled with at the publication that its history begins with was always there.
         """
         if not self.is_kept:
             return
         tables = list(tables)
-        listed = self._connection.execute(f"SELECT name, key, since FROM {SCHEMA}.tables").fetchall()
-        begun = {(name, key): since for name, key, since in listed}
-        for name, _key in begun.keys() - {(kept.name, ", ".join(kept.key)) for kept in tables}:
-            self._forget(Kept(name, ()))
+        begun = {
+            name: (tuple(described), since)
+            for name, *described, since in self._connection.execute(
+                f"SELECT name, key, columns, since FROM {SCHEMA}.tables"
+            ).fetchall()
+        }
+        for name in begun.keys() - {kept.name for kept in tables}:
+            self._forget(name)
         for kept in tables:
-            since = begun.get((kept.name, ", ".join(kept.key)))
-            if since is None or not _fits(kept, columns):
+            described, since = begun.get(kept.name, (None, 0))
+            if described != _described(kept):
                 self.begin(kept)
             elif since < self._number:
                 self._recording.add(kept.name)
@@ -59,20 +68,15 @@ class History:
         """Begin the history of a table with this publication."""
         if not self.is_kept:
             return
-        self._forget(kept)
+        self._forget(kept.name)
         self._recording.discard(kept.name)
         self._connection.execute(
-            f"""CREATE TABLE {kept.gone} AS
-            SELECT *, 0::BIGINT AS {FROM}, 0::BIGINT AS {UNTIL} FROM {kept.name} LIMIT 0"""
-        )
-        self._connection.execute(
-            f"INSERT INTO {SCHEMA}.tables VALUES (?, ?, ?)", [kept.name, ", ".join(kept.key), self._number]
+            f"INSERT INTO {SCHEMA}.tables VALUES (?, ?, ?, ?)", [kept.name, *_described(kept), self._number]
         )
 
-    def _forget(self, kept: Kept) -> None:
-        self._connection.execute(f"DROP TABLE IF EXISTS {kept.gone}")
-        for table in ("tables", "since"):
-            self._connection.execute(f"DELETE FROM {SCHEMA}.{table} WHERE name = ?", [kept.name])
+    def _forget(self, name: str) -> None:
+        for table in ("tables", "since", "gone"):
+            self._connection.execute(f"DELETE FROM {SCHEMA}.{table} WHERE name = ?", [name])
 
     # -- rows --------------------------------------------------------------------------------------------------
 
@@ -80,62 +84,56 @@ class History:
         """Keep the rows of a table that are about to go: those of relation `going`, which has its key."""
         if kept.name not in self._recording:
             return
-        columns = f"t.* EXCLUDE ({COPY})" if COPY in kept.key else "t.*"
         # What came with this very number was in no publication.
         self._connection.execute(
-            f"""INSERT INTO {kept.gone} SELECT {columns}, coalesce(s.{FROM}, 0), {self._number}
+            f"""INSERT INTO {SCHEMA}.gone SELECT '{kept.name}', coalesce(s.{FROM}, 0), {self._number}, {kept.cells}
             FROM {kept.keyed(kept.name)} AS t SEMI JOIN {going} AS g ON {kept.same("t", "g")}
-            LEFT JOIN {SCHEMA}.since AS s ON s.name = '{kept.name}' AND s.key = {kept.identity("t")}
+            LEFT JOIN (SELECT key, max({FROM}) AS {FROM} FROM {SCHEMA}.since WHERE name = '{kept.name}' GROUP BY key)
+                AS s ON s.key = {kept.identity("t")}
             WHERE s.{FROM} IS NULL OR s.{FROM} < {self._number}"""
-        )
-        self._connection.execute(
-            f"DELETE FROM {SCHEMA}.since WHERE name = ? AND key IN (SELECT {kept.identity('g')} FROM {going} AS g)",
-            [kept.name],
         )
 
     def came(self, kept: Kept, coming: str) -> None:
-        """Note that the rows of relation `coming`, which has a table's key, are there from now on."""
+        """Note that the rows of relation `coming`, which has a table's key, are there from now on: see `note`."""
         if kept.name in self._recording:
-            self._connection.execute(
-                f"INSERT INTO {SCHEMA}.since SELECT ?, {kept.identity('c')}, ? FROM {coming} AS c",
-                [kept.name, self._number],
+            self._coming.append(
+                f"SELECT '{kept.name}', {kept.identity('c')}, {self._number} FROM {coming} AS c"
             )
+
+    def note(self) -> None:
+        """Write down what came, in one statement: the relations must still be there."""
+        if self._coming:
+            self._connection.execute(f"INSERT INTO {SCHEMA}.since {' UNION ALL '.join(self._coming)}")
+            self._coming.clear()
 
     # -- publications ------------------------------------------------------------------------------------------
 
-    def close(self, tables: Iterable[Kept], run_id: str, fingerprint: str) -> None:
+    def close(self, run_id: str, fingerprint: str) -> None:
         """Count the publication, if it differs from the last one, and forget what is older than is wanted."""
         if not self.is_kept:
             return
-        last = fetch_value(
-            self._connection, f"SELECT arg_max(fingerprint, number) FROM {SCHEMA}.publications"
-        )
+        self.note()
         now = utc_now()
-        if last != fingerprint:
+        if not self._publications or self._publications[0][2] != fingerprint:
             self._connection.execute(
                 f"INSERT INTO {SCHEMA}.publications VALUES (?, ?, ?, ?)",
                 [self._number, run_id, now, fingerprint],
             )
-        self._prune(tables, self._oldest(now))
+            self._publications.insert(0, (self._number, now, fingerprint))
+        oldest = self._oldest(now)
+        if self._publications[-1][0] < oldest:
+            forget(self._connection, oldest)
 
     def _oldest(self, now: datetime) -> int:
         """Return the number of the oldest publication that is to be remembered."""
-        listed = self._connection.execute(
-            f"SELECT number, published_at FROM {SCHEMA}.publications ORDER BY number DESC"
-        ).fetchall()
-        oldest, ended = listed[0]
+        oldest, ended, _fingerprint = self._publications[0]
         horizon = now - timedelta(days=self._config.days) if self._config.days is not None else None
-        for number, published_at in listed[1 : self._config.publications + 1]:
+        for number, published_at, _fingerprint in self._publications[1 : self._config.publications + 1]:
             # A publication stood until the next one.
             if horizon is not None and ended < horizon:
                 break
             oldest, ended = number, published_at
         return int(oldest)
-
-    def _prune(self, tables: Iterable[Kept], oldest: int) -> None:
-        query = f"SELECT count(*) FROM {SCHEMA}.publications WHERE number < ?"
-        if fetch_value(self._connection, query, [oldest]):
-            forget(self._connection, tables, oldest)
 
 
 def number_macro(connection: duckdb.DuckDBPyConnection) -> None:
@@ -149,10 +147,11 @@ def table_columns(connection: duckdb.DuckDBPyConnection) -> Columns:
         connection.execute(
             """SELECT concat(schema_name, '.', table_name),
                 list((column_name, data_type) ORDER BY column_index)
-            FROM duckdb_columns() WHERE database_name = 'next' AND NOT internal GROUP BY ALL"""
+            FROM duckdb_columns() SEMI JOIN duckdb_tables() USING (database_name, schema_name, table_name)
+            WHERE database_name = 'next' GROUP BY ALL"""
         ).fetchall()
     )
 
 
-def _fits(kept: Kept, columns: Columns) -> bool:
-    return columns.get(kept.gone) == [*columns[kept.name], (FROM, "BIGINT"), (UNTIL, "BIGINT")]
+def _described(kept: Kept) -> tuple[str, str]:
+    return ", ".join(kept.key), json.dumps(kept.columns)

@@ -255,7 +255,7 @@ class Ledger:
     def kept(self, name: str, columns: Columns) -> Kept:
         """Return what the history knows it by; `columns` are those of all tables."""
         key = self.key.split(", ") if self.key else (*(column for column, _type in columns[name]), COPY)
-        return Kept(name, tuple(key))
+        return Kept(name, tuple(key), tuple(columns[name]))
 
 
 WAITING_ROWS = """SELECT w.document_id, w.source, w.uri, w.record, w.partition_date,
@@ -304,7 +304,9 @@ DEFINITIONS = Ledger("name", "FROM wanted_definitions")
 _DEFINITIONS_SCHEMA = pa.schema(
     [("position", pa.int32()), ("name", pa.string()), ("kind", pa.string()), ("query", pa.string())]
 )
-NUMBERS = Kept("search.numbers", ("number",))
+NUMBERS = Kept(
+    "search.numbers", ("number",), (("chunk_id", "UUID"), ("number", "UINTEGER"), ("words", "INTEGER"))
+)
 
 
 def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str, fingerprint: str) -> None:
@@ -314,7 +316,6 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str, fingerpri
     """
     connection.execute("CREATE SCHEMA IF NOT EXISTS next.lineage")
     embedded = embedded_dataset(run.setup)
-    _fit_vectors(connection, embedded, run.setup.embedder.dimensions)
     published = (*TABLES, Published(embedded, "state.embedded", _embedded_bodies, compression="uncompressed"))
     connection.execute(INDEX_TABLES)
     load_rows(connection, "wanted_definitions", _DEFINITIONS_SCHEMA.empty_table())
@@ -326,12 +327,14 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str, fingerpri
     columns = _create(
         connection, [each.dataset for each in published], ledgers, run.setup.embedder.dimensions
     )
-    kept_datasets = [Kept(each.dataset.base, (each.dataset.key,)) for each in published]
+    kept_datasets = [
+        Kept(each.dataset.base, (each.dataset.key,), tuple(columns[each.dataset.base])) for each in published
+    ]
     kept_ledgers = {name: ledger.kept(name, columns) for name, ledger in ledgers.items()}
     tables = [*kept_datasets, NUMBERS, *kept_ledgers.values()]
 
-    history = History(connection, run.config.history)
-    history.fit(tables, columns)
+    history = History(connection, run.config.history, columns)
+    history.fit(tables)
     for each, kept in zip(published, kept_datasets, strict=True):
         _update(run, connection, each, kept, history)
     _index(connection, index, history)
@@ -342,7 +345,7 @@ def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str, fingerpri
     if "lineage.definitions" in changed or _lacks_a_view(connection):
         _make_definitions(connection)
     update_vector_index(connection, run.config.search, run.warehouse.path, embedded)
-    history.close(tables, run.run_id, fingerprint)
+    history.close(run.run_id, fingerprint)
 
 
 def _index(connection: duckdb.DuckDBPyConnection, index: str, history: History) -> None:
@@ -356,8 +359,9 @@ def _index(connection: duckdb.DuckDBPyConnection, index: str, history: History) 
     )
     history.keep(NUMBERS, "going")
     first = fetch_value(connection, "SELECT coalesce(max(next_number), 0) FROM search.index")
-    update_index(connection, index, kept=NUMBERS.gone if history.is_kept else None)
+    update_index(connection, index, kept=f"({NUMBERS.gone()})" if history.is_kept else None)
     history.came(NUMBERS, f"(SELECT number FROM search.numbers WHERE number >= {first})")
+    history.note()
 
 
 def _define(
@@ -407,24 +411,20 @@ def _make_definitions(connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
 
 
-def _fit_vectors(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
+def _fit_vectors(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int, columns: Columns
+) -> None:
     """Drop the vectors of another number of dimensions, or stored in another way: the columns' types hold both."""
-    tables = connection.execute(
-        """SELECT table_name FROM duckdb_tables() WHERE database_name = 'next' AND schema_name = 'main'
-        AND table_name IN ('embedded', 'embedded_rows')"""
-    ).fetchall()
-    for (name,) in tables:
-        standing = connection.execute(
-            """SELECT list((column_name, data_type) ORDER BY column_index) FROM duckdb_columns()
-            WHERE database_name = 'next' AND schema_name = 'main' AND table_name = ?""",
-            [name],
-        ).fetchone()
-        wanted = [tuple(column) for column in _stored_columns(dataset, dimensions)]
-        if f"main.{name}" != dataset.base or standing != (wanted,):
-            # What reads them as a view goes with them; a table of that name may take its place.
-            if name != "embedded":
-                connection.execute("DROP VIEW IF EXISTS next.main.embedded")
-            connection.execute(f"DROP TABLE next.main.{name}")
+    for name in ("main.embedded", "main.embedded_rows"):
+        if name not in columns or (
+            name == dataset.base and columns[name] == _stored_columns(dataset, dimensions)
+        ):
+            continue
+        # What reads them as a view goes with them; a table of that name may take its place.
+        if name != "main.embedded":
+            connection.execute("DROP VIEW IF EXISTS next.main.embedded")
+        connection.execute(f"DROP TABLE next.{name}")
+        del columns[name]
 
 
 def _create(
@@ -433,8 +433,9 @@ def _create(
     ledgers: Mapping[str, Ledger],
     dimensions: int,
 ) -> Columns:
-    """Create the tables that are not there; returns the columns of all."""
+    """Create the tables that are not there, and the last, of vectors, if it is otherwise; returns all columns."""
     columns = table_columns(connection)
+    _fit_vectors(connection, datasets[-1], dimensions, columns)
     missing = {
         **{each.base: _listed(_stored_columns(each, dimensions)) for each in datasets},
         **{name: f"AS {ledger.query} LIMIT 0" for name, ledger in ledgers.items()},
@@ -497,6 +498,7 @@ def _update(
             " nothing was published (see docs/operations.md, 'The memo lost something')"
         )
     history.came(kept, "fresh")
+    history.note()
 
 
 def _differing(connection: duckdb.DuckDBPyConnection, ledgers: Mapping[str, Ledger]) -> list[str]:
@@ -512,6 +514,7 @@ def _differing(connection: duckdb.DuckDBPyConnection, ledgers: Mapping[str, Ledg
 def _replace(connection: duckdb.DuckDBPyConnection, kept: Kept, query: str, history: History) -> None:
     """Make a table equal to a query, touching only rows that differ."""
     table = f"next.{kept.name}"
+    coming = f"coming_{kept.name.split('.')[1]}"
     key = ", ".join(map(quoted, kept.key))
     same = f"{kept.same('a', 'b')} AND a.content = b.content"
     connection.execute(
@@ -527,11 +530,11 @@ def _replace(connection: duckdb.DuckDBPyConnection, kept: Kept, query: str, hist
         f"CREATE OR REPLACE TEMP TABLE going AS FROM standing AS a ANTI JOIN wanted AS b ON {same}"
     )
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE coming AS FROM wanted AS a ANTI JOIN standing AS b ON {same}"
+        f"CREATE OR REPLACE TEMP TABLE {coming} AS FROM wanted AS a ANTI JOIN standing AS b ON {same}"
     )
     if fetch_value(connection, "SELECT count(*) FROM going"):
         history.keep(kept, "going")
         connection.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT place FROM going)")
     columns = f"* EXCLUDE (content{f', {COPY}' if COPY in kept.key else ''})"
-    connection.execute(f"INSERT INTO {table} SELECT {columns} FROM coming")
-    history.came(kept, "coming")
+    connection.execute(f"INSERT INTO {table} SELECT {columns} FROM {coming}")
+    history.came(kept, coming)

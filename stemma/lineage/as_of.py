@@ -1,5 +1,6 @@
 """Opening a published file as of an earlier run: the same tables and views, in a database in memory."""
 
+import json
 import re
 from dataclasses import dataclass
 from datetime import datetime
@@ -151,12 +152,12 @@ def make_database(connection: duckdb.DuckDBPyConnection, name: str, publication:
     connection.execute(f"ATTACH ':memory:' AS {quoted(name)}")
     connection.execute(f"USE {quoted(name)}")
     made: set[str] = set()
-    for table, key, since in connection.execute(
-        f"SELECT name, key, since FROM {FILE}.{SCHEMA}.tables"
+    for table, key, columns, since in connection.execute(
+        f"SELECT name, key, columns, since FROM {FILE}.{SCHEMA}.tables"
         if not publication.is_latest
-        else "SELECT '', '', 0 LIMIT 0"
+        else "SELECT '', '', '', 0 LIMIT 0"
     ).fetchall():
-        kept = Kept(table, tuple(key.split(", ")))
+        kept = Kept(table, tuple(key.split(", ")), tuple((name, kind) for name, kind in json.loads(columns)))
         is_known = since <= publication.number
         query = as_of(kept, str(publication.number), f"{FILE}.") if is_known else _unknown(table)
         _make(connection, table, query, made)
