@@ -26,6 +26,7 @@ from stemma.cleaning.clean import SCORES
 from stemma.datasets import MATCHES, sql_type
 from stemma.errors import StemmaError
 from stemma.hashing import key
+from stemma.lineage.history import forget_all
 from stemma.lineage.views import work_folder
 from stemma.resources.copying import EarlyCopy, copy_file, sync
 from stemma.resources.memo import Memo, join_as_usual
@@ -412,11 +413,12 @@ class Warehouse:
 
     # -- upkeep ------------------------------------------------------------------------------------------------
 
-    def compact(self, *, keep_days: int = 30) -> tuple[Size, Size]:
+    def compact(self, *, keep_days: int = 30, forget_history: bool = False) -> tuple[Size, Size]:
         """Rewrite state and published file without dead space, and drop what the memo keeps for nobody.
 
         A recipe that no dataset uses now is forgotten once its newest result is older than `keep_days`: until
-        then, going back to an earlier setting is free. Returns the sizes before and after.
+        then, going back to an earlier setting is free. `forget_history` leaves in the published file what it is now,
+        and nothing of earlier publications. Returns the sizes before and after.
         """
         before = self.size()
         connection = self.connection
@@ -434,7 +436,15 @@ class Warehouse:
                 if path.exists():
                     target = self._beside(path)
                     mode = path.stat().st_mode
-                    _rewrite(connection, path, target)
+                    source = path
+                    if path == self.path and forget_history:
+                        source = target.with_name(f"{target.name}.forgetting")
+                        copy_file(path, source)
+                        source.chmod(0o600)
+                        _forget_history(connection, source)
+                    _rewrite(connection, source, target)
+                    if source != path:
+                        source.unlink()
                     sync(target)
                     target.chmod(mode)
                     os.replace(target, path)
@@ -498,6 +508,15 @@ def _rewrite(connection: duckdb.DuckDBPyConnection, source: Path, target: Path) 
             connection.execute("DETACH rewrite_to")
     finally:
         connection.execute("DETACH rewrite_from")
+
+
+def _forget_history(connection: duckdb.DuckDBPyConnection, path: Path) -> None:
+    connection.execute(f"ATTACH '{_escaped(path)}' AS forgetting ({NEXT_OPTIONS})")
+    try:
+        forget_all(connection, "forgetting.")
+        connection.execute("CHECKPOINT forgetting")
+    finally:
+        connection.execute("DETACH forgetting")
 
 
 def _escaped(path: Path) -> str:

@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
     _run(words)
     _status(words)
     _sql(words)
+    _diff(words)
     _search(words)
     _chunk_eval(words)
     _export(words)
@@ -192,11 +193,56 @@ def _sql(words: Words) -> None:
         metavar="N",
         help="stop after N rows (tables show 100 by default)",
     )
+    word.add_argument(
+        "--as-of",
+        metavar="RUN",
+        help="what was published when a run had ended: its id or the beginning of it, or -1 for the last but one",
+    )
 
     def command(options: argparse.Namespace) -> int:
         from stemma.commands.sql import sql
 
         return sql(options)
+
+    word.set_defaults(command=command)
+
+
+def _diff(words: Words) -> None:
+    word = _word(words, "diff", "What changed between two runs: rows, decisions, and a document's text.")
+    word.add_argument(
+        "run",
+        metavar="RUN",
+        help="a run: its id or the beginning of it, or -1 for the last publication but one",
+    )
+    word.add_argument(
+        "other",
+        nargs="?",
+        default="latest",
+        metavar="RUN",
+        help="another (default latest: what is published now)",
+    )
+    word.add_argument(
+        "--document", metavar="PATH_OR_ID", help="show what differs in the cleaned text of a file's documents"
+    )
+    word.add_argument(
+        "--limit",
+        type=_at_least(0),
+        default=None,
+        metavar="N",
+        help="list N documents (default 20; with --json all)",
+    )
+    word.add_argument(
+        "--color",
+        choices=["auto", "always", "never"],
+        default="auto",
+        help="differences in colours (default auto: on a terminal, unless NO_COLOR is set)",
+    )
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.diff import diff
+
+        return diff(options)
 
     word.set_defaults(command=command)
 
@@ -542,6 +588,11 @@ def _compact(words: Words) -> None:
         type=_at_least(1),
         metavar="N",
         help="also delete the finished runs in Dagster's history that are older than N days",
+    )
+    word.add_argument(
+        "--forget-history",
+        action="store_true",
+        help="leave nothing of earlier publications in the published file",
     )
     word.add_argument("--json", action="store_true", help="print as JSON")
 

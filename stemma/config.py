@@ -48,7 +48,7 @@ _FILE_KEYS = ("include", "exclude", "format", "trust_mtime")
 _URL = re.compile(r"([A-Za-z0-9]+::)*[A-Za-z][A-Za-z0-9+.-]*://")
 _MAGIC = re.compile(r"[*?\[]")
 # In a file of this name DuckDB could not tell the database from the schema.
-_DATABASE_NAMES = frozenset({"lineage"})
+_DATABASE_NAMES = frozenset({"lineage", "search", "history"})
 _VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|(\$\{)")
 
 
@@ -105,6 +105,23 @@ class WarehouseConfig:
     path: Path = field(
         default=Path(".stemma/corpus.duckdb"),
         metadata={"rule": Rule("The published database, which anyone may open to read; a local file.")},
+    )
+
+
+@dataclass(frozen=True)
+class HistoryConfig:
+    publications: int = _key(
+        20,
+        "Earlier publications that the published file answers for; 0: none, and what it held of them is forgotten.",
+        minimum=0,
+        maximum=100_000,
+    )
+    days: float | None = _key(
+        None,
+        "Days that it answers for, at most; whatever stood within them counts.",
+        minimum=0,
+        maximum=100_000,
+        default_meaning="no limit",
     )
 
 
@@ -561,6 +578,7 @@ class Config:
     alerts: AlertsConfig = field(default_factory=AlertsConfig)
     search: SearchConfig = field(default_factory=SearchConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    history: HistoryConfig = field(default_factory=HistoryConfig)
     file: Path | None = None
     directory: Path = field(default_factory=Path.cwd)
 
@@ -577,6 +595,7 @@ _SECTIONS: dict[str, type[Any]] = {
     "alerts": AlertsConfig,
     "search": SearchConfig,
     "engine": EngineConfig,
+    "history": HistoryConfig,
 }
 
 

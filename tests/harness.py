@@ -156,7 +156,9 @@ class Corpus:
         config = self.config()
         if not self.steady:
             return Setup.of(config)
-        return self._setups.setdefault(repr(config), Setup.of(config))
+        if repr(config) not in self._setups:
+            self._setups[repr(config)] = Setup.of(config)
+        return self._setups[repr(config)]
 
     # -- runs --------------------------------------------------------------------------------------------------
 

@@ -1,22 +1,26 @@
 """Publication: state and bodies joined into the one file that everybody reads, in one transaction."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import duckdb
+import pyarrow as pa
 
 from stemma.datasets import CHUNKED, CLEANED, EMBEDDING_HEALTH, ERRORS, MEASURES, PASSAGES, RAW, RUNS, Dataset
 from stemma.embedding.storage import SQL_TYPES
 from stemma.errors import StemmaError
 from stemma.lineage.checks import BLOCKING, Check, run_check
+from stemma.lineage.history import COPY, Kept, macros, quoted
 from stemma.lineage.views import VIEWS, VIEWS_OF_FLAGS, corpus_views, generated_view
 from stemma.resources.engine.chunked import CHUNK_TEXTS
 from stemma.resources.engine.cleaned import contamination_view, flags_view, rules_query
 from stemma.resources.engine.health import health_checks, measure_health
+from stemma.resources.engine.history import Columns, History, number_macro, table_columns
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, state_of
-from stemma.resources.engine.search_index import index_recipe, update_index
+from stemma.resources.engine.run import Run, fetch_value, load_rows, state_of
+from stemma.resources.engine.search_index import TABLES as INDEX_TABLES
+from stemma.resources.engine.search_index import index_recipe, is_made_by, update_index
 from stemma.resources.engine.vector_index import (
     discard_others,
     published_digest,
@@ -73,7 +77,7 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
 
         def fill(connection: duckdb.DuckDBPyConnection) -> None:
             nonlocal vectors
-            _fill(run, connection, index)
+            _fill(run, connection, index, fingerprint)
             vectors = published_digest(connection)
             checks.extend(run_check(connection, name, query) for name, query in BLOCKING.items())
             if not all(check.passed for check in checks):
@@ -111,7 +115,9 @@ def _fingerprint(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
             (SELECT sum(hash(document_id, row_hash, gone)::HUGEINT) FROM state.waiting))""",
         )
     )
-    return state + index_recipe(run.setup.code) + vector_index_recipe(run.config.search)
+    # Where no history is wanted any more, that is to be published too.
+    history = "" if run.config.history.publications else " without history"
+    return state + index_recipe(run.setup.code) + vector_index_recipe(run.config.search) + history
 
 
 def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
@@ -237,100 +243,210 @@ CONTAMINATIONS = """SELECT document_id, uri, match.set AS evaluation_set, match.
         FROM state.cleaned JOIN state.raw USING (document_id) WHERE len(matches) > 0)"""
 MEMBERS = """SELECT document_id, cluster_id, cluster_size, kept, kept_document_id, similarity, method, threshold, run_id
     FROM state.deduplicated"""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """How a ledger is made: the query of its rows, and the columns that tell these apart; none where nothing does."""
+
+    key: str
+    query: str
+
+    def kept(self, name: str, columns: Columns) -> Kept:
+        """Return what the history knows it by; `columns` are those of all tables."""
+        key = self.key.split(", ") if self.key else (*(column for column, _type in columns[name]), COPY)
+        return Kept(name, tuple(key), tuple(columns[name]))
+
+
 WAITING_ROWS = """SELECT w.document_id, w.source, w.uri, w.record, w.partition_date,
         CASE WHEN w.gone THEN 'removed' WHEN r.document_id IS NULL THEN 'new' ELSE 'changed' END AS change
     FROM state.waiting AS w LEFT JOIN state.raw AS r USING (document_id)"""
 LEDGERS = {
-    "lineage.rejections": ("document_id, rule", REJECTIONS),
-    "lineage.contamination": ("document_id, evaluation_set, item", CONTAMINATIONS),
-    "lineage.members": ("document_id", MEMBERS),
-    "lineage.superseded": ("document_id, version", "SELECT * FROM state.versions WHERE until IS NOT NULL"),
-    "lineage.passages": (
+    "lineage.rejections": Ledger("", REJECTIONS),
+    "lineage.contamination": Ledger("", CONTAMINATIONS),
+    "lineage.members": Ledger("document_id", MEMBERS),
+    "lineage.superseded": Ledger(
+        "document_id, version", "SELECT * FROM state.versions WHERE until IS NOT NULL"
+    ),
+    "lineage.passages": Ledger(
         "document_id, char_start, source_document_id, source_char_start, char_end",
         f"SELECT {', '.join(column.name for column in PASSAGES.columns)} FROM state.passages",
     ),
-    "lineage.cuts": (
-        "document_id",
-        "SELECT document_id, cuts FROM state.deduplicated WHERE cuts IS NOT NULL",
+    "lineage.cuts": Ledger(
+        "document_id", "SELECT document_id, cuts FROM state.deduplicated WHERE cuts IS NOT NULL"
     ),
-    "lineage.errors": (
-        "stage, uri, record, document_id",
-        f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors",
+    # Two records of a file may fail in the same way.
+    "lineage.errors": Ledger(
+        "", f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors"
     ),
-    "lineage.waiting": ("document_id", WAITING_ROWS),
-    "lineage.runs": (
-        "run_id, dataset",
-        f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs",
+    "lineage.waiting": Ledger("document_id", WAITING_ROWS),
+    "lineage.runs": Ledger(
+        "run_id, dataset", f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs"
     ),
-    "lineage.embedding_health": (
+    "lineage.embedding_health": Ledger(
         "run_id",
         f"SELECT {', '.join(column.name for column in EMBEDDING_HEALTH.columns)} FROM state.embedding_health",
     ),
-    "lineage.measures": (
+    "lineage.measures": Ledger(
         "number, measure",
         f"SELECT {', '.join(column.name for column in MEASURES.columns)} FROM state.measures",
     ),
-    "lineage.files": ("source, path", "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files"),
-    "lineage.datasets": (
-        "name",
-        "SELECT name, recipe, version, rows, state_hash, run_id FROM state.datasets",
+    "lineage.files": Ledger(
+        "source, path", "SELECT source, path, uri, file_hash, size, mtime_ns FROM state.files"
     ),
-    "lineage.recipes": ("dataset, recipe", "SELECT recipe, dataset, explained FROM state.recipes"),
+    "lineage.datasets": Ledger(
+        "name", "SELECT name, recipe, version, rows, state_hash, run_id FROM state.datasets"
+    ),
+    "lineage.recipes": Ledger("dataset, recipe", "SELECT recipe, dataset, explained FROM state.recipes"),
 }
+# The published views and macros, so that they are made anew only where they differ: each would be bound again.
+DEFINITIONS = Ledger("name", "FROM wanted_definitions")
+_DEFINITIONS_SCHEMA = pa.schema(
+    [("position", pa.int32()), ("name", pa.string()), ("kind", pa.string()), ("query", pa.string())]
+)
+NUMBERS = Kept(
+    "search.numbers", ("number",), (("chunk_id", "UUID"), ("number", "UINTEGER"), ("words", "INTEGER"))
+)
 
 
-def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str) -> None:
-    """Make the attached database `next` equal to the state, with a text index of the recipe `index`."""
+def _fill(run: Run, connection: duckdb.DuckDBPyConnection, index: str, fingerprint: str) -> None:
+    """Make the attached database `next` equal to the state, with a text index of the recipe `index`.
+
+    What the publication changes goes to the history; `fingerprint` tells what is published from other publications.
+    """
     connection.execute("CREATE SCHEMA IF NOT EXISTS next.lineage")
     embedded = embedded_dataset(run.setup)
-    _fit_vectors(connection, embedded, run.setup.embedder.dimensions)
-    vectors = Published(embedded, "state.embedded", _embedded_bodies, compression="uncompressed")
-    for published in (*TABLES, vectors):
-        _create(connection, published.dataset, run.setup.embedder.dimensions)
-        _update(run, connection, published)
-    update_index(connection, index)
-    ledgers = {**LEDGERS, "lineage.rules": ("rule", rules_query(run.setup.rules))}
-    for name, (key, query) in ledgers.items():
-        connection.execute(f"CREATE TABLE IF NOT EXISTS next.{name} AS {query} LIMIT 0")
-        _replace(connection, f"next.{name}", key, query)
+    published = (*TABLES, Published(embedded, "state.embedded", _embedded_bodies, compression="uncompressed"))
+    connection.execute(INDEX_TABLES)
+    load_rows(connection, "wanted_definitions", _DEFINITIONS_SCHEMA.empty_table())
+    ledgers = {
+        **LEDGERS,
+        "lineage.rules": Ledger("", rules_query(run.setup.rules)),
+        "lineage.definitions": DEFINITIONS,
+    }
+    columns = _create(
+        connection, [each.dataset for each in published], ledgers, run.setup.embedder.dimensions
+    )
+    kept_datasets = [
+        Kept(each.dataset.base, (each.dataset.key,), tuple(columns[each.dataset.base])) for each in published
+    ]
+    kept_ledgers = {name: ledger.kept(name, columns) for name, ledger in ledgers.items()}
+    tables = [*kept_datasets, NUMBERS, *kept_ledgers.values()]
+
+    history = History(connection, run.config.history, columns)
+    history.fit(tables)
+    for each, kept in zip(published, kept_datasets, strict=True):
+        _update(run, connection, each, kept, history)
+    _index(connection, index, history)
+    _define(run, connection, embedded, tables if history.is_kept else [])
+    changed = _differing(connection, ledgers)
+    for name in changed:
+        _replace(connection, kept_ledgers[name], ledgers[name].query, history)
+    if "lineage.definitions" in changed or _lacks_a_view(connection):
+        _make_definitions(connection)
+    update_vector_index(connection, run.config.search, run.warehouse.path, embedded)
+    history.close(run.run_id, fingerprint)
+
+
+def _index(connection: duckdb.DuckDBPyConnection, index: str, history: History) -> None:
+    """Bring the text index up to date, with the chunks that went and came by their numbers."""
+    if not is_made_by(connection, index):
+        # All postings are made anew, and those that were are not kept.
+        history.begin(NUMBERS)
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE going AS
+        SELECT number FROM search.numbers ANTI JOIN main.chunked USING (chunk_id)"""
+    )
+    history.keep(NUMBERS, "going")
+    first = fetch_value(connection, "SELECT coalesce(max(next_number), 0) FROM search.index")
+    update_index(connection, index, kept=f"({NUMBERS.gone()})" if history.is_kept else None)
+    history.came(NUMBERS, f"(SELECT number FROM search.numbers WHERE number >= {first})")
+    history.note()
+
+
+def _define(
+    run: Run, connection: duckdb.DuckDBPyConnection, embedded: Dataset, remembered: Sequence[Kept]
+) -> None:
+    """Make the table wanted_definitions: views, and macros for the tables with a history, in the order to make them."""
     views = {
         **({embedded.stored: generated_view(embedded)} if embedded.base != embedded.stored else {}),
         **VIEWS,
         "lineage.flags": flags_view(run.setup.rules),
         "lineage.contamination_report": contamination_view(run.setup),
         **VIEWS_OF_FLAGS,
+        **corpus_views(run.warehouse.path),
     }
-    for name, query in views.items():
-        connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
-    for name, query in corpus_views(run.warehouse.path).items():
-        connection.execute("CREATE SCHEMA IF NOT EXISTS next.corpus")
-        connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
-    update_vector_index(connection, run.config.search, run.warehouse.path, embedded)
+    listed = [(name, "view", query) for name, query in views.items()]
+    if remembered:
+        listed += [(name, "macro", query) for name, query in macros(remembered, views).items()]
+    rows = [
+        {"position": position, "name": name, "kind": kind, "query": query}
+        for position, (name, kind, query) in enumerate(listed)
+    ]
+    load_rows(connection, "wanted_definitions", pa.Table.from_pylist(rows, _DEFINITIONS_SCHEMA))
 
 
-def _fit_vectors(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
-    """Drop the vectors of another number of dimensions, or stored in another way: the columns' types hold both."""
-    tables = connection.execute(
-        """SELECT table_name FROM duckdb_tables() WHERE database_name = 'next' AND schema_name = 'main'
-        AND table_name IN ('embedded', 'embedded_rows')"""
+def _lacks_a_view(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether a published view is not there: it went with what it read."""
+    return bool(
+        fetch_value(
+            connection,
+            """SELECT count(*) FROM lineage.definitions WHERE kind = 'view' AND name NOT IN (
+                SELECT concat(schema_name, '.', view_name) FROM duckdb_views() WHERE database_name = 'next')""",
+        )
+    )
+
+
+def _make_definitions(connection: duckdb.DuckDBPyConnection) -> None:
+    listed = connection.execute(
+        "SELECT name, kind, query FROM lineage.definitions ORDER BY position"
     ).fetchall()
-    for (name,) in tables:
-        standing = connection.execute(
-            """SELECT list((column_name, data_type) ORDER BY column_index) FROM duckdb_columns()
-            WHERE database_name = 'next' AND schema_name = 'main' AND table_name = ?""",
-            [name],
-        ).fetchone()
-        wanted = [tuple(column) for column in _stored_columns(dataset, dimensions)]
-        if f"main.{name}" != dataset.base or standing != (wanted,):
-            # What reads them as a view goes with them; a table of that name may take its place.
-            if name != "embedded":
-                connection.execute("DROP VIEW IF EXISTS next.main.embedded")
-            connection.execute(f"DROP TABLE next.main.{name}")
+    if any(kind == "macro" for _name, kind, _query in listed):
+        number_macro(connection)
+    for name, kind, query in listed:
+        if kind == "macro":
+            connection.execute(f"CREATE OR REPLACE MACRO next.{name}(run) AS TABLE {query}")
+            continue
+        connection.execute(f"CREATE SCHEMA IF NOT EXISTS next.{name.split('.')[0]}")
+        connection.execute(f"CREATE OR REPLACE VIEW next.{name} AS {query}")
 
 
-def _create(connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int) -> None:
-    columns = ", ".join(f"{name} {kind}" for name, kind in _stored_columns(dataset, dimensions))
-    connection.execute(f"CREATE TABLE IF NOT EXISTS next.{dataset.base} ({columns})")
+def _fit_vectors(
+    connection: duckdb.DuckDBPyConnection, dataset: Dataset, dimensions: int, columns: Columns
+) -> None:
+    """Drop the vectors of another number of dimensions, or stored in another way: the columns' types hold both."""
+    for name in ("main.embedded", "main.embedded_rows"):
+        if name not in columns or (
+            name == dataset.base and columns[name] == _stored_columns(dataset, dimensions)
+        ):
+            continue
+        # What reads them as a view goes with them; a table of that name may take its place.
+        if name != "main.embedded":
+            connection.execute("DROP VIEW IF EXISTS next.main.embedded")
+        connection.execute(f"DROP TABLE next.{name}")
+        del columns[name]
+
+
+def _create(
+    connection: duckdb.DuckDBPyConnection,
+    datasets: Sequence[Dataset],
+    ledgers: Mapping[str, Ledger],
+    dimensions: int,
+) -> Columns:
+    """Create the tables that are not there, and the last, of vectors, if it is otherwise; returns all columns."""
+    columns = table_columns(connection)
+    _fit_vectors(connection, datasets[-1], dimensions, columns)
+    missing = {
+        **{each.base: _listed(_stored_columns(each, dimensions)) for each in datasets},
+        **{name: f"AS {ledger.query} LIMIT 0" for name, ledger in ledgers.items()},
+    }
+    for name in missing.keys() - columns.keys():
+        connection.execute(f"CREATE TABLE next.{name} {missing[name]}")
+    return columns if missing.keys() <= columns.keys() else table_columns(connection)
+
+
+def _listed(columns: list[tuple[str, str]]) -> str:
+    return f"({', '.join(f'{name} {kind}' for name, kind in columns)})"
 
 
 def _stored_columns(dataset: Dataset, dimensions: int) -> list[tuple[str, str]]:
@@ -346,14 +462,18 @@ def _stored_columns(dataset: Dataset, dimensions: int) -> list[tuple[str, str]]:
     return [*columns, ("row_hash", "UBIGINT")]
 
 
-def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Published) -> None:
+def _update(
+    run: Run, connection: duckdb.DuckDBPyConnection, published: Published, kept: Kept, history: History
+) -> None:
     dataset, key = published.dataset, published.dataset.key
     table = f"next.{dataset.base}"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE stale AS SELECT {key} FROM {table}
         ANTI JOIN {published.state} AS now USING ({key}, row_hash)"""
     )
-    connection.execute(f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM stale)")
+    if fetch_value(connection, "SELECT count(*) FROM stale"):
+        history.keep(kept, "stale")
+        connection.execute(f"DELETE FROM {table} WHERE {key} IN (SELECT {key} FROM stale)")
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE fresh AS
         SELECT * FROM {published.state} ANTI JOIN {table} USING ({key}, row_hash)"""
@@ -377,23 +497,44 @@ def _update(run: Run, connection: duckdb.DuckDBPyConnection, published: Publishe
             f"publication of {dataset.qualified}: {wanted} rows wanted, {have} bodies found in the memo;"
             " nothing was published (see docs/operations.md, 'The memo lost something')"
         )
+    history.came(kept, "fresh")
+    history.note()
 
 
-def _replace(connection: duckdb.DuckDBPyConnection, table: str, key: str, query: str) -> None:
-    """Make a table equal to a query, touching only rows that differ. `key` names columns, separated by commas."""
-    same = " AND ".join(f"a.{name} IS NOT DISTINCT FROM b.{name}" for name in [*key.split(", "), "content"])
+def _differing(connection: duckdb.DuckDBPyConnection, ledgers: Mapping[str, Ledger]) -> list[str]:
+    """Return the names of those that are not what their queries say, by the sum of their rows' hashes."""
+    rows = "SELECT {'rows': count(*), 'hashes': sum(hash(*COLUMNS(*))::HUGEINT)} FROM"
+    parts = [
+        f"SELECT '{name}' WHERE ({rows} ({ledger.query})) IS DISTINCT FROM ({rows} next.{name})"
+        for name, ledger in ledgers.items()
+    ]
+    return [name for (name,) in connection.execute(" UNION ALL ".join(parts)).fetchall()]
+
+
+def _replace(connection: duckdb.DuckDBPyConnection, kept: Kept, query: str, history: History) -> None:
+    """Make a table equal to a query, touching only rows that differ."""
+    table = f"next.{kept.name}"
+    coming = f"coming_{kept.name.split('.')[1]}"
+    key = ", ".join(map(quoted, kept.key))
+    same = f"{kept.same('a', 'b')} AND a.content = b.content"
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE wanted AS SELECT *, hash(*COLUMNS(*)) AS content FROM ({query})"
-    )
-    standing = f"(SELECT rowid, *, hash(*COLUMNS(*)) AS content FROM {table})"
-    connection.execute(
-        f"DELETE FROM {table} WHERE rowid IN (SELECT a.rowid FROM {standing} AS a ANTI JOIN wanted AS b ON {same})"
+        f"""CREATE OR REPLACE TEMP TABLE wanted AS
+        SELECT *, hash(*COLUMNS(*)) AS content FROM {kept.keyed(f"({query})")}"""
     )
     connection.execute(
-        f"INSERT INTO {table} SELECT * EXCLUDE (content) FROM wanted AS a ANTI JOIN {standing} AS b ON {same}"
+        f"""CREATE OR REPLACE TEMP TABLE standing AS
+        SELECT place, {key}, hash(*COLUMNS(* EXCLUDE (place))) AS content
+        FROM {kept.keyed(f"(SELECT rowid AS place, * FROM {table})")}"""
     )
-    counts = f"(SELECT count(*) FROM {table}) <> (SELECT count(*) FROM wanted)"
-    if fetch_value(connection, f"SELECT {counts}"):
-        # The same row stands twice on one side (two equal errors in a file).
-        connection.execute(f"DELETE FROM {table}")
-        connection.execute(f"INSERT INTO {table} SELECT * EXCLUDE (content) FROM wanted")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE going AS FROM standing AS a ANTI JOIN wanted AS b ON {same}"
+    )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE {coming} AS FROM wanted AS a ANTI JOIN standing AS b ON {same}"
+    )
+    if fetch_value(connection, "SELECT count(*) FROM going"):
+        history.keep(kept, "going")
+        connection.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT place FROM going)")
+    columns = f"* EXCLUDE (content{f', {COPY}' if COPY in kept.key else ''})"
+    connection.execute(f"INSERT INTO {table} SELECT {columns} FROM {coming}")
+    history.came(kept, coming)

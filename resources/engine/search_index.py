@@ -38,13 +38,19 @@ def index_recipe(code: Callable[[Callable[..., Any]], str]) -> str:
     return key(code(postings), unicodedata.unidata_version).hex()
 
 
-def update_index(connection: duckdb.DuckDBPyConnection, recipe: str) -> None:
+def is_made_by(connection: duckdb.DuckDBPyConnection, recipe: str) -> bool:
+    """Tell whether the index in the connection's default database, if there is one, is of a recipe."""
+    return bool(fetch_value(connection, "SELECT count(*) FROM search.index WHERE recipe = ?", [recipe]))
+
+
+def update_index(connection: duckdb.DuckDBPyConnection, recipe: str, kept: str | None = None) -> None:
     """Make the index in the connection's default database that of main.chunked there.
 
-    It costs the difference, unless another recipe made it: then all.
+    It costs the difference, unless another recipe made it: then all. `kept` names a table of numbers of chunks that
+    have gone and whose postings are to stay.
     """
     connection.execute(TABLES)
-    if fetch_value(connection, "SELECT count(*) FROM search.index WHERE recipe = ?", [recipe]) == 0:
+    if not is_made_by(connection, recipe):
         for table in ("index", "numbers", "posting_rows"):
             connection.execute(f"DELETE FROM search.{table}")
         connection.execute("INSERT INTO search.index VALUES (?, 0, 0)", [recipe])
@@ -53,7 +59,10 @@ def update_index(connection: duckdb.DuckDBPyConnection, recipe: str) -> None:
         WHERE chunk_id IN (SELECT chunk_id FROM search.numbers ANTI JOIN main.chunked USING (chunk_id))"""
     )
     _put_in(connection)
-    _tidy(connection)
+    _tidy(
+        connection,
+        f"(SELECT number FROM search.numbers{f' UNION SELECT number FROM {kept}' if kept else ''})",
+    )
 
 
 def _put_in(connection: duckdb.DuckDBPyConnection) -> None:
@@ -93,14 +102,14 @@ def _append(connection: duckdb.DuckDBPyConnection, chunks: pa.Table, first: int)
         connection.unregister("arriving")
 
 
-def _tidy(connection: duckdb.DuckDBPyConnection) -> None:
-    """Write the postings anew, in order and without those of chunks that have gone, when they have doubled."""
+def _tidy(connection: duckdb.DuckDBPyConnection, numbers: str) -> None:
+    """Write the postings anew, in order and without those of other numbers than these, when they have doubled."""
     total = fetch_value(connection, "SELECT count(*) FROM search.posting_rows")
     written = fetch_value(connection, "SELECT postings FROM search.index")
     if written and total > max(2 * written, written + FEW_POSTINGS):
         connection.execute(
-            """CREATE TABLE search.postings_in_order AS
-            FROM search.posting_rows SEMI JOIN search.numbers USING (number) ORDER BY word, number"""
+            f"""CREATE TABLE search.postings_in_order AS
+            FROM search.posting_rows SEMI JOIN {numbers} USING (number) ORDER BY word, number"""
         )
         connection.execute("DROP TABLE search.posting_rows")
         connection.execute("ALTER TABLE search.postings_in_order RENAME TO posting_rows")

@@ -13,13 +13,14 @@ def compact(options: argparse.Namespace) -> int:
     """Rewrite state and published file, drop unused results older than --keep-days; print sizes before and after.
 
     With --history-days, Dagster's history loses the finished runs that are older.
+    With --forget-history nothing of earlier publications stays in the published file.
     """
     from stemma.resources.warehouse import Warehouse
 
     config = load_config(options.config)
     warehouse = Warehouse(config.warehouse.path, waiting=print)
     try:
-        before, after = warehouse.compact(keep_days=options.keep_days)
+        before, after = warehouse.compact(keep_days=options.keep_days, forget_history=options.forget_history)
     finally:
         warehouse.close()
     deleted = _delete_history(config, options.history_days) if options.history_days else 0

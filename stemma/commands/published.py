@@ -8,16 +8,30 @@ import duckdb
 from stemma.config import Config
 from stemma.errors import StemmaError
 
+SETTINGS: dict[str, Any] = {"python_enable_replacements": False, "arrow_lossless_conversion": True}
 
-def open_published(config: Config, *, locked: bool = False) -> duckdb.DuckDBPyConnection:
+
+def open_published(
+    config: Config, *, locked: bool = False, as_of: str | None = None
+) -> duckdb.DuckDBPyConnection:
     """Open the corpus read-only; `locked` also shuts it off from files, network and further settings.
 
-    Raises StemmaError when nothing has been published yet or the file is no DuckDB database.
+    `as_of` names a run: then the tables are those that were published when it had ended, in a database in memory.
+
+    Raises StemmaError when nothing has been published yet or the file is no DuckDB database, UsageError for a run
+    that is unknown or older than the history.
     """
-    path: Path = config.warehouse.path
-    if not path.exists():
-        raise StemmaError(f"{path}: nothing published yet; 'stemma run' makes it")
-    settings: dict[str, Any] = {"python_enable_replacements": False, "arrow_lossless_conversion": True}
+    path = published_path(config)
+    settings = dict(SETTINGS)
+    if as_of is not None:
+        from stemma.lineage.as_of import open_as_of
+
+        connection = open_as_of(path, as_of, settings | {"autoload_known_extensions": False})
+        if locked:
+            # The file is open already.
+            connection.execute("SET enable_external_access = false")
+            connection.execute("SET lock_configuration = true")
+        return connection
     if locked:
         settings |= {"enable_external_access": False, "autoload_known_extensions": False}
     try:
@@ -27,6 +41,14 @@ def open_published(config: Config, *, locked: bool = False) -> duckdb.DuckDBPyCo
     if locked:
         connection.execute("SET lock_configuration = true")
     return connection
+
+
+def published_path(config: Config) -> Path:
+    """Return where the published file is. Raises StemmaError when there is none yet."""
+    path: Path = config.warehouse.path
+    if not path.exists():
+        raise StemmaError(f"{path}: nothing published yet; 'stemma run' makes it")
+    return path
 
 
 def rows(

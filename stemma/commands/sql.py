@@ -22,11 +22,13 @@ _LOGGING = re.compile(r"\b(enable|disable|truncate)_(logging|duckdb_logs)\b|\btr
 
 
 def sql(options: argparse.Namespace) -> int:
-    """Print the answer to a query. Raises UsageError for a query that DuckDB refuses."""
+    """Print the answer to a query. Raises UsageError for a query that DuckDB refuses, or an unknown run."""
     query = _query(options.query)
-    with open_published(load_config(options.config), locked=True) as connection:
+    with open_published(load_config(options.config), locked=True, as_of=options.as_of) as connection:
         try:
             _refuse_calls(query)
+            if options.as_of is not None:
+                _refuse_statements(query)
             cursor = connection.execute(query)
             if cursor is None or cursor.description is None:
                 raise UsageError("that statement returns no rows")
@@ -54,6 +56,13 @@ def _refuse_calls(query: str) -> None:
     for statement in duckdb.extract_statements(query):
         if statement.type == duckdb.StatementType.CALL or _LOGGING.search(statement.query):
             raise UsageError("neither CALL nor the functions that set up DuckDB's log are queries")
+
+
+def _refuse_statements(query: str) -> None:
+    # A database in memory could be written to, to no end.
+    allowed = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
+    if any(statement.type not in allowed for statement in duckdb.extract_statements(query)):
+        raise UsageError("an earlier run can only be queried")
 
 
 def _first_line(error: BaseException) -> str:

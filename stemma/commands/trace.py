@@ -200,7 +200,7 @@ def why(options: argparse.Namespace) -> int:
 
 def _why(connection: duckdb.DuckDBPyConnection, wanted: str) -> list[dict[str, Any]]:
     document_id = _uuid(wanted)
-    condition, parameters = _place(wanted) if document_id is None else ("document_id = ?", [document_id])
+    condition, parameters = condition_of(wanted)
     documents = rows(
         connection,
         f"SELECT document_id, uri, record FROM corpus.raw WHERE {condition} ORDER BY uri, byte_start, record",
@@ -235,6 +235,12 @@ def _why(connection: duckdb.DuckDBPyConnection, wanted: str) -> list[dict[str, A
             f"{wanted}: not in the corpus: no source lists it (see 'stemma status'), or the last run was before it"
         )
     return found
+
+
+def condition_of(wanted: str) -> tuple[str, list[Any]]:
+    """Return the condition on rows of raw, with parameters, for a path, the end of one, or a document_id."""
+    document_id = _uuid(wanted)
+    return _place(wanted) if document_id is None else ("document_id = ?", [document_id])
 
 
 def _place(wanted: str) -> tuple[str, list[Any]]:

@@ -14,12 +14,15 @@ from duckdb.func import PythonUDFType
 
 from stemma.config import Config, WarehouseConfig, load_config
 from stemma.errors import StemmaError
+from stemma.lineage.as_of import open_as_of
 from stemma.lineage.views import database_name
 
 Embed = Callable[[str], list[float]]
 
 
-def open_corpus(corpus: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPyConnection:
+def open_corpus(
+    corpus: str | os.PathLike[str] | None = None, *, as_of: str | None = None
+) -> duckdb.DuckDBPyConnection:
     """Open a published corpus read-only, with the SQL function `embed(VARCHAR)`.
 
     `embed` makes the vector of a text as a query, of the type of corpus.embedded.embedding, by the model that the
@@ -28,13 +31,15 @@ def open_corpus(corpus: str | os.PathLike[str] | None = None) -> duckdb.DuckDBPy
     Args:
         corpus: a configuration (`.toml`), or else the published file; None takes the configuration that the command
             line would take.
+        as_of: a run, as `stemma.lineage.as_of.find_publication` takes it; None for what is published now. Without
+            vectors of that run there is no `embed`.
 
     Raises:
         ConfigError: for a bad configuration.
         StemmaError: when nothing has been published yet, or the file is no DuckDB database.
     """
     config = _config(corpus)
-    connection = _attached(config.warehouse.path)
+    connection = _attached(config.warehouse.path, as_of)
     vectors = _vector_type(connection)
     if vectors is not None:
         _register(connection, query_embedder(connection, config), *vectors)
@@ -80,7 +85,7 @@ def _config(corpus: str | os.PathLike[str] | None) -> Config:
     return Config(warehouse=WarehouseConfig(path=Path(corpus).absolute()))
 
 
-def _attached(path: Path) -> duckdb.DuckDBPyConnection:
+def _attached(path: Path, as_of: str | None) -> duckdb.DuckDBPyConnection:
     """Open a published file in a database instance of its own.
 
     Connections of one process to one path share an instance: with it functions, and what was published when the
@@ -88,9 +93,10 @@ def _attached(path: Path) -> duckdb.DuckDBPyConnection:
     """
     if not path.exists():
         raise StemmaError(f"{path}: nothing published yet; 'stemma run' makes it")
-    connection = duckdb.connect(
-        config={"python_enable_replacements": False, "arrow_lossless_conversion": True}
-    )
+    settings: dict[str, Any] = {"python_enable_replacements": False, "arrow_lossless_conversion": True}
+    if as_of is not None:
+        return open_as_of(path, as_of, settings)
+    connection = duckdb.connect(config=settings)
     name, place = database_name(path).replace('"', '""'), str(path).replace("'", "''")
     try:
         connection.execute(f"""ATTACH '{place}' AS "{name}" (READ_ONLY)""")
@@ -105,7 +111,8 @@ def _vector_type(connection: duckdb.DuckDBPyConnection) -> tuple[Any, int] | Non
     """Return the type of the corpus's vectors and their dimensions; None where it has none of a fixed length."""
     try:
         description = connection.execute("SELECT embedding FROM corpus.embedded LIMIT 0").description or []
-    except duckdb.CatalogException:
+        connection.execute("SELECT chunk_id FROM corpus.embedded LIMIT 1")
+    except (duckdb.CatalogException, duckdb.InvalidInputException):
         return None
     kind = description[0][1]
     found = re.fullmatch(r"FLOAT\[(\d+)\]", str(kind))
