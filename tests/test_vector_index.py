@@ -38,16 +38,24 @@ def files(corpus: Corpus) -> list[Path]:
 
 
 def assert_finds_what_is_there(corpus: Corpus, *, indexed: bool = True) -> None:
-    """Compare with an exact search; a damaged index would warn, and a warning is an error here."""
+    """Compare with exact searches; a damaged index would warn, and a warning is an error here."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         searcher = Searcher(stemma.open(corpus.path))
         assert (searcher._neighbours is not None) == indexed
+        found = wanted = 0
         for query in QUERIES:
             for mode in ("vector", "hybrid", "text"):
-                for k in (1, 7, 1000):
-                    exact = searcher.search(query, k, mode=mode, exact=True).to_pylist()
-                    assert searcher.search(query, k, mode=mode).to_pylist() == exact
+                every = searcher.search(query, 1000, mode=mode, exact=True).to_pylist()
+                assert searcher.search(query, 1000, mode=mode).to_pylist() == every
+                for k in (1, 7):
+                    hits = searcher.search(query, k, mode=mode).to_pylist()
+                    # What a hybrid score is divided by depends on what is ranked.
+                    ids = {row["chunk_id"] for row in every[:k]}
+                    found += len(ids & {row["chunk_id"] for row in hits})
+                    wanted += len(ids)
+        # Which neighbours a graph misses depends on the order in which threads built it.
+        assert found >= 0.9 * wanted
     if indexed:
         assert len(searcher._neighbours or ()) == corpus.count("corpus.embedded")
         assert [path.stem for path in files(corpus)] == [
