@@ -8,7 +8,7 @@ import dagster as dg
 from stemma.config import PartitionsConfig
 from stemma.incremental.days import Days
 
-# Dagster's storage takes some 10 ms for each partition that is marked; the state of the corpus doesn't depend on it.
+# Dagster's storage takes some 25 ms for each partition that is marked; the state of the corpus doesn't depend on it.
 MARKED_DAYS = 31
 
 
