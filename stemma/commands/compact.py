@@ -4,9 +4,10 @@ import argparse
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from stemma.commands.output import human_bytes, print_json, print_table
+from stemma.commands.output import print_json, print_table
 from stemma.commands.run import prepare_dagster_home
 from stemma.config import Config, load_config
+from stemma.reporting.text import human_bytes
 
 
 def compact(options: argparse.Namespace) -> int:

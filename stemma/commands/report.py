@@ -6,10 +6,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from stemma import __version__
-from stemma.commands.output import human_bytes, print_json
+from stemma.commands.output import print_json
 from stemma.commands.published import open_published
 from stemma.config import load_config
 from stemma.errors import StemmaError, UsageError
+from stemma.reporting.text import human_bytes
 
 
 def report(options: argparse.Namespace) -> int:

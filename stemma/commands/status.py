@@ -2,10 +2,11 @@
 
 import argparse
 
-from stemma.commands.output import human_bytes, print_facts, print_json, print_table
+from stemma.commands.output import print_facts, print_json, print_table
 from stemma.commands.published import open_published, rows
 from stemma.commands.run import corpus_facts, print_corpus
 from stemma.config import load_config
+from stemma.reporting.text import human_bytes
 
 
 def status(options: argparse.Namespace) -> int:

@@ -12,7 +12,7 @@ from typing import Any
 from stemma.reporting.charts import Picture
 from stemma.reporting.numbers import Row
 from stemma.reporting.pictures import pictures, vector_map
-from stemma.reporting.text import amount, duration, plain
+from stemma.reporting.text import amount, duration, human_bytes, plain
 
 # What a recipe is made of and what nobody reads: the hash of each function that a stage reaches.
 UNREAD = ("reached", "recipe")
@@ -43,7 +43,7 @@ def page(found: Row, version: str, made_at: datetime) -> str:
         f'<link rel="icon" href="data:,"><title>{plain(_name(found))}: corpus report</title>'
         f"<style>{style}</style></head><body>{_head(found)}<nav><ul>{contents}</ul></nav><main>{body}</main>"
         f"<footer>Made by Stemma {plain(version)} on {_moment(made_at)} UTC from {_code(found['path'])}"
-        f" ({_bytes(found['bytes'])}). Any DuckDB client opens that file read-only, at any time.</footer>"
+        f" ({human_bytes(found['bytes'])}). Any DuckDB client opens that file read-only, at any time.</footer>"
         "</body></html>\n"
     )
 
@@ -144,7 +144,7 @@ def _sources(found: Row) -> str:
     return _table(
         ("source", "documents", "kept", "size"),
         [
-            (plain(r["source"]), r["documents"], r["kept"], _Number(_bytes(r["bytes"])))
+            (plain(r["source"]), r["documents"], r["kept"], _Number(human_bytes(r["bytes"])))
             for r in found["sources"]
         ],
     )
@@ -410,12 +410,3 @@ def _documents(count: int) -> str:
 
 def _moment(when: datetime) -> str:
     return when.strftime("%Y-%m-%d %H:%M")
-
-
-def _bytes(count: int) -> str:
-    size = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
