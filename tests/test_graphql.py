@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from harness import Corpus, sentence
+from harness import Corpus, sentence, slow
 from server import Server, running, wait_for
 
 from stemma.resources.engine.step_checks import WARNING
@@ -143,7 +143,9 @@ query Backfill($id: String!) {
 }"""
 
 
-@pytest.mark.parametrize("of_job", [True, False], ids=["of the job", "of the assets"])
+# Dagster's daemon looks at backfills every half minute.
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("of_job", [True, *slow(False)], ids=["of the job", "of the assets"])
 def test_a_backfill_of_many_days_is_one_run(server: Server, run_id: str, of_job: bool) -> None:
     days = [f"2026-02-{day:02}" for day in (range(1, 11) if of_job else range(11, 21))]
     for day in days[::3]:
@@ -166,7 +168,7 @@ def test_a_backfill_of_many_days_is_one_run(server: Server, run_id: str, of_job:
         assert told["status"] not in ("FAILED", "COMPLETED_FAILED"), told
         return str(told["status"]).startswith("COMPLETED")
 
-    wait_for(ended, RUN_SECONDS)
+    wait_for(ended, 4 * RUN_SECONDS)
     runs = server.ask(BACKFILLED, id=launched["backfillId"])["partitionBackfillOrError"]["runs"]
     assert len(runs) <= 2, "the days in one run, and what is below"
     taken = server.corpus.query(
