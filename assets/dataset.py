@@ -8,7 +8,7 @@ from typing import Any
 
 import dagster as dg
 
-from stemma.assets.partitions import daily_partitions, days_of_run, other_partitions, partition_of
+from stemma.assets.partitions import daily_partitions, days_of_run, other_partitions, rows_by_partition
 from stemma.assets.story import story_metadata
 from stemma.config import ChecksConfig, Config, PartitionsConfig
 from stemma.datasets import Dataset
@@ -110,21 +110,18 @@ def mark_days(
     version: dg.DataVersion,
 ) -> None:
     """Tell Dagster of the days that a step has changed: its rows on each, and those beside the run's own."""
-    rows: dict[str, int] = {}
-    for day, count in step.days.items():
-        key = partition_of(day, partitions)
-        rows[key] = rows.get(key, 0) + count
+    rows = rows_by_partition(step.days, partitions)
     ours = context.partition_key_range
     for key, count in rows.items():
         if ours.start <= key <= ours.end:
             context.add_asset_metadata({"dagster/partition_row_count": count}, partition_key=key)
-    for key, count in other_partitions(context, rows):
+    for key in other_partitions(context, rows):
         context.log_event(
             dg.AssetMaterialization(
                 dataset.name,
                 partition=key,
                 description="changed by a run that took in all days",
-                metadata={"dagster/partition_row_count": count},
+                metadata={"dagster/partition_row_count": rows[key]},
                 tags={"dagster/data_version": version.value},
             )
         )

@@ -1,6 +1,5 @@
 """Daily partitions: which days a run takes in, and which it marks as done."""
 
-from collections.abc import Iterator
 from datetime import date, timedelta
 
 import dagster as dg
@@ -10,8 +9,6 @@ from stemma.incremental.days import Days
 
 # Dagster's storage takes some 25 ms for each partition that is marked; the state of the corpus doesn't depend on it.
 MARKED_DAYS = 31
-
-
 PARTITION_TAG = "dagster/partition"
 DEFAULT_PARTITION_TAG = "stemma/default_partition"
 
@@ -45,16 +42,28 @@ def days_of_run(context: dg.AssetExecutionContext, config: PartitionsConfig) -> 
 
 def partition_of(day: date, config: PartitionsConfig) -> str:
     """Return the key of the partition that a day belongs to."""
-    last = daily_partitions(config).get_last_partition_key()
-    return max(config.start, min(day.isoformat(), last or config.start))
+    last = daily_partitions(config).get_last_partition_key() or config.start
+    return _clamped(day, config.start, last)
 
 
-def other_partitions(context: dg.AssetExecutionContext, rows: dict[str, int]) -> Iterator[tuple[str, int]]:
-    """Yield the newest partitions that a run has changed beside its own: Dagster marks only these."""
+def _clamped(day: date, first: str, last: str) -> str:
+    return max(first, min(day.isoformat(), last))
+
+
+def rows_by_partition(days: dict[date, int], config: PartitionsConfig) -> dict[str, int]:
+    """Return the rows of days, by the partitions that these belong to, the oldest first."""
+    last = daily_partitions(config).get_last_partition_key() or config.start
+    rows: dict[str, int] = {}
+    for day, count in sorted(days.items()):
+        key = _clamped(day, config.start, last)
+        rows[key] = rows.get(key, 0) + count
+    return rows
+
+
+def other_partitions(context: dg.AssetExecutionContext, rows: dict[str, int]) -> list[str]:
+    """Return the newest partitions that a run has changed beside its own: Dagster marks only these."""
     ours = context.partition_key_range
-    others = sorted((key for key in rows if not ours.start <= key <= ours.end), reverse=True)
-    for key in reversed(others[:MARKED_DAYS]):
-        yield key, rows[key]
+    return sorted(key for key in rows if not ours.start <= key <= ours.end)[-MARKED_DAYS:]
 
 
 def yesterday(today: date) -> str:
