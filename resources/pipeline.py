@@ -1,5 +1,6 @@
 """The Dagster resource: opens the warehouse for a step, brings one dataset up to date, tells how it goes."""
 
+import functools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -105,7 +106,7 @@ class Pipeline(dg.ConfigurableResource):
             config = self.config()
             run = Run(
                 run_id=context.run_id,
-                setup=Setup.of(config),
+                setup=_setup(context.run_id, config),
                 warehouse=Warehouse(config.warehouse.path, waiting=context.log.info),
                 progress=_progress(context),
                 allow_deletes=self.allow_deletes,
@@ -131,6 +132,12 @@ class Pipeline(dg.ConfigurableResource):
             raise dg.Failure(description=str(error)) from error
         finally:
             run.warehouse.close()
+
+
+@functools.lru_cache(1)
+def _setup(_run_id: str, config: Config) -> Setup:
+    """Return one setup for all steps of a run in this process: code does not change while it runs."""
+    return Setup.of(config)
 
 
 def told(context: dg.AssetExecutionContext, run: Run, counts: Counts) -> Story:

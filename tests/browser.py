@@ -16,8 +16,8 @@ ARGUMENTS = [
     *("--disable-component-update", "--disable-sync"),
 ]
 # Dagster's page is several megabytes of JavaScript, and the machine may be busy.
-PAGE_SECONDS = 60
-RUN_SECONDS = 150
+PAGE_SECONDS = 120
+RUN_SECONDS = 300
 
 RUNS = """query Runs { runsOrError(limit: 50) { ... on Runs { results { runId status } } } }"""
 

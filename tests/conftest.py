@@ -1,12 +1,16 @@
 """Fixtures for every test: the shared corpora, where they are present."""
 
+import inspect
 import os
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
+
+from stemma.incremental import recipe
 
 # The same examples in every run, so that a red CI means the change; `make test-slow` looks for new ones.
 settings.register_profile("same", derandomize=True)
@@ -48,6 +52,23 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """Name a case of bytes by its argument: bytes may differ between two processes (gzip writes the time)."""
     return argname if isinstance(val, bytes) else None
+
+
+_read_code = recipe._code_facts
+_code_read: dict[tuple[Any, ...], dict[str, Any]] = {}
+
+
+def _remembered_code(*functions: Any) -> dict[str, Any]:
+    if functions not in _code_read:
+        _code_read[functions] = _read_code(*functions)
+    return _code_read[functions]
+
+
+@pytest.fixture(autouse=True)
+def _code_is_read_once(request: pytest.FixtureRequest) -> None:
+    """Follow the code that stages reach once a process, where no test patches any: a fifth of a small run."""
+    patches = "monkeypatch" in request.fixturenames or "setattr" in inspect.getsource(request.function)
+    recipe._code_facts = _read_code if patches else _remembered_code
 
 
 SHARED = Path(os.environ.get("STEMMA_SHARED", Path(__file__).resolve().parents[2] / "shared"))

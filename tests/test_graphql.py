@@ -11,7 +11,7 @@ from server import Server, running, wait_for
 
 from stemma.resources.engine.step_checks import WARNING
 
-RUN_SECONDS = 150
+RUN_SECONDS = 300
 
 LAUNCH = """
 mutation Launch($params: ExecutionParams!) {

@@ -61,7 +61,7 @@ def test_the_second_model_is_loaded_only_where_the_first_is_unsure():
     assert subprocess.check_output([sys.executable, "-c", program], text=True).split() == ["False", "True"]
 
 
-@pytest.mark.timeout(60)  # seconds; it hangs where the time does not follow the length
+@pytest.mark.timeout(120)  # seconds; it hangs where the time does not follow the length
 def test_language_of_a_long_text_takes_no_longer():
     assert identify(PARAGRAPH * 10_000)[0] == "en"
 

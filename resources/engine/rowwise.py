@@ -17,6 +17,7 @@ from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.run import (
     Run,
+    State,
     apply_rows,
     fetch_value,
     finish,
@@ -263,8 +264,12 @@ def _try_update(run: Run, dataset: RowDataset, counts: Counts) -> bool:
     """
     with run.warehouse.session() as connection:
         upstream_version = state_of(connection, dataset.upstream).version
-        planned_on = _applied(connection, dataset)
-        if _up_to_date(connection, dataset, upstream_version):
+        planned_on = state_of(connection, dataset.name)
+        if (
+            planned_on.upstream_version == upstream_version
+            and planned_on.recipe == dataset.recipe
+            and planned_on.settled
+        ):
             counts.rows_in = counts.rows_reused = fetch_value(
                 connection, f"SELECT count(*) FROM {dataset.desired}"
             )
@@ -272,7 +277,7 @@ def _try_update(run: Run, dataset: RowDataset, counts: Counts) -> bool:
             return True
         if dataset.name == LAST and not run.dry:
             run.warehouse.prepare()
-        _plan(run, connection, dataset)
+        _plan(run, connection, dataset, planned_on)
         sample_for_audit(run, connection, "desired")
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM desired")
     outcome = run_stage(run, dataset.stage, dataset.name, "scope", dataset.bodies(run))
@@ -287,15 +292,18 @@ def _try_update(run: Run, dataset: RowDataset, counts: Counts) -> bool:
     if not run.dry:
         settled = not any(each.retryable for each in (outcome, *annotated))
         with run.warehouse.session() as connection:
-            if _applied(connection, dataset) != planned_on:
+            now = state_of(connection, dataset.name)
+            if _applied(now) != _applied(planned_on):
                 return False
             _apply(run, connection, counts, dataset, outcome, annotated)
+            if dataset.decide is not None and now.recipe != dataset.recipe:
+                dataset.decide(run, connection, counts)
+            replace_errors(connection, dataset.name, "desired", "changed", "failed", run.run_id)
             _close(run, connection, counts, dataset, upstream_version, settled=settled)
     return True
 
 
-def _applied(connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> tuple[str, int, int]:
-    state = state_of(connection, dataset.name)
+def _applied(state: State) -> tuple[str, int, int]:
     return state.recipe, state.version, state.upstream_version
 
 
@@ -308,13 +316,7 @@ def _annotate(run: Run, dataset: RowDataset, annotation: Annotation, outcome: Ou
     return run_stage(run, annotation.stage, dataset.name, annotation.wanted, annotation.bodies(run))
 
 
-def _up_to_date(connection: duckdb.DuckDBPyConnection, dataset: RowDataset, upstream_version: int) -> bool:
-    state = state_of(connection, dataset.name)
-    return state.upstream_version == upstream_version and state.recipe == dataset.recipe and state.settled
-
-
-def _plan(run: Run, connection: duckdb.DuckDBPyConnection, dataset: RowDataset) -> None:
-    state = state_of(connection, dataset.name)
+def _plan(run: Run, connection: duckdb.DuckDBPyConnection, dataset: RowDataset, state: State) -> None:
     connection.execute(f"CREATE OR REPLACE TABLE desired AS SELECT * FROM {dataset.desired}")
     if state.stage_recipe == dataset.stage_recipe(run.setup):
         # A document is in scope when any of its rows came, went or takes something else from above.
@@ -375,9 +377,6 @@ def _apply(
             f"CREATE OR REPLACE TEMP TABLE fresh AS SELECT * FROM ({fresh}) ANTI JOIN failed USING (document_id)"
         )
     apply_rows(connection, counts, dataset.key, "fresh", "changed")
-    if dataset.decide is not None and state_of(connection, dataset.name).recipe != dataset.recipe:
-        dataset.decide(run, connection, counts)
-    replace_errors(connection, dataset.name, "desired", "changed", "failed", run.run_id)
 
 
 def _close(
