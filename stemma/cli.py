@@ -354,7 +354,7 @@ def _export(words: Words) -> None:
     word.add_argument(
         "--since",
         metavar="RUN_ID",
-        help="write to a folder of --changes all that has changed since its export of this run",
+        help="write to a folder all that has changed since what this run published, as far as the history goes back",
     )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
