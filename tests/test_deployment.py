@@ -62,7 +62,7 @@ def test_secrets_come_from_the_environment_and_have_no_default() -> None:
                 assert re.fullmatch(r"\$\{STEMMA_PG_PASSWORD:\?[^}]+\}", value)
             elif any(word in name for word in ("KEY", "WEBHOOK", "TOKEN", "URL")):
                 assert value is None, f"{name} is handed on, not set"
-    for file in ("Dockerfile", "dagster.yaml", "workspace.yaml", "stemma.toml"):
+    for file in ("Dockerfile", "dagster.yaml", "workspace.yaml", "config/stemma.toml"):
         text = (DEPLOY / file).read_text(encoding="utf-8")
         for match in re.finditer(r"password\S*\s*[:=]\s*(.+)", text, re.I):
             assert match[1] == "{env: STEMMA_PG_PASSWORD}"
@@ -85,12 +85,12 @@ def test_only_the_code_location_has_documents_and_corpus() -> None:
         volume[-2] if volume[-1] == "ro" else volume[-1]: volume[-1] == "ro" for volume in mounted["code"]
     }
     assert places == {
-        "/srv/stemma.toml": True,
+        "/srv/config": True,
         "/srv/documents": True,
         "/srv/corpus": False,
         "/srv/cache": False,
     }
-    config = load_config(DEPLOY / "stemma.toml")
+    config = load_config(DEPLOY / "config" / "stemma.toml")
     assert [source.path for source in config.sources] == ["/srv/documents"]
     assert str(config.warehouse.path) == "/srv/corpus/corpus.duckdb"
     assert all(volume[0] in COMPOSE["volumes"] for volume in mounted["postgres"])
