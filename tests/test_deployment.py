@@ -27,6 +27,7 @@ from harness import NOTHING, Corpus
 from server import START_SECONDS, STEMMA, STOP_SECONDS, Server, wait_for
 from test_graphql import LAUNCH, RUN_SECONDS, STATUS
 
+from stemma.cli import main
 from stemma.commands.run import DAGSTER_SETTINGS
 from stemma.config import load_config
 
@@ -179,6 +180,26 @@ def test_docker_compose_reads_the_file(tmp_path: Path) -> None:
     for name in OURS:
         assert read[name]["environment"]["STEMMA_PG_PASSWORD"] == "not-a-default"
         assert read[name]["command"] == SERVICES[name]["command"]
+
+
+@pytest.mark.parametrize("port", [None, "9"], ids=["no variables", "no server"])
+def test_what_is_missing_is_one_clear_line(
+    port: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.fill(1)
+    corpus.config()
+    shutil.copy(DEPLOY / "dagster.yaml", tmp_path)
+    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
+    for name in ("HOST", "PORT", "DATABASE", "USER", "PASSWORD"):
+        monkeypatch.delenv(f"STEMMA_PG_{name}", raising=False)
+        if port:
+            monkeypatch.setenv(f"STEMMA_PG_{name}", {"HOST": "127.0.0.1", "PORT": port}.get(name, "x"))
+    assert main(["run", "--quiet", "--config", str(tmp_path / "stemma.toml")]) == 1
+    (told,) = capsys.readouterr().err.splitlines()
+    assert told.startswith(f"stemma: Dagster's history cannot be opened by {tmp_path / 'dagster.yaml'}: ")
+    assert ("the environment has no STEMMA_PG_DATABASE, STEMMA_PG_HOST" in told) == (port is None)
+    assert not corpus.path.exists()
 
 
 # -- the processes --------------------------------------------------------------------------------------------------
@@ -409,8 +430,13 @@ def test_the_command_line_carries_on_from_there(stack: Stack, run_id: str) -> No
     assert {name: counts["rows_computed"] for name, counts in second["datasets"].items()} == NOTHING
     ended = dict(stack.database.rows("SELECT run_id, status FROM runs"))
     assert ended == {run_id: "SUCCESS", second["run_id"]: "SUCCESS"}
-    (server,) = (stack.server("webserver"),)
-    assert status(server, second["run_id"]) == "SUCCESS"
+    assert status(stack.server("webserver"), second["run_id"]) == "SUCCESS"
+    old = "UPDATE runs SET create_timestamp = create_timestamp - interval '3 days' WHERE run_id = %s"
+    stack.database.rows(old, run_id)
+    compact = [STEMMA, "compact", "--history-days", "2"]
+    subprocess.run(compact, env=stack.environment, cwd=stack.corpus.root, check=True, capture_output=True)
+    assert stack.database.rows("SELECT run_id FROM runs") == [(second["run_id"],)]
+    assert stack.database.rows("SELECT count(*) FROM event_logs WHERE run_id = %s", run_id) == [(0,)]
 
 
 @needs_postgres
