@@ -21,8 +21,9 @@ from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
 from stemma.resources.engine.audit import Audit, audit
 from stemma.resources.engine.days import changed_days
 from stemma.resources.engine.staleness import Sources, Staleness, look_at_sources, staleness
-from stemma.resources.engine.step_checks import check_step
+from stemma.resources.engine.step_checks import WARNING, check_step
 from stemma.resources.engine.story import Story, story
+from stemma.resources.openlineage import reported
 from stemma.resources.warehouse import Warehouse
 
 LOG_SECONDS = 5.0
@@ -116,14 +117,17 @@ class Pipeline(dg.ConfigurableResource):
         except StemmaError as error:
             raise dg.Failure(description=str(error)) from error
         try:
-            counts = DATASETS[dataset](run)
-            for warning in counts.warnings:
-                context.log.warning(warning)
-            checks = check_step(run, dataset)
-            publication = publish(run) if dataset == "embedded" else None
+            with reported(dataset, context.run_id, context.job_name, config, context.log.warning) as report:
+                counts = DATASETS[dataset](run)
+                for warning in counts.warnings:
+                    context.log.warning(warning)
+                checks = check_step(run, dataset)
+                publication = publish(run) if dataset == "embedded" else None
+                checks = publication.checks if publication else checks
+                report(counts, [c.name for c in checks if not c.passed and c.name not in WARNING])
             return Step(
                 counts,
-                publication.checks if publication else checks,
+                checks,
                 publication,
                 told(context, run, counts),
                 changed_days(run, dataset),

@@ -32,9 +32,12 @@ def request_today(config: Config, run_key: str | None, reason: str) -> dg.RunReq
 def active_run(instance: dg.DagsterInstance) -> str | None:
     """Return the id of a run that waits or works, if there is one; not of one that was killed."""
     for record in instance.get_run_records(dg.RunsFilter(statuses=list(ACTIVE))):
-        run = record.dagster_run
-        last = instance.get_records_for_run(run.run_id, limit=1, ascending=False).records
-        spoke = last[0].timestamp if last else record.create_timestamp.timestamp()
-        if time.time() - spoke < SILENT_SECONDS:
-            return run.run_id
+        if silent_for(instance, record) < SILENT_SECONDS:
+            return record.dagster_run.run_id
     return None
+
+
+def silent_for(instance: dg.DagsterInstance, record: dg.RunRecord) -> float:
+    """Return the seconds since a run's last event, or since it was created."""
+    last = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records
+    return time.time() - (last[0].timestamp if last else record.create_timestamp.timestamp())

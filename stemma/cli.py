@@ -354,7 +354,7 @@ def _export(words: Words) -> None:
     word.add_argument(
         "--since",
         metavar="RUN_ID",
-        help="write to a folder of --changes all that has changed since its export of this run",
+        help="write to a folder all that has changed since what this run published, as far as the history goes back",
     )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -608,6 +608,11 @@ def _ui(words: Words) -> None:
     word = _word(words, "ui", "Open Dagster's UI on this machine (loopback only by default).")
     word.add_argument("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1)")
     word.add_argument("--port", type=_at_least(1, 65535), default=3000, help="port (default 3000)")
+    word.add_argument(
+        "--read-only",
+        action="store_true",
+        help="for viewers: nothing can be started or changed, no daemon runs",
+    )
 
     def command(options: argparse.Namespace) -> int:
         from stemma.commands.ui import ui

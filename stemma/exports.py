@@ -13,6 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from stemma.errors import StemmaError, UsageError
+from stemma.lineage.as_of import FILE, LATEST, find_publication, make_database
+from stemma.lineage.changes import AFTER, BEFORE
 
 # Those that exports of changes are written in; and those that hold a table among others.
 CHANGE_FORMATS = ("parquet", "arrow", "jsonl")
@@ -32,24 +34,25 @@ class Relation:
     query: str
 
 
+# Schema main, where the corpus is in the file and as of a run, whatever name the database has.
 _DOCUMENT = """r.source, r.uri, r.record, r.byte_start, r.byte_end, r.content_hash::VARCHAR AS content_hash, d.title,
     d.language, d.document_date, r.labels::VARCHAR AS labels, r.metadata::VARCHAR AS metadata"""
 _CHUNK = f"""c.chunk_id::VARCHAR AS chunk_id, c.document_id::VARCHAR AS document_id, c.ordinal, c.char_start,
     c.char_end, c.section, c.tokens, {_DOCUMENT}, c.text_hash::VARCHAR AS text_hash, c.text"""
-_OF_CHUNKS = """FROM corpus.chunked AS c JOIN corpus.deduplicated AS d USING (document_id)
-    JOIN corpus.raw AS r USING (document_id)"""
+_OF_CHUNKS = """FROM main.chunked AS c JOIN main.deduplicated AS d USING (document_id)
+    JOIN main.raw AS r USING (document_id)"""
 RELATIONS = {
     "documents": Relation(
         "document_id",
         f"""SELECT d.document_id::VARCHAR AS document_id, d.cluster_id::VARCHAR AS cluster_id, d.cluster_size,
             {_DOCUMENT}, d.words, d.text_hash::VARCHAR AS text_hash, d.text
-        FROM corpus.deduplicated AS d JOIN corpus.raw AS r USING (document_id)""",
+        FROM main.deduplicated AS d JOIN main.raw AS r USING (document_id)""",
     ),
     "chunks": Relation("chunk_id", f"SELECT {_CHUNK} {_OF_CHUNKS}"),
     "vectors": Relation(
         "chunk_id",
         f"""SELECT {_CHUNK}, e.model, e.embedding {_OF_CHUNKS}
-        JOIN (SELECT chunk_id, model, embedding FROM corpus.embedded) AS e USING (chunk_id)""",
+        JOIN (SELECT chunk_id, model, embedding FROM main.embedded) AS e USING (chunk_id)""",
     ),
 }
 
@@ -93,7 +96,10 @@ def export_changes(connection: duckdb.DuckDBPyConnection, what: str, folder: Pat
     relation = RELATIONS[what]
     folder.mkdir(parents=True, exist_ok=True)
     parts = _parts(folder, what, form)
-    _compare(connection, relation, folder)
+    keys_before = pq.read_table(folder / KEYS) if (folder / KEYS).exists() else _KEYS_SCHEMA.empty_table()
+    connection.register("keys_before", keys_before)
+    _compare(connection, relation, "keys_before")
+    connection.unregister("keys_before")
     counts = dict(connection.execute("SELECT change, count(*) FROM changes GROUP BY change").fetchall())
     if not counts and parts:
         return Exported(None)
@@ -108,27 +114,69 @@ def export_changes(connection: duckdb.DuckDBPyConnection, what: str, folder: Pat
 
 
 def export_since(
-    connection: duckdb.DuckDBPyConnection, what: str, folder: Path, form: str, run_id: str
+    connection: duckdb.DuckDBPyConnection, what: str, folder: Path, form: str, run: str
 ) -> Exported:
-    """Write to a folder of exports of changes what has changed since the one of a run, as `since-<run_id>.<form>`.
+    """Write to a folder what has changed since what a run published, as `since-<run_id>.<form>`.
 
-    The folder is brought up to date first (`export_changes`); the file holds the sum of its exports after that run, as
-    rows are now: each key once, those that went again left out. Nothing is written where nothing has changed.
+    What there was then is known by the published file's history, or, for a run that this has forgotten, by an export of
+    it in the folder. The file has each key once, with its row as it is now; what came and went in between is left out.
+    A folder that holds exports of changes is brought up to date first (`export_changes`). Nothing is written where
+    nothing has changed.
 
-    Raises UsageError where the folder has no export of that run.
+    Args:
+        connection: with a published file attached (`stemma.lineage.as_of.attached`).
+        run: as `find_publication` takes it, or the whole id of a run that was exported to the folder.
+
+    Raises UsageError for a run of which neither knows.
     """
-    runs = [path.stem[6:] for path in _parts(folder, what, form)] if folder.exists() else []
-    if run_id not in runs:
-        known = ", ".join(runs) or "none"
-        raise UsageError(f"{folder}: has no export of the run {run_id!r}; it has those of: {known}")
-    key, last = RELATIONS[what].key, len(runs) - 1 - runs[::-1].index(run_id)
-    export_changes(connection, what, folder, form)
-    found = [_changes_in(path, key, form) for path in _parts(folder, what, form)]
-    exports = pa.concat_tables(
+    parts = _parts(folder, what, form) if folder.exists() else []
+    runs = [path.stem[6:] for path in parts]
+    make_database(connection, AFTER, find_publication(connection, LATEST, f"{FILE}."))
+    try:
+        then = _keys_as_of(connection, what, run)
+    except UsageError as unknown:
+        if run not in runs:
+            known = ", ".join(runs) or "none"
+            raise UsageError(f"{unknown}; {folder} has exports of changes of the runs: {known}") from unknown
+        then = None
+    folder.mkdir(parents=True, exist_ok=True)
+    if parts:
+        export_changes(connection, what, folder, form)
+    if then is None:
+        since = run
+        _sum_up(connection, _exports(folder, what, form, runs, run))
+    else:
+        since = then
+        _compare(connection, RELATIONS[what], "keys_then")
+    return _write_since(connection, what, folder / f"since-{since}.{form}", form)
+
+
+def _keys_as_of(connection: duckdb.DuckDBPyConnection, what: str, run: str) -> str:
+    """Make the temporary table keys_then (key, row_hash) of what a run had published; returns the id of who did.
+
+    Raises UsageError where the history does not know that.
+    """
+    publication = find_publication(connection, run, f"{FILE}.")
+    make_database(connection, BEFORE, publication)
+    try:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE keys_then AS {_keys(RELATIONS[what])}")
+    except (duckdb.InvalidInputException, duckdb.BinderException, duckdb.CatalogException) as error:
+        # Columns that there were not then, or tables that were laid out otherwise.
+        reason = str(error).splitlines()[0].split("Error: ", 1)[-1]
+        raise UsageError(f"the history cannot tell the {what} of run {run}: {reason}") from error
+    finally:
+        connection.execute(f"USE {AFTER}")
+    return publication.run_id or "none"
+
+
+def _exports(folder: Path, what: str, form: str, runs: list[str], run: str) -> pa.Table:
+    """Return the changes in a folder's exports, oldest first: key, change, and if they are `after` that of a run."""
+    last = len(runs) - 1 - runs[::-1].index(run)
+    found = [_changes_in(path, RELATIONS[what].key, form) for path in _parts(folder, what, form)]
+    return pa.concat_tables(
         table.append_column("after", pa.array([number > last] * table.num_rows, pa.bool_()))
         for number, table in enumerate(found)
     )
-    return _sum_up(connection, what, folder / f"since-{run_id}.{form}", form, exports)
 
 
 def _parts(folder: Path, what: str, form: str) -> list[Path]:
@@ -146,22 +194,21 @@ def _parts(folder: Path, what: str, form: str) -> list[Path]:
     return parts
 
 
-def _compare(connection: duckdb.DuckDBPyConnection, relation: Relation, folder: Path) -> None:
-    """Make the temporary tables present (key, row_hash) and changes (key, change)."""
-    keys = pq.read_table(folder / KEYS) if (folder / KEYS).exists() else _KEYS_SCHEMA.empty_table()
-    connection.register("keys_before", keys)
+def _keys(relation: Relation) -> str:
+    """Return the query (key, row_hash) of a relation as it is in the default database."""
+    return f"SELECT {relation.key} AS key, hash(*COLUMNS(*)) AS row_hash FROM ({relation.query})"
+
+
+def _compare(connection: duckdb.DuckDBPyConnection, relation: Relation, before: str) -> None:
+    """Make the temporary tables present (key, row_hash) and changes (key, change) since the table `before`."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE present AS {_keys(relation)}")
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE present AS
-        SELECT {relation.key} AS key, hash(*COLUMNS(*)) AS row_hash FROM ({relation.query})"""
-    )
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE changes AS
+        f"""CREATE OR REPLACE TEMP TABLE changes AS
         SELECT coalesce(p.key, b.key) AS key, CASE WHEN b.key IS NULL THEN 'added' WHEN p.key IS NULL THEN 'removed'
             ELSE 'changed' END AS change
-        FROM present AS p FULL JOIN keys_before AS b ON p.key = b.key
+        FROM present AS p FULL JOIN {before} AS b ON p.key = b.key
         WHERE p.row_hash IS DISTINCT FROM b.row_hash"""
     )
-    connection.unregister("keys_before")
 
 
 def _changes_in(path: Path, key: str, form: str) -> pa.Table:
@@ -178,10 +225,8 @@ def _changes_in(path: Path, key: str, form: str) -> pa.Table:
     return pa.table([found[key], found["change"]], schema=_CHANGES_SCHEMA)
 
 
-def _sum_up(
-    connection: duckdb.DuckDBPyConnection, what: str, path: Path, form: str, exports: pa.Table
-) -> Exported:
-    """Write what exports of changes (key, change, after; oldest first) come to from the first that is `after` on."""
+def _sum_up(connection: duckdb.DuckDBPyConnection, exports: pa.Table) -> None:
+    """Make the temporary table changes of what exports (key, change, after) come to from the first `after` one on."""
     numbered = exports.append_column("number", pa.array(range(exports.num_rows), pa.int64()))
     connection.register("exported", numbered)
     # `present` is of export_changes: the keys that there are now.
@@ -194,6 +239,10 @@ def _sum_up(
         WHERE was OR now"""
     )
     connection.unregister("exported")
+
+
+def _write_since(connection: duckdb.DuckDBPyConnection, what: str, path: Path, form: str) -> Exported:
+    """Write the rows that `changes` names; where it names none, no file is left of an earlier time."""
     counts = dict(connection.execute("SELECT change, count(*) FROM changes GROUP BY change").fetchall())
     if not counts:
         path.unlink(missing_ok=True)

@@ -31,6 +31,7 @@ os.environ.setdefault("STEMMA_CACHE", f"/tmp/stemma-test-cache-{os.getuid()}")
 # Files of few but long tests, which are begun first, so that no process is left alone with one in the end.
 LONG = (
     "browser",
+    "deployment",
     "concurrency",
     "hostile",
     "replay",

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import os
 import shutil
 import signal
 import socket
@@ -663,8 +664,31 @@ def taken_port() -> Iterator[int]:
         yield int(server.getsockname()[1])
 
 
+@pytest.fixture
+def free_port() -> int:
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        return int(server.getsockname()[1])
+
+
 def test_ui_names_a_port_that_is_taken(here: Path, stemma: Any, taken_port: int) -> None:
     stemma("ui", "--port", str(taken_port)).is_one_line(1, str(taken_port), "--port")
+
+
+def test_ui_for_viewers_is_the_webserver_alone(
+    here: Path, stemma: Any, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    """What it does is in tests/test_deployment.py, with the same command."""
+    from dagster_webserver.cli import dagster_webserver
+
+    started: list[list[str]] = []
+    monkeypatch.setattr(os, "execv", lambda program, words: started.append([program, *words[1:]]))
+    stemma("ui", "--read-only", "--port", str(free_port))
+    ((program, *words),) = started
+    assert Path(program).name == "dagster-webserver"
+    asked = dagster_webserver.make_context("dagster-webserver", words).params
+    assert (asked["read_only"], asked["host"], asked["port"]) == (True, "127.0.0.1", free_port)
+    assert asked["module_name"] == ("stemma.definitions",)
 
 
 def test_run_of_a_mistyped_path_is_not_remembered(

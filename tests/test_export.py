@@ -137,10 +137,28 @@ def test_a_lance_dataset_becomes_a_new_version(corpus: Corpus, tmp_path: Path) -
     assert export(corpus, str(tmp_path / "out"), "--format", "lance") == 2
 
 
+def since(corpus: Corpus, run: str, folder: Path, capsys: pytest.CaptureFixture[str], form: str) -> Any:
+    capsys.readouterr()
+    assert export(corpus, str(folder), "--since", run, "--format", form, "--json") == 0
+    return json.loads(capsys.readouterr().out)
+
+
+def check_changes(done: dict[str, Any], then: dict[str, Any], now: dict[str, Any]) -> None:
+    """Check that a file leads from the rows of then to those of now."""
+    have = dict(then)
+    for row in rows_of(Path(done["path"])):
+        kind, key = row.pop("change"), row["document_id"]
+        assert (kind == "added") == (key not in have)
+        assert (kind == "removed") == (key not in now)
+        have[key] = now.get(key)
+    assert {key: row for key, row in have.items() if row is not None} == now
+    assert done["added"] == len(now.keys() - then.keys())
+    assert done["removed"] == len(then.keys() - now.keys())
+
+
 @pytest.mark.parametrize("form", ["parquet", *slow("arrow", "jsonl")])
-def test_what_has_changed_since_a_run_is_the_sum_of_its_exports(
-    form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_has_changed_since_a_run(form: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """By the history; by the folder's exports once that has forgotten; not at all where neither knows."""
     corpus = Corpus(tmp_path / "corpus", chunk={"max_tokens": 60})
     corpus.steady = True
     corpus.fill(4, words=80)
@@ -155,30 +173,49 @@ def test_what_has_changed_since_a_run_is_the_sum_of_its_exports(
         if change == 3:
             corpus.delete("new2.txt")
         runs.append(corpus.run().run_id)
-        assert export(corpus, str(folder), "--changes", "--what", "documents", "--format", form) == 0
+        if change:
+            assert export(corpus, str(folder), "--changes", "--what", "documents", "--format", form) == 0
         export(corpus, str(tmp_path / "whole.jsonl"))
         whole[change] = {row["document_id"]: row for row in rows_of(tmp_path / "whole.jsonl")}
-    for change, run in enumerate(runs):
+    fresh = tmp_path / "fresh"
+    for change, run in enumerate(runs[:3]):
+        done = since(corpus, run, fresh, capsys, form)
+        assert Path(done["path"]) == fresh / f"since-{run}.{form}"
+        check_changes(done, whole[change], whole[3])
+    assert len(list(fresh.iterdir())) == 3, "no export of everything, nor a file beside"
+    assert since(corpus, "-1", fresh, capsys, form)["path"] == str(fresh / f"since-{runs[2]}.{form}")
+    assert since(corpus, runs[3], fresh, capsys, form)["path"] is None
+    assert main(["compact", "--forget-history", "--config", str(corpus.root / "stemma.toml")]) == 0
+    for change in (1, 2):
+        check_changes(since(corpus, runs[change], folder, capsys, form), whole[change], whole[3])
+    for place, run in ((folder, runs[0]), (folder, "unknown"), (tmp_path / "none", runs[1])):
         capsys.readouterr()
-        assert export(corpus, str(folder), "--since", run, "--format", form, "--json") == 0
-        done = json.loads(capsys.readouterr().out)
-        then, now = whole[change], whole[3]
-        if change == 3:
-            assert done["path"] is None
-            continue
-        have = dict(then)
-        for row in rows_of(Path(done["path"])):
-            kind = row.pop("change")
-            assert (kind == "added") == (row["document_id"] not in have)
-            assert (kind == "removed") == (row["document_id"] not in now)
-            have[row["document_id"]] = now.get(row["document_id"])
-        assert {key: row for key, row in have.items() if row is not None} == now
-        assert done["added"] == len(now.keys() - then.keys())
-        assert done["removed"] == len(then.keys() - now.keys())
-    assert export(corpus, str(folder), "--since", "unknown", "--format", form) == 2
-    assert runs[0] in capsys.readouterr().err
-    assert export(corpus, str(tmp_path / "none"), "--since", runs[0]) == 2
+        assert export(corpus, str(place), "--since", run, "--format", form) == 2
+        told = capsys.readouterr().err
+        assert (
+            "no run of the corpus has this id" in told
+            if run == "unknown"
+            else "older than the history" in told
+        )
+        assert (runs[1] in told.split("has exports of", 1)[1]) == (place == folder)
     assert not (tmp_path / "none").exists()
+
+
+def test_a_run_whose_vectors_were_of_another_model_cannot_be_asked(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    corpus = Corpus(tmp_path / "corpus")
+    corpus.steady = True
+    corpus.fill(2)
+    then = corpus.run().run_id
+    corpus.set(embed={"model": "hash:64"})
+    corpus.run()
+    assert export(corpus, str(tmp_path / "out"), "--what", "vectors", "--since", then) == 2
+    assert "the history has no corpus.embedded of that run" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+    assert since(corpus, then, tmp_path / "out", capsys, "parquet")["path"] is None, (
+        "documents are as they were"
+    )
 
 
 def test_wrong_use_is_refused(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from stemma.commands.output import print_json, print_table
-from stemma.commands.run import prepare_dagster_home
+from stemma.commands.run import open_instance, prepare_dagster_home
 from stemma.config import Config, load_config
 from stemma.reporting.text import human_bytes
 
@@ -47,7 +47,7 @@ def _delete_history(config: Config, days: int) -> int:
 
     ended = [dg.DagsterRunStatus.SUCCESS, dg.DagsterRunStatus.FAILURE, dg.DagsterRunStatus.CANCELED]
     before = datetime.now(UTC) - timedelta(days=days)
-    with dg.DagsterInstance.get() as instance:
+    with open_instance() as instance:
         last = instance.get_run_records(dg.RunsFilter(statuses=ended[:1]), limit=1)
         kept = {record.dagster_run.run_id for record in last}
         old = instance.get_run_records(dg.RunsFilter(statuses=ended, created_before=before))

@@ -5,9 +5,10 @@ from functools import partial
 from pathlib import Path
 
 from stemma.commands.output import print_json
-from stemma.commands.published import open_published
+from stemma.commands.published import SETTINGS, open_published, published_path
 from stemma.config import Config, load_config
 from stemma.errors import UsageError
+from stemma.lineage.as_of import attached
 
 
 def export(options: argparse.Namespace) -> int:
@@ -21,8 +22,11 @@ def export(options: argparse.Namespace) -> int:
     _check_place(config, path, form, only_changes)
     work = export_changes if only_changes else export_file
     if options.since is not None:
-        work = partial(export_since, run_id=options.since)
-    with open_published(config) as connection:
+        work = partial(export_since, run=options.since)
+        opened = attached(published_path(config), SETTINGS)
+    else:
+        opened = open_published(config)
+    with opened as connection:
         done = work(connection, options.what, path, form)
     counts = {"added": done.added, "changed": done.changed, "removed": done.removed}
     if options.json:

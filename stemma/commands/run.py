@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shlex
 import sys
 import time
@@ -120,6 +121,27 @@ def prepare_dagster_home(config: Config) -> Path:
     return home
 
 
+def open_instance() -> Any:
+    """Return Dagster's instance of DAGSTER_HOME, which is closed by leaving its context.
+
+    Raises StemmaError, in one line, where dagster.yaml asks for what is not there: a variable, a package, a database.
+    """
+    import dagster as dg
+
+    try:
+        return dg.DagsterInstance.get()
+    except Exception as error:
+        unset = sorted(set(re.findall(r'environment variable "(\w+)" which is not set', str(error))))
+        if unset:
+            reason = f"the environment has no {', '.join(unset)}"
+        elif "dagster_postgres" in str(error):
+            reason = 'the package of Postgres is missing: pip install "stemma[postgres]"'
+        else:
+            reason = f"{type(error).__name__}: {(str(error).strip() or 'no reason given').splitlines()[0]}"
+        settings = Path(os.environ["DAGSTER_HOME"]) / "dagster.yaml"
+        raise StemmaError(f"Dagster's history cannot be opened by {settings}: {reason}") from error
+
+
 def _materialize(options: argparse.Namespace, config: Config, file: Path | None, selected: list[str]) -> int:
     started = time.monotonic()
     prepare_dagster_home(config)
@@ -130,9 +152,7 @@ def _materialize(options: argparse.Namespace, config: Config, file: Path | None,
             f"Reading {sources} → {config.warehouse.path}",
             flush=True,
         )
-    import dagster as dg
-
-    with dg.DagsterInstance.get() as instance, _progress(show):
+    with open_instance() as instance, _progress(show):
         result = _execute(instance, config, file, selected, options)
     if not result.success:
         if _interrupted(result):

@@ -13,19 +13,31 @@ from stemma.errors import StemmaError, UsageError
 
 
 def ui(options: argparse.Namespace) -> int:
-    """Replace this process by `dagster dev`. Raises StemmaError where Dagster's command is missing."""
+    """Replace this process by `dagster dev`, or, read-only, by the webserver alone.
+
+    Raises StemmaError where Dagster's command is missing or the port is taken.
+    """
     config = load_config(options.config)
     prepare_dagster_home(config)
     if config.file is not None:
         os.environ["STEMMA_CONFIG"] = str(config.file.absolute())
-    command = Path(sys.executable).with_name("dagster")
-    program = str(command) if command.exists() else shutil.which("dagster")
-    if program is None:
-        raise StemmaError("the command 'dagster' is missing: pip install dagster dagster-webserver")
+    name = "dagster-webserver" if options.read_only else "dagster"
+    program = _program(name)
     _refuse_taken(options.host, options.port)
-    arguments = ["dev", "-m", "stemma.definitions", "--host", options.host, "--port", str(options.port)]
+    arguments = ["-m", "stemma.definitions", "--host", options.host, "--port", str(options.port)]
+    # Viewers need no daemon: schedules and sensors are for whoever may start runs.
+    arguments = [*arguments, "--read-only"] if options.read_only else ["dev", *arguments]
     print(f"Stemma's assets: http://{options.host}:{options.port} (Ctrl-C ends it)", flush=True)
     os.execv(program, [program, *arguments])
+
+
+def _program(name: str) -> str:
+    """Return the path of a command of Dagster's, of this environment first."""
+    command = Path(sys.executable).with_name(name)
+    program = str(command) if command.exists() else shutil.which(name)
+    if program is None:
+        raise StemmaError(f"the command '{name}' is missing: pip install dagster dagster-webserver")
+    return program
 
 
 def _refuse_taken(host: str, port: int) -> None:
