@@ -15,6 +15,7 @@ from typing import Any
 
 import duckdb
 import pytest
+from hypothesis import settings
 
 from stemma.chunking import chunker
 from stemma.cleaning import clean
@@ -53,6 +54,11 @@ def sentence(seed: object, words: int) -> str:
 def long_document(seed: object, paragraphs: int) -> str:
     """Return a document of paragraphs of 40 words each, which is many chunks when chunks are small."""
     return "\n\n".join(sentence(f"{seed}-{number}", 40).capitalize() + "." for number in range(paragraphs))
+
+
+def examples(number: int) -> int:
+    """Return how many examples of a property are looked at: all of them in `make test-slow`, else a quarter."""
+    return number if settings.get_current_profile_name() == "random" else max(2, number // 4)
 
 
 def slow(*parameters: Any) -> list[Any]:
@@ -96,6 +102,8 @@ class Corpus:
         self.threads = 1
         # Whether no code changes while the corpus lives, so that recipes need not be worked out for each run.
         self.steady = False
+        # Whether runs compute a few remembered rows again, as those of users do: a tenth of a small run.
+        self.audit = False
         self._setups: dict[str, Setup] = {}
         self._numbers = itertools.count(1)
         self.set(**sections)
@@ -214,6 +222,7 @@ class Corpus:
             progress=progress,
             allow_deletes=allow_deletes,
             days=days,
+            audit=self.audit,
         )
 
     # -- what came of it ---------------------------------------------------------------------------------------

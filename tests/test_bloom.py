@@ -88,6 +88,7 @@ def test_a_new_version_is_no_duplicate_of_the_one_before(tmp_path: Path) -> None
     assert kept(corpus) == {"a.txt"}
 
 
+@pytest.mark.slow
 def test_another_threshold_decides_on_all_anew(tmp_path: Path) -> None:
     corpus = bloom_corpus(tmp_path)
     corpus.write("2024-01-01.txt", sentence("one", 120))
@@ -102,6 +103,7 @@ def test_another_threshold_decides_on_all_anew(tmp_path: Path) -> None:
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_leaves_the_filters_as_they_were(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -118,6 +120,7 @@ def test_a_run_that_dies_leaves_the_filters_as_they_were(
     assert len(list((corpus.path.with_suffix(".work") / "bloom").iterdir())) <= 2
 
 
+@pytest.mark.slow
 def test_filters_that_are_too_full_are_told(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, deduplicate={"index": "bloom", "bloom_documents": 1_000})
     rows = "\n".join(f'{{"id": "{number}", "text": "{sentence(number, 30)}"}}' for number in range(1_100))

@@ -178,6 +178,7 @@ def spans(text, separator):
 """
 
 
+@pytest.mark.slow
 def test_a_function_of_the_users_own_cuts_and_its_code_is_in_the_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

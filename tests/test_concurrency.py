@@ -237,6 +237,7 @@ assert connection.execute(f"SELECT count(*) FROM rows WHERE text <> {text}").fet
 """
 
 
+@pytest.mark.slow
 def test_two_processes_that_spill_do_not_share_their_files(tmp_path: Path) -> None:
     spillers = [
         subprocess.Popen([sys.executable, "-c", SPILLER, str(tmp_path / "corpus.duckdb"), number])

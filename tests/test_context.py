@@ -43,6 +43,7 @@ def test_the_heading_path_goes_before_the_text() -> None:
     assert len(long) == MAX_SECTION + len("\ntext")
 
 
+@pytest.mark.slow
 def test_a_text_is_embedded_once_in_each_section(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, deduplicate={"layers": ("exact",)})
     # The first chunk of a section holds its heading, the second is the same text in all.
@@ -101,6 +102,7 @@ def test_only_small_chunks_are_smoothed(tmp_path: Path) -> None:
         assert np.array_equal(vector, smooth[place]) == (place[1] not in is_small)
 
 
+@pytest.mark.slow
 def test_smoothed_vectors_equal_a_rebuild(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, embed={"smoothing": 0.3})
     corpus.steady = True

@@ -129,6 +129,7 @@ def test_an_edit_that_cleaning_removes_goes_no_further(corpus: Corpus) -> None:
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_texts_are_found_after_an_edit_that_cleaning_removes(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -357,6 +358,7 @@ def test_an_edit_of_a_helper_reaches_the_rows_that_it_changes(
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_an_edit_of_a_chunking_strategy_recomputes_chunking(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -379,6 +381,7 @@ def turned(sums: Any) -> Any:
     return np.ascontiguousarray(normalised(sums)[:, ::-1])
 
 
+@pytest.mark.slow
 def test_a_changed_helper_of_embedding_recomputes_embedding(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

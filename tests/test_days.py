@@ -5,7 +5,7 @@ from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from harness import Corpus, sentence
+from harness import Corpus, examples, sentence
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
@@ -131,7 +131,7 @@ STEPS = st.lists(
 
 
 @given(STEPS)
-@settings(max_examples=8, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
+@settings(max_examples=examples(8), deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
 def test_partitions_in_any_order_end_where_one_run_ends(
     tmp_path_factory: pytest.TempPathFactory, steps
 ) -> None:

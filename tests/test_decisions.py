@@ -90,6 +90,7 @@ def test_a_threshold_moves_only_what_it_decides(corpus):
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_new_threshold_updates_the_ledger_of_what_stays_dropped(corpus):
     corpus.set(clean={"drop": ("gopher_non_symbol_words_min",)})
     corpus.run()
@@ -128,6 +129,7 @@ def test_rules_that_make_no_sense_are_named(corpus, clean, words):
         _ = Setup.of(corpus.config()).rules
 
 
+@pytest.mark.slow
 def test_rules_over_a_changed_document_alone(corpus):
     corpus.set(clean={"drop": ("gopher_non_symbol_words_min",)})
     corpus.run()
@@ -170,6 +172,7 @@ def test_a_quality_model_is_a_metric(corpus, monkeypatch):
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_quality_model_that_fails_for_a_document_costs_that_document(corpus):
     from stemma.config import ModelConfig
 

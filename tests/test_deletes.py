@@ -108,6 +108,7 @@ def test_deletes_up_to_the_limit_pass_and_one_more_stops(corpus: Corpus) -> None
     assert corpus.count("corpus.raw") == 90
 
 
+@pytest.mark.slow
 def test_a_small_source_may_lose_five_documents(corpus: Corpus) -> None:
     names = corpus.fill(12)
     corpus.run()
@@ -119,6 +120,7 @@ def test_a_small_source_may_lose_five_documents(corpus: Corpus) -> None:
     assert corpus.count("corpus.raw") == 7
 
 
+@pytest.mark.slow
 def test_the_share_counts_for_each_source(corpus: Corpus) -> None:
     corpus.fill(100)
     corpus.sources.append(SourceConfig("small", str(corpus.root / "small")))
@@ -144,6 +146,7 @@ def test_an_emptied_folder_stops_the_run_until_it_is_allowed(corpus: Corpus) -> 
     assert corpus.failed_checks() == []
 
 
+@pytest.mark.slow
 def test_an_emptied_folder_that_fills_again_computes_nothing(corpus: Corpus) -> None:
     names = corpus.fill(20)
     corpus.run()
@@ -185,6 +188,7 @@ def test_a_wrong_path_stops_and_leaves_nothing_of_the_wrong_documents(corpus: Co
     assert len(uris(corpus)) == 20
 
 
+@pytest.mark.slow
 def test_a_removed_source_is_a_mass_delete(corpus: Corpus) -> None:
     corpus.fill(8)
     other = corpus.root / "other"
@@ -212,6 +216,7 @@ def test_a_partial_listing_deletes_nothing(corpus: Corpus) -> None:
     stops(corpus, "15 of its 20")
 
 
+@pytest.mark.slow
 def test_a_partial_listing_keeps_the_errors_of_what_is_not_listed(corpus: Corpus) -> None:
     corpus.sources = [dataclasses.replace(corpus.sources[0], complete=False)]
     corpus.fill(3)
@@ -234,6 +239,7 @@ def test_a_renamed_folder_is_no_deletion(corpus: Corpus) -> None:
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_renamed_folder_does_not_hide_a_mass_delete(corpus: Corpus) -> None:
     names = corpus.fill(30, folder="before")
     corpus.run()
@@ -244,6 +250,7 @@ def test_a_renamed_folder_does_not_hide_a_mass_delete(corpus: Corpus) -> None:
     stops(corpus, "6 of its 30")
 
 
+@pytest.mark.slow
 def test_copies_that_stay_do_not_hide_a_mass_delete(corpus: Corpus) -> None:
     for number in range(30):
         corpus.write(f"copy{number}.txt", sentence("the same", 20))
@@ -264,6 +271,7 @@ def test_records_that_go_from_a_file_are_deleted(corpus: Corpus) -> None:
     }
 
 
+@pytest.mark.slow
 def test_a_file_that_loses_most_records_stops_each_run(corpus: Corpus) -> None:
     corpus.write("rows.jsonl", records(*range(20)))
     corpus.run()
@@ -275,6 +283,7 @@ def test_a_file_that_loses_most_records_stops_each_run(corpus: Corpus) -> None:
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_an_emptied_file_of_records_stops_the_run(corpus: Corpus) -> None:
     corpus.write("rows.jsonl", records(*range(20)))
     corpus.fill(2)
@@ -283,6 +292,7 @@ def test_an_emptied_file_of_records_stops_the_run(corpus: Corpus) -> None:
     stops(corpus, "of its 22")
 
 
+@pytest.mark.slow
 def test_the_last_documents_disappear_though_only_unreadable_files_are_left(corpus: Corpus) -> None:
     corpus.fill(3)
     corpus.write("broken.pdf", b"%PDF-1.4 is all there is")
@@ -295,6 +305,7 @@ def test_the_last_documents_disappear_though_only_unreadable_files_are_left(corp
     assert corpus.count("lineage.errors") == 1
 
 
+@pytest.mark.slow
 def test_what_lies_in_a_folder_that_cannot_be_listed_stays(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

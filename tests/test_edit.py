@@ -9,6 +9,7 @@ from itertools import combinations
 import numpy as np
 import pyarrow as pa
 import pytest
+from harness import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentences import SENTENCES
@@ -109,7 +110,7 @@ def short_texts(count: int, seed: int) -> list[str]:
 # --- what is compared
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.lists(TEXTS, max_size=4))
 def test_compared_forms_equal_plain_python(texts):
     expected = [form_in_plain_python(text) for text in texts]
@@ -170,7 +171,7 @@ def trigrams_in_plain_python(text: str) -> Counter:
     return Counter(padded[start : start + 3] for start in range(len(padded) - 2))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.text("abcd ", min_size=1, max_size=60), st.integers(1, 12), st.randoms(use_true_random=False))
 def test_no_pair_is_below_the_lowest_jaccard(text, edits, choose):
     other = edited(f"z{text}", min(edits, len(text)), choose)
@@ -269,7 +270,7 @@ def test_fifty_thousand_texts_of_a_template_have_a_linear_number_of_pairs():
 # --- ratios
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(st.lists(TEXTS, min_size=2, max_size=4))
 def test_ratios_equal_plain_python(texts):
     pairs = [(a, b) for a in range(len(texts)) for b in range(len(texts))]

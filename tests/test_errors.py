@@ -51,7 +51,7 @@ def published(corpus: Corpus) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-@pytest.mark.parametrize("stage", ["deduplicated", "embedded", *slow("cleaned", "chunked")])
+@pytest.mark.parametrize("stage", ["embedded", *slow("cleaned", "deduplicated", "chunked")])
 def test_a_poison_document_costs_one_document(
     corpus: Corpus, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -87,7 +87,7 @@ def test_a_poison_document_costs_one_document(
 
 @pytest.mark.parametrize(
     ("stage", "reason"),
-    [("deduplicated", "memory"), ("embedded", "time"), *slow(("cleaned", "time"), ("chunked", "memory"))],
+    [("deduplicated", "memory"), *slow(("cleaned", "time"), ("chunked", "memory"), ("embedded", "time"))],
 )
 def test_what_may_pass_is_tried_again(
     corpus: Corpus, stage: str, reason: str, monkeypatch: pytest.MonkeyPatch
@@ -110,6 +110,7 @@ def test_what_may_pass_is_tried_again(
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["embedded", *slow("chunked")])
 def test_a_failed_document_may_become_a_duplicate(
     corpus: Corpus, stage: str, monkeypatch: pytest.MonkeyPatch
@@ -129,6 +130,7 @@ def test_a_failed_document_may_become_a_duplicate(
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["deduplicated", *slow("chunked", "embedded")])
 def test_a_failed_document_may_be_dropped_by_a_rule(
     corpus: Corpus, stage: str, monkeypatch: pytest.MonkeyPatch
@@ -203,6 +205,7 @@ def test_garbage_costs_itself(corpus: Corpus) -> None:
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_errors_follow_a_source_that_moves(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus.fill(3)
     corpus.write("rows.jsonl", '{"id": "a", "text": "a good record of words"}\n{broken\n')
@@ -221,6 +224,7 @@ def test_errors_follow_a_source_that_moves(corpus: Corpus, monkeypatch: pytest.M
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_file_that_cannot_be_read_comes_back(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     corpus.fill(4)
     corpus.run()
@@ -237,6 +241,7 @@ def test_a_file_that_cannot_be_read_comes_back(corpus: Corpus, monkeypatch: pyte
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "error", [TimeoutError("timed out"), *slow(ConnectionResetError("reset by peer"), MemoryError())]
 )
@@ -260,6 +265,7 @@ def test_a_file_that_cannot_be_read_just_now_stays(
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_file_that_fails_while_it_is_read_keeps_its_records(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +374,7 @@ def repair_by_environment(text: str) -> Repaired:
 
 def test_an_undeclared_dependency_is_warned_of(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clean, "repair_text", repair_by_environment)
+    corpus.audit = True
     corpus.fill(2)
     corpus.run()
     monkeypatch.setenv(FLAKY, "1")
@@ -377,6 +384,7 @@ def test_an_undeclared_dependency_is_warned_of(corpus: Corpus, monkeypatch: pyte
     assert all("stage clean" in warning and "does not declare" in warning for warning in warnings)
 
 
+@pytest.mark.slow
 def test_a_remembered_row_that_fails_when_it_is_checked_stands(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -385,6 +393,7 @@ def test_a_remembered_row_that_fails_when_it_is_checked_stands(
     corpus.write("poison.txt", f"{POISON['embedded']} {sentence('p', 20)}")
     corpus.run()
     monkeypatch.setenv(FLAKY, "memory")
+    corpus.audit = True
     corpus.write("new.txt", sentence("new", 20))
     result = corpus.run()
     assert corpus.count("corpus.deduplicated") == 2
@@ -394,6 +403,7 @@ def test_a_remembered_row_that_fails_when_it_is_checked_stands(
     assert "MemoryError" in warning
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [ImportError, PermissionError])
 def test_a_fault_of_the_machine_is_not_remembered_as_the_documents(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
@@ -413,6 +423,7 @@ def test_a_fault_of_the_machine_is_not_remembered_as_the_documents(
     assert corpus.count("corpus.deduplicated") == 3
 
 
+@pytest.mark.slow
 def test_when_every_row_fails_for_one_reason_none_is_remembered(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -430,6 +441,7 @@ def test_when_every_row_fails_for_one_reason_none_is_remembered(
     assert corpus.count("corpus.deduplicated") == 12
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("year", [1600, 2300])
 def test_a_file_of_an_odd_time_is_read_like_any_other(corpus: Corpus, year: int) -> None:
     corpus.write("fine.txt", sentence("fine", 20))
@@ -453,6 +465,7 @@ def test_a_damaged_memo_file_is_named(corpus: Corpus) -> None:
         corpus.run()
 
 
+@pytest.mark.slow
 def test_one_long_text_is_checked_in_time_that_follows_its_length(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, embed={"model": "hash:8"})
     corpus.write("long.txt", "ü " + " ".join(sentence(number, 40) + ".\n" for number in range(6000)))
@@ -467,6 +480,7 @@ def test_one_long_text_is_checked_in_time_that_follows_its_length(tmp_path: Path
     assert corpus.count("corpus.chunked") > 1000
 
 
+@pytest.mark.slow
 def test_a_check_that_failed_fails_until_it_is_mended(corpus: Corpus) -> None:
     corpus.fill(3)
     corpus.run()

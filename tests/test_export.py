@@ -81,6 +81,7 @@ def taken_over(folder: Path, key: str) -> dict[str, dict[str, Any]]:
     return have
 
 
+@pytest.mark.slow
 def test_changes_add_up_to_the_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     corpus = Corpus(tmp_path / "corpus", chunk={"max_tokens": 60})
     corpus.steady = True

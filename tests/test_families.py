@@ -9,6 +9,7 @@ from uuid import UUID
 import numpy as np
 import pyarrow as pa
 import pytest
+from harness import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -314,7 +315,7 @@ def test_wrong_families_are_refused():
 LAYERS = st.dictionaries(st.sampled_from(PREFERENCE), st.sampled_from([0.7, 0.8, 0.9]), max_size=4)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_families_equal_plain_python_in_any_order(data):
     ids = data.draw(st.lists(st.integers(0, 2**128 - 1), min_size=1, max_size=12, unique=True))
@@ -398,7 +399,7 @@ def test_every_removed_licence_has_a_kept_witness(shared):
         assert row["similarity"] == jaccard(sets, pair)[0]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(st.integers(1, 40), st.data())
 def test_components_are_those_of_a_walk(nodes, data):
     places = st.integers(0, nodes - 1)

@@ -311,6 +311,7 @@ def test_texts_and_names_are_never_markup_nor_control_characters(
     assert "\x1b" not in rest
 
 
+@pytest.mark.slow
 def test_versions_are_counted(tmp_path: Path, stemma: Stemma) -> None:
     corpus = Corpus(tmp_path)
     fill(corpus)
@@ -456,6 +457,7 @@ def test_without_an_index_all_documents_are_compared(
     assert not (corpus.path.with_suffix(".work") / "state.duckdb").exists() or why != "state"
 
 
+@pytest.mark.slow
 def test_what_a_bloom_filter_removed_has_no_witness(tmp_path: Path, stemma: Stemma) -> None:
     corpus = Corpus(tmp_path, deduplicate={"index": "bloom"})
     fill(corpus)

@@ -239,6 +239,7 @@ def test_a_document_of_50_mb_beside_small_ones(corpus: Corpus) -> None:
 # ---- sources and what is kept
 
 
+@pytest.mark.slow
 def test_scope_source_looks_for_duplicates_in_each_source(corpus: Corpus) -> None:
     add_source(corpus, "more")
     text = sentence("shared", 60)
@@ -281,6 +282,7 @@ def test_a_source_with_no_layers_is_never_dropped_but_testifies(corpus: Corpus) 
     assert members["b"][1:4:2] == ("c", "near")
 
 
+@pytest.mark.slow
 def test_a_document_that_comes_to_a_node_meets_edges_that_did_not_count_before(corpus: Corpus) -> None:
     add_source(corpus, "more", thresholds=(("near", 0.8),))
     corpus.set(deduplicate={"threshold": 0.95})
@@ -317,6 +319,7 @@ def test_best_fails_fewer_rules(corpus: Corpus) -> None:
     assert kept(solve(corpus)) == {"flawed"}
 
 
+@pytest.mark.slow
 def test_best_by_an_expression_without_a_value_is_the_worst(corpus: Corpus) -> None:
     text = sentence("quality", 80)
     texts = {"short": text, "long": f"{text} and more", "longest": f"{text} and more of it"}
@@ -393,6 +396,7 @@ def corpus_equals_its_rebuild(corpus: Corpus) -> bool:
     return corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_an_index_that_was_emptied_by_a_run_that_failed_forgets_no_family(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -413,6 +417,7 @@ def test_an_index_that_was_emptied_by_a_run_that_failed_forgets_no_family(
     assert ask(corpus, "SELECT count(*) FROM deduplicated") == [(2,)]
 
 
+@pytest.mark.slow
 def test_a_run_does_not_wait_for_texts_that_another_run_has_changed_meanwhile(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

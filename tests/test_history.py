@@ -169,6 +169,7 @@ def kept_rows(corpus: Corpus) -> dict[str, int]:
     return dict(corpus.query("SELECT name, count(*) FROM history.gone GROUP BY name"))
 
 
+@pytest.mark.slow
 def test_what_no_remembered_publication_had_is_forgotten(tmp_path: Path) -> None:
     corpus = corpus_at(tmp_path, history={"publications": 1})
     corpus.fill(3)
@@ -201,6 +202,7 @@ def test_days_are_counted_from_the_end_of_a_publication(
     assert publications(corpus) == ["run-2", "run-3", "run-4", "run-5"]
 
 
+@pytest.mark.slow
 def test_without_a_history_there_is_none_and_it_can_begin_again(tmp_path: Path) -> None:
     corpus = corpus_at(tmp_path, history={"publications": 0})
     corpus.fill(3)
@@ -217,6 +219,7 @@ def test_without_a_history_there_is_none_and_it_can_begin_again(tmp_path: Path) 
     assert corpus.query("SELECT * FROM duckdb_functions() WHERE schema_name = 'history'") == []
 
 
+@pytest.mark.slow
 def test_a_run_that_changes_nothing_is_no_publication(tmp_path: Path) -> None:
     corpus = corpus_at(tmp_path)
     corpus.fill(3)
@@ -414,6 +417,7 @@ def test_the_first_publication_remembers_nothing(tmp_path: Path) -> None:
     assert sum(rows[name] for name in rows.keys() - {"publications", "tables"}) == 0
 
 
+@pytest.mark.slow
 def test_views_are_made_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -362,6 +362,7 @@ def test_a_changing_file_is_read_whole_or_put_off(changing: Path) -> None:
         seen.add(data.decode())
 
 
+@pytest.mark.slow
 def test_runs_beside_a_changing_file(changing: Path, tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, embed={"model": "hash:64"})
     corpus.write("still.txt", "this one stays as it is")

@@ -113,6 +113,7 @@ def test_layers_come_and_go_and_every_state_equals_a_rebuild(tmp_path: Path) -> 
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_numbers_tell_forms_apart(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, deduplicate={"layers": ("exact", "near", "edit")})
     form = sentence("form", 200)
@@ -182,6 +183,7 @@ def test_passages_are_cut_from_the_later_document_and_from_its_chunks(tmp_path: 
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_document_of_passages_alone_stays_whole(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, deduplicate={"layers": ("exact", "passage")}, passage={"cut": True})
     one, two = shared_words("one", 80), shared_words("two", 80)
@@ -231,6 +233,7 @@ def test_passages_equal_a_rebuild_as_documents_come_and_go(tmp_path: Path, keep:
     assert corpus.count("lineage.passages") == corpus.count("lineage.cuts") == 0
 
 
+@pytest.mark.slow
 def test_passages_are_found_in_documents_that_were_there_before(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     corpus.steady = True
@@ -246,6 +249,7 @@ def test_passages_are_found_in_documents_that_were_there_before(tmp_path: Path) 
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_many_pairs_of_passages_are_compared_outside_the_transaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -261,6 +265,7 @@ def test_many_pairs_of_passages_are_compared_outside_the_transaction(
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_run_that_another_configuration_overtakes_plans_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

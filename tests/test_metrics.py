@@ -6,6 +6,7 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 import pytest
+from harness import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from real_texts import real_texts
@@ -242,7 +243,7 @@ GAP = st.sampled_from([" ", " ", " ", "\n", "\n\n", " \n", "\t", "\u2028", "\r\n
 TEXT = st.lists(st.tuples(WORD, GAP).map("".join), max_size=80).map("".join) | st.text(max_size=60)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(st.lists(TEXT, max_size=4).map(lambda parts: "".join(parts * 2)) | TEXT, min_size=1, max_size=5)
 )

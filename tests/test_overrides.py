@@ -30,6 +30,7 @@ def read_only(corpus: Corpus, *sources: str) -> None:
         run.warehouse.close()
 
 
+@pytest.mark.slow
 def test_documents_and_errors_of_other_sources_stay(corpus: Corpus) -> None:
     read_only(corpus, "two")
     assert corpus.query("SELECT source FROM corpus.raw") == [("two",)]

@@ -9,6 +9,7 @@ from unittest import mock
 import numpy as np
 import pyarrow as pa
 import pytest
+from harness import examples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sentences import SENTENCES
@@ -125,7 +126,7 @@ def test_spans_of_long_words():
     assert len(spans(crowded)) == len(words(crowded))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(hostile_texts)
 def test_spans_hold_the_words_of_any_text(text):
     found = spans(text)
@@ -153,7 +154,7 @@ def test_window_hashes_tell_windows_apart():
         assert len(set(zip(windows, hashes, strict=True))) == len(set(windows)) == len(set(hashes))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(
     st.integers(1, 12),
     st.data(),
@@ -261,7 +262,7 @@ def test_shared_runs_of_a_script(text):
     assert words(f"other, {text} other"[row["source_start"] : row["source_end"]]) == words(text)
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=examples(400), deadline=None)
 @given(
     st.integers(1, 6),
     st.lists(st.sampled_from(["a", "b", "c", "Été", "漢"]), max_size=45),
@@ -293,7 +294,7 @@ def test_shared_runs_are_those_of_the_definition(min_words, earlier, later, data
         )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(
     st.lists(st.sampled_from("ab"), max_size=40),
     st.lists(st.sampled_from("ab"), max_size=40),
@@ -412,7 +413,7 @@ def test_a_source_comes_before_its_document():
         owned([50, 50], [(0, 0, 1, 0, 50)])
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=examples(300), deadline=None)
 @given(st.data())
 def test_a_cut_word_stays_in_the_document_it_is_cut_for(data):
     texts = data.draw(st.lists(st.text("abc", max_size=14), min_size=2, max_size=7))
@@ -480,7 +481,7 @@ def test_cuts_of_words_are_cuts_of_characters():
     assert cut_spans(table).schema.field("cuts").type == SPANS
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=examples(200), deadline=None)
 @given(hostile_texts, st.data())
 def test_cuts_take_the_words_they_should_and_no_part_of_another(text, data):
     found = spans(text)

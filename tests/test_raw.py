@@ -83,6 +83,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_trusted_times_spare_the_reading(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     names = corpus.fill(5)
     labelled(corpus, trust_mtime=True)

@@ -191,6 +191,7 @@ def test_reconcile_waits_longer_after_each_run_in_vain(
     assert [reconciling.pause(tries) for tries in (1, 2, 3, 20)] == [60, 120, 240, 3600]
 
 
+@pytest.mark.slow
 def test_files_that_are_written_without_a_pause_are_taken_in(
     house: House, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +205,7 @@ def test_files_that_are_written_without_a_pause_are_taken_in(
     assert house.reconciled()
 
 
+@pytest.mark.slow
 def test_a_killed_run_does_not_stop_reconcile_for_ever(
     house: House, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -111,6 +111,7 @@ def test_what_changes_no_vector_changes_no_index(corpus: Corpus) -> None:
     assert corpus.value("SELECT expansion FROM search.vector_index") == 500
 
 
+@pytest.mark.slow
 def test_other_storage_and_other_dimensions(corpus: Corpus) -> None:
     corpus.set(embed={"storage": "int8"})
     corpus.run()
@@ -121,6 +122,7 @@ def test_other_storage_and_other_dimensions(corpus: Corpus) -> None:
     assert searcher.search("river", 5).equals(searcher.search("river", 5, exact=True))
 
 
+@pytest.mark.slow
 def test_it_goes_with_what_it_indexes(corpus: Corpus) -> None:
     corpus.set(search={"min_chunks": 100_000})
     corpus.run()
