@@ -42,6 +42,21 @@ def broken(table: pa.Table) -> pa.Table:
     return pa.table({"upper": table["text"]}).slice(1)
 
 
+def with_model(table: pa.Table, *, model: str) -> pa.Table:
+    """Return the texts in upper case, after the model."""
+    return pa.table({"upper": pc.binary_join_element_wise(model, pc.utf8_upper(table["text"]), " ")})
+
+
+def load() -> str:
+    """Return the model."""
+    return "model"
+
+
+def load_nothing() -> str:
+    """Find no model."""
+    raise OSError("no weights here")
+
+
 def marked(table: pa.Table) -> pa.BooleanArray:
     """All rows are to be computed alone."""
     return pa.array([True] * table.num_rows)

@@ -1,5 +1,7 @@
 """The pipeline on a real Ray cluster: row for row what this machine makes, also when processes and nodes go."""
 
+import dataclasses
+import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -73,6 +75,8 @@ def assert_as_local(corpus: Corpus) -> None:
 def test_the_corpus_is_row_for_row_that_of_one_machine(corpus: Corpus) -> None:
     first = corpus.run()
     assert min(first.computed.values()) > 60
+    told = executor_of(corpus.config().engine).take_stats()
+    assert [what for what in ("look", "compute_batch", "apply_to_partition") if f"({what})" not in told] == []
     assert_as_local(corpus)
     local(corpus)
     assert corpus.run().computed == NOTHING
@@ -87,3 +91,64 @@ def test_the_corpus_is_row_for_row_that_of_one_machine(corpus: Corpus) -> None:
     corpus.run()
     assert_as_local(corpus)
     assert corpus.run().computed == NOTHING
+
+
+@pytest.fixture
+def executor(cluster: TestCluster, everything_there: None) -> Any:
+    return executor_of(EngineConfig("ray", cluster.address, document_seconds=3, document_memory_mib=512))
+
+
+def test_a_document_has_the_same_outcome_on_a_node(executor: Any) -> None:
+    texts = ["a", "crash", "exit", "b", "hang", "refuse", "swallow", "print", "c"]
+    there = outcome(executor, dangerous.stage(), *texts)
+    assert there == outcome(
+        executor_of(EngineConfig(document_seconds=3, document_memory_mib=512)), dangerous.stage(), *texts
+    )
+    assert there[0]["crash"] == "ParserDied"
+    assert there[1] == {"exit", "hang", "swallow"}
+    assert "compute_batch" in executor.take_stats()
+
+
+def test_a_stage_that_breaks_its_contract_ends_the_run(executor: Any) -> None:
+    with pytest.raises(StemmaError, match="rows of"):
+        outcome(executor, dangerous.stage(dangerous.broken), "a", "b")
+
+
+def test_a_model_is_loaded_by_processes_of_its_own(executor: Any) -> None:
+    stage = dataclasses.replace(
+        dangerous.stage(dangerous.with_model, alone=None), load=dangerous.load, parallel=False
+    )
+    found, _ = outcome(executor, stage, "a", "b")
+    assert found == {"a": "model A", "b": "model B"}
+    broken = dataclasses.replace(stage, load=dangerous.load_nothing)
+    with pytest.raises(StemmaError, match="no weights here"):
+        outcome(executor, broken, "a")
+
+
+def test_other_code_on_a_node_is_refused(executor: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "recipe", lambda _stage: "another")
+    with pytest.raises(StemmaError, match="install the same versions on every node"):
+        outcome(executor, dangerous.stage(), "a")
+
+
+def refusal(address: str) -> str:
+    with pytest.raises(StemmaError) as error:
+        executor_of(EngineConfig("ray", address))
+    return str(error.value)
+
+
+def test_a_cluster_that_cannot_be_had_is_named(cluster: TestCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    ray.shutdown()
+    assert "cannot reach the Ray cluster at 127.0.0.9:1: Connection refused" in refusal("127.0.0.9:1")
+    with monkeypatch.context() as patch:
+        patch.setattr(ray_tasks, "__version__", "0.0")
+        assert "has stemma 0.1.0, this machine 0.0" in refusal(cluster.address)
+    ray.shutdown()
+    with monkeypatch.context() as patch:
+        patch.setenv("RAY_AUTH_TOKEN", "f" * 32)
+        assert "cannot join the Ray cluster at 127.0.0.2" in refusal(cluster.address)
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.util, "find_spec", lambda _name: None)
+        assert 'pip install "stemma[ray]"' in refusal(cluster.address)
