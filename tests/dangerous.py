@@ -42,6 +42,12 @@ def broken(table: pa.Table) -> pa.Table:
     return pa.table({"upper": table["text"]}).slice(1)
 
 
+def nap(table: pa.Table) -> pa.Table:
+    """Return the texts, after a while."""
+    time.sleep(0.2)
+    return act(table)
+
+
 def with_model(table: pa.Table, *, model: str) -> pa.Table:
     """Return the texts in upper case, after the model."""
     return pa.table({"upper": pc.binary_join_element_wise(model, pc.utf8_upper(table["text"]), " ")})

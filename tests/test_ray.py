@@ -5,14 +5,21 @@ import importlib.util
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import dangerous
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from cluster import TestCluster, started
-from harness import NOTHING, Corpus, long_document, sentence
+from harness import NOTHING, Corpus, long_document, sentence, slow
+from test_executors import assert_whole_partitions, path
+from test_workers import outcome, table
 
-from stemma.resources.executors import on_ray
+from stemma.config import EngineConfig
+from stemma.deduplication.stars import connected
+from stemma.errors import StemmaError
+from stemma.resources.executors import executor_of, on_ray, ray_tasks
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -131,6 +138,43 @@ def test_other_code_on_a_node_is_refused(executor: Any, monkeypatch: pytest.Monk
         outcome(executor, dangerous.stage(), "a")
 
 
+@pytest.mark.parametrize("large", [1 << 30, *slow(0)])
+def test_an_exchange_delivers_whole_partitions(
+    executor: Any, large: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(on_ray, "LARGE_EXCHANGE_BYTES", large)
+    assert_whole_partitions(executor)
+
+
+def test_a_function_that_fails_in_an_exchange_ends_the_run(executor: Any) -> None:
+    rows = executor.scatter([pa.table({"other": [1]})])
+    with pytest.raises(StemmaError, match="KeyError"):
+        executor.exchange(rows, "key", dangerous.broken)
+
+
+def test_components_by_stars_are_those_of_one_process(executor: Any) -> None:
+    source, target = path(10)
+    assert set(connected(12, source, target, executor).tolist()) == {0, 1, 2}
+
+
+NAPS = [f"{batch} {row}" for batch in range(40) for row in range(4)]
+
+
+def test_what_a_lost_process_and_a_lost_node_had_is_computed_again(
+    cluster: TestCluster, executor: Any
+) -> None:
+    stage = dangerous.stage(dangerous.nap, alone=None)
+    cluster.add_node()
+    cluster.wait()
+    batches = [table(*NAPS[start : start + 4]) for start in range(0, len(NAPS), 4)]
+    outcomes = executor.run(stage, batches, len(NAPS))
+    rows = [next(outcomes).rows]
+    assert cluster.kill_process()
+    cluster.remove_node()
+    rows += [computed.rows for computed in outcomes]
+    assert sorted(pa.concat_tables(rows)["upper"].to_pylist()) == sorted(NAPS)
+
+
 def refusal(address: str) -> str:
     with pytest.raises(StemmaError) as error:
         executor_of(EngineConfig("ray", address))
@@ -145,10 +189,6 @@ def test_a_cluster_that_cannot_be_had_is_named(cluster: TestCluster, monkeypatch
     with monkeypatch.context() as patch:
         patch.setattr(ray_tasks, "__version__", "0.0")
         assert "has stemma 0.1.0, this machine 0.0" in refusal(cluster.address)
-    ray.shutdown()
-    with monkeypatch.context() as patch:
-        patch.setenv("RAY_AUTH_TOKEN", "f" * 32)
-        assert "cannot join the Ray cluster at 127.0.0.2" in refusal(cluster.address)
     with monkeypatch.context() as patch:
         patch.setattr(importlib.util, "find_spec", lambda _name: None)
         assert 'pip install "stemma[ray]"' in refusal(cluster.address)
