@@ -116,6 +116,7 @@ class Pipeline(dg.ConfigurableResource):
             raise dg.Failure(description=str(error)) from error
         try:
             counts = DATASETS[dataset](run)
+            counts.engine = run.executor.take_stats()
             for warning in counts.warnings:
                 context.log.warning(warning)
             checks = check_step(run, dataset)

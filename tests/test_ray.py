@@ -1,6 +1,7 @@
 """The pipeline on a real Ray cluster: row for row what this machine makes, also when processes and nodes go."""
 
 import dataclasses
+import functools
 import importlib.util
 import json
 from collections.abc import Iterator
@@ -173,6 +174,19 @@ def test_what_a_lost_process_and_a_lost_node_had_is_computed_again(
     cluster.remove_node()
     rows += [computed.rows for computed in outcomes]
     assert sorted(pa.concat_tables(rows)["upper"].to_pylist()) == sorted(NAPS)
+
+
+def test_other_weights_on_a_node_are_refused(executor: Any, tmp_path: Path) -> None:
+    weights = tmp_path / "weights"
+    weights.write_text("those of the run")
+    facts = functools.partial(dangerous.weights, weights)
+    stage = dataclasses.replace(dangerous.stage(), digests=facts(), facts=facts)
+    assert outcome(executor, stage, "a") == ({"a": "A"}, set())
+    weights.write_text("others")
+    with pytest.raises(
+        StemmaError, match="weights, which the stage 'act' depends on, is not that of the run"
+    ):
+        outcome(executor, dataclasses.replace(stage, version=2), "a")
 
 
 def refusal(address: str) -> str:

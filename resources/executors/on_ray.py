@@ -20,7 +20,7 @@ from stemma.incremental.stage import Stage
 from stemma.resources.child import items_from_parts
 from stemma.resources.executors import ray_cluster, ray_tasks
 from stemma.resources.executors.local import LocalExecutor
-from stemma.resources.executors.ray_tasks import Order, StageOrder
+from stemma.resources.executors.ray_tasks import Order, Place, StageOrder
 from stemma.resources.executors.wire import from_wire
 from stemma.resources.looking import Found, Request, look_at, seen_from_json
 from stemma.resources.workers import pickled
@@ -55,6 +55,7 @@ class RayExecutor:
     def __init__(self, engine: EngineConfig, local: LocalExecutor) -> None:
         self._engine = engine
         self._local = local
+        self._place = Place(min(1, local.workers.processes), local.workers.limits)
         self._stats: list[str] = []
 
     def run(self, stage: Stage, batches: Iterable[pa.Table], count: int) -> Iterator[Computed]:
@@ -62,7 +63,7 @@ class RayExecutor:
         if packed is None:
             yield from self._local.run(stage, batches, count)
             return
-        order = StageOrder(packed, recipe(stage), count, self._local.workers.limits)
+        order = StageOrder(packed, recipe(stage), count, self._place)
         for window in _windows(batches, self._window_bytes()):
             dataset = self._computed(_dataset(window), stage, order)
             for table in self._tables(dataset):
@@ -111,7 +112,7 @@ class RayExecutor:
         if not batches:
             return
         looked = _dataset(batches).map_batches(
-            ray_tasks.look, fn_args=(_order(look_at), self._local.workers.limits), num_cpus=1, **WHOLE
+            ray_tasks.look, fn_args=(_order(look_at), self._place), num_cpus=1, **WHOLE
         )
         for piece in self._tables(looked):
             for row in piece.to_pylist():

@@ -25,6 +25,8 @@ def connect(address: str) -> None:
         raise StemmaError('[engine] kind = "ray" needs the packages of the extra: pip install "stemma[ray]"')
     # No telemetry, whatever the machine's own default.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Each second that it waits, Ray would write a line of its own.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     import ray
 
     if not ray.is_initialized():
@@ -38,7 +40,9 @@ def connect(address: str) -> None:
                 **_own_address(address),
             )
         except Exception as error:  # Ray raises errors of many kinds, of versions and tokens too
-            raise StemmaError(f"cannot join the Ray cluster at {address}: {told(error)}") from error
+            raise StemmaError(
+                f"cannot join the Ray cluster at {address}: {told(error)} (is RAY_AUTH_TOKEN that of the cluster?)"
+            ) from error
         check_nodes()
     _be_quiet()
 

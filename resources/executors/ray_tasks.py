@@ -39,12 +39,24 @@ ITEMS, ITEM_CHARACTERS = 256, 4 * 2**20
 
 @dataclass(frozen=True)
 class StageOrder:
-    """A stage, pickled; its recipe; how many rows the run computes in all; what a document may cost."""
+    """A stage, pickled; its recipe; how many rows the run computes in all; where a node computes them."""
 
     stage: bytes
     recipe: str
     count: int
+    place: "Place"
+
+
+@dataclass(frozen=True)
+class Place:
+    """The worker processes of each task, one or none; what a document may cost there."""
+
+    processes: int
     limits: Limits
+
+    def workers(self) -> Workers:
+        """Return those of this process."""
+        return shared_workers(self.processes, self.limits)
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,12 @@ def _stage(pickled: bytes, wanted: str) -> Stage:
             f"node {platform.node()}: its code, or its libraries, of the stage '{stage.name}' are not those of the run:"
             " install the same versions on every node"
         )
+    found = stage.facts() if stage.facts is not None else {}
+    for name in sorted(found.keys() & stage.digests.keys()):
+        if found[name] != stage.digests[name]:
+            raise StemmaError(
+                f"node {platform.node()}: {name}, which the stage '{stage.name}' depends on, is not that of the run"
+            )
     return stage
 
 
@@ -97,7 +115,7 @@ def compute_batch(batch: pa.Table, order: StageOrder) -> Iterator[pa.Table]:
         if not stage.parallel:
             yield to_wire(stage, compute(stage, batch, None))
             return
-        for computed in _workers(order.limits).run(stage, [batch], order.count):
+        for computed in order.place.workers().run(stage, [batch], order.count):
             yield to_wire(stage, computed)
     except Exception as error:
         yield fault_to_wire(stage or pickle.loads(order.stage), error)
@@ -143,7 +161,7 @@ def apply_to_partition(table: pa.Table, order: Order) -> pa.Table:
     return apply(table.drop_columns(PARTITION), order)
 
 
-def look(batch: pa.Table, order: Order, limits: Limits) -> Iterator[pa.Table]:
+def look(batch: pa.Table, order: Order, place: Place) -> Iterator[pa.Table]:
     """Yield what is found for requests (columns number, request: pickled by the run), in pieces.
 
     The last piece of each has `seen`, what became of the look, or `fault`, why this node cannot take it.
@@ -152,7 +170,7 @@ def look(batch: pa.Table, order: Order, limits: Limits) -> Iterator[pa.Table]:
         items: list[Record | ReadError] = []
         size = 0
         try:
-            for item in _function(order)(_unpickled(packed), _workers(limits)):
+            for item in _function(order)(_unpickled(packed), place.workers()):
                 if isinstance(item, Seen):
                     yield _piece(number, items, seen=item.to_json())
                     continue
@@ -171,7 +189,3 @@ def _piece(
     contents, rest = items_to_parts(items)
     row = {"number": number, "contents": contents, "rest": rest, "seen": seen, "fault": fault}
     return pa.Table.from_pylist([row], schema=PIECES)
-
-
-def _workers(limits: Limits) -> Workers:
-    return shared_workers(1, limits)
