@@ -25,8 +25,6 @@ def connect(address: str) -> None:
         raise StemmaError('[engine] kind = "ray" needs the packages of the extra: pip install "stemma[ray]"')
     # No telemetry, whatever the machine's own default.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    # Each second that it waits, Ray would write a line of its own.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "error")
     import ray
 
     if not ray.is_initialized():
