@@ -5,9 +5,10 @@
 Needs ../shared, or the folder in STEMMA_SHARED. Texts are those of `make_load.py synth` in 64 Parquet files. Each
 build, from nothing, is a process of its own that starts all that it needs: `cpu` is the processor time of it and of all
 processes below it, the cluster's included, and `MB` the largest sum of their memory (each shared page counted once).
-`cluster` is the time until its nodes are up, `start` that until a run has joined it and looked at them. The two published
-files are compared table by table. What is printed at the end, for each document, is what
-`benchmarks/cost_model.py --constants FILE` reckons with.
+`cluster` is the time until its nodes are up, `start` that until a run has joined it and looked at them. The two
+published files are compared table by table. What is printed at the end, for each document, is what
+`benchmarks/cost_model.py --constants FILE` reckons with: processor time is the slope between the smallest and the
+largest size, so that what a run costs by itself does not count.
 
 All nodes of the cluster share this machine: the figures say what Ray costs, not how fast a cluster is. With the seconds
 S = start + slope x documents of both engines, the crossover is where Ray on M such machines would be even.
@@ -52,6 +53,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--documents", default="20000,80000")
+    parser.add_argument("--engines", default="local,ray")
     parser.add_argument("--nodes", type=int, default=2)
     parser.add_argument("--model", default="hash:384")
     parser.add_argument("--json", type=Path, help="where to write the figures and constants")
@@ -67,9 +69,11 @@ def main() -> None:
     print("|---" * (len(STAGES) + 8) + "|")
     for documents in map(int, options.documents.split(",")):
         with tempfile.TemporaryDirectory(prefix="stemma-engines-") as folder:
-            measured.append(measure(Path(folder), documents, options.nodes, options.model))
-    constants = measured[-1]["constants"]
-    print("\n" + crossover(measured, options.nodes))
+            engines = options.engines.split(",")
+            measured.append(measure(Path(folder), documents, engines, options.nodes, options.model))
+    constants = slopes(measured)
+    if "ray" in measured[-1]:
+        print("\n" + crossover(measured, options.nodes))
     print(f"\nFor each document, of {measured[-1]['documents']:,}:\n")
     print("| | |\n|---|---|")
     for name, value in constants.items():
@@ -78,11 +82,11 @@ def main() -> None:
         options.json.write_text(json.dumps({"constants": constants, "measured": measured}, indent=1))
 
 
-def measure(root: Path, documents: int, nodes: int, model: str) -> dict[str, Any]:
-    """Build with both engines, print a row for each, and compare what they published."""
+def measure(root: Path, documents: int, engines: list[str], nodes: int, model: str) -> dict[str, Any]:
+    """Build with each engine, print a row for each, and compare what they published."""
     make_documents(root / "docs", documents)
     found: dict[str, Any] = {"documents": documents}
-    for engine in ("local", "ray"):
+    for engine in engines:
         order = {"root": str(root), "engine": engine, "nodes": nodes, "model": model}
         command = [sys.executable, __file__, "--build", json.dumps(order)]
         told = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
@@ -94,15 +98,34 @@ def measure(root: Path, documents: int, nodes: int, model: str) -> dict[str, Any
             f"| {documents:,} | {engine} | {' | '.join(cells)} | {each} | {result['peak'] / MB:,.0f} |",
             flush=True,
         )
+    found["constants"] = found[engines[0]]["constants"]
+    for engine in engines:
+        del found[engine]["constants"]
+    if len(engines) > 1:
+        compare(root, engines)
+    return found
+
+
+def compare(root: Path, engines: list[str]) -> None:
+    """Print whether two engines published the same."""
     from stemma.lineage.comparison import compare_files
 
-    tables = compare_files(root / "local.duckdb", root / "ray.duckdb")
+    tables = compare_files(*(root / f"{engine}.duckdb" for engine in engines))
     differing = [table["table"] for table in tables if table["missing"] or table["extra"]]
     print(
         f"\n{len(tables)} tables compared; {'all are the same' if not differing else f'DIFFERENT: {differing}'}\n"
     )
-    found["constants"] = found["local"].pop("constants")
-    found["ray"].pop("constants")
+
+
+def slopes(measured: list[dict[str, Any]]) -> dict[str, float]:
+    """Return the constants of the largest size; processor time as what each more document took."""
+    first, last = measured[0], measured[-1]
+    found = dict(last["constants"])
+    if first is not last:
+        for name in found:
+            if name.startswith("cpu ms"):
+                more = last["documents"] * found[name] - first["documents"] * first["constants"][name]
+                found[name] = max(0.0, more / (last["documents"] - first["documents"]))
     return found
 
 
