@@ -176,6 +176,38 @@ def test_what_a_lost_process_and_a_lost_node_had_is_computed_again(
     assert sorted(pa.concat_tables(rows)["upper"].to_pylist()) == sorted(NAPS)
 
 
+@pytest.mark.slow
+def test_the_corpus_is_the_same_when_a_process_and_a_node_are_lost(
+    corpus: Corpus, cluster: TestCluster, everything_there: None
+) -> None:
+    corpus.fill(1500, words=60, folder="many")
+    corpus.write("more.jsonl", "\n".join(json.dumps({"text": sentence(n, 80)}) for n in range(500)))
+    lost: list[str] = []
+
+    def lose(dataset: str, done: int, _total: int) -> None:
+        """Kill a process at work in each stage, and in one of them a node; a node joins before."""
+        if done and dataset not in lost:
+            lost.append(dataset)
+            cluster.kill_process()
+            if dataset == "cleaned":
+                cluster.remove_node()
+
+    cluster.add_node()
+    cluster.wait()
+    corpus.run(progress=lose)
+    assert lost == list(NOTHING)
+    assert_as_local(corpus)
+
+
+@pytest.mark.slow
+def test_the_vectors_of_a_model_are_the_same(corpus: Corpus) -> None:
+    corpus.set(embed={"model": "all-MiniLM-L6-v2", "precision": "float32", "backend": "torch"})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(on_ray, "FEW_ROWS", 1)
+        assert corpus.run().computed["embedded"] > 200
+    assert_as_local(corpus)
+
+
 def test_other_weights_on_a_node_are_refused(executor: Any, tmp_path: Path) -> None:
     weights = tmp_path / "weights"
     weights.write_text("those of the run")
