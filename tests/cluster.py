@@ -12,8 +12,14 @@ from typing import Any
 
 # A store of 80 MiB for each node; tables of tests are small.
 NODE: dict[str, Any] = {"object_store_memory": 80 * 2**20, "include_dashboard": False}
+# A node that is gone is missed after five seconds and not after fifteen.
+SYSTEM = {
+    "health_check_initial_delay_ms": 1000,
+    "health_check_period_ms": 1000,
+    "health_check_timeout_ms": 5000,
+}
 # Ray would rewrite 127.0.0.1 to the machine's own address.
-ADDRESSES = ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
+ADDRESSES = "127.0.0."
 
 
 class TestCluster:
@@ -23,7 +29,7 @@ class TestCluster:
 
     def __init__(self, cluster: Any) -> None:
         self._cluster = cluster
-        self._free = list(ADDRESSES[1:])
+        self._last = 2
         self.nodes: list[Any] = []
 
     @property
@@ -33,26 +39,30 @@ class TestCluster:
 
     def add_node(self) -> None:
         """Start a worker with one processor."""
-        address = self._free.pop(0)
+        self._last += 1
+        address = f"{ADDRESSES}{self._last}"
         self.nodes.append(self._cluster.add_node(node_ip_address=address, num_cpus=1, wait=False, **NODE))
 
     def remove_node(self) -> None:
-        """Kill all processes of the worker that was started last."""
-        node = self.nodes.pop()
-        self._free.append(node.node_ip_address)
-        self._cluster.remove_node(node, allow_graceful=False)
+        """Kill all processes of the worker that was started last, while one of them is at work."""
+        self._at_work(self.nodes[-1])
+        self._cluster.remove_node(self.nodes.pop(), allow_graceful=False)
 
-    def kill_process(self) -> int:
-        """Kill a process that is at work on the first worker; returns how many were found there."""
-        raylet = self.nodes[0].all_processes["raylet"][0].process.pid
-        found = [
-            process
-            for process, parent, command in processes()
-            if parent == raylet and command.startswith("ray::") and "IDLE" not in command
-        ]
-        for process in found[:1]:
-            os.kill(process, signal.SIGKILL)
-        return len(found)
+    def kill_process(self) -> None:
+        """Kill a process that is at work on the first worker."""
+        os.kill(self._at_work(self.nodes[0]), signal.SIGKILL)
+
+    @staticmethod
+    def _at_work(node: Any) -> int:
+        """Wait for a process that is at work on a node, and return it."""
+        raylet = node.all_processes["raylet"][0].process.pid
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            for process, parent, command in processes():
+                if parent == raylet and command.startswith("ray::MapBatches"):
+                    return process
+            time.sleep(0.005)
+        raise AssertionError("nothing is at work there")
 
     def wait(self) -> None:
         """Wait until all nodes are there."""
@@ -79,7 +89,7 @@ def started(nodes: int = 2) -> Iterator[TestCluster]:
         import ray
         from ray.cluster_utils import Cluster
 
-        head = {"node_ip_address": ADDRESSES[0], "num_cpus": 0, **NODE}
+        head = {"node_ip_address": f"{ADDRESSES}2", "num_cpus": 0, "_system_config": SYSTEM, **NODE}
         cluster = Cluster(initialize_head=True, head_node_args=head)
         try:
             for_tests = TestCluster(cluster)

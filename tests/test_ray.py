@@ -4,7 +4,9 @@ import dataclasses
 import functools
 import importlib.util
 import json
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,12 @@ from harness import NOTHING, Corpus, long_document, sentence, slow
 from test_executors import assert_whole_partitions, path
 from test_workers import outcome, table
 
-from stemma.config import EngineConfig
+from stemma.config import EngineConfig, SourceConfig
 from stemma.deduplication.stars import connected
 from stemma.errors import StemmaError
 from stemma.resources.executors import executor_of, on_ray, ray_tasks
+from stemma.resources.looking import Request
+from stemma.resources.sources import FileEntry
 
 pytestmark = pytest.mark.timeout(600)
 
@@ -72,10 +76,9 @@ def on_cluster(corpus: Corpus) -> None:
 
 
 def assert_as_local(corpus: Corpus) -> None:
-    """Every table, the ledger, the families and their index are what this machine makes of it from nothing."""
+    """Every table, the ledger and the families are what this machine makes of it from nothing."""
     local(corpus)
     assert corpus.differences() == []
-    assert corpus.family_differences() == {}
     on_cluster(corpus)
 
 
@@ -99,6 +102,8 @@ def test_the_corpus_is_row_for_row_that_of_one_machine(corpus: Corpus) -> None:
     corpus.run()
     assert_as_local(corpus)
     assert corpus.run().computed == NOTHING
+    local(corpus)
+    assert corpus.family_differences() == {}
 
 
 @pytest.fixture
@@ -158,44 +163,49 @@ def test_components_by_stars_are_those_of_one_process(executor: Any) -> None:
     assert set(connected(12, source, target, executor).tolist()) == {0, 1, 2}
 
 
-NAPS = [f"{batch} {row}" for batch in range(40) for row in range(4)]
-
-
-def test_what_a_lost_process_and_a_lost_node_had_is_computed_again(
-    cluster: TestCluster, executor: Any
-) -> None:
-    stage = dangerous.stage(dangerous.nap, alone=None)
-    cluster.add_node()
-    cluster.wait()
-    batches = [table(*NAPS[start : start + 4]) for start in range(0, len(NAPS), 4)]
-    outcomes = executor.run(stage, batches, len(NAPS))
-    rows = [next(outcomes).rows]
-    assert cluster.kill_process()
-    cluster.remove_node()
-    rows += [computed.rows for computed in outcomes]
-    assert sorted(pa.concat_tables(rows)["upper"].to_pylist()) == sorted(NAPS)
+def test_what_a_node_cannot_open_is_read_here(executor: Any, tmp_path: Path) -> None:
+    file = tmp_path / "a.txt"
+    file.write_text("only here")
+    with file.open() as opened:
+        # To another process that is another file, or none.
+        number = os.dup2(opened.fileno(), 900)
+        entries = [FileEntry(f"/proc/self/fd/{number}", "a.txt", 9, 1), FileEntry(str(file), "b.txt", 9, 1)]
+        requests = [Request(SourceConfig("docs", str(tmp_path)), "", entry, None) for entry in entries]
+        found = list(executor.read(iter(requests), 2))
+        os.close(number)
+    assert sorted(
+        (asked.entry.relative, getattr(item, "content", "") or item.kind) for asked, item in found
+    ) == [
+        ("a.txt", "only here"),
+        ("a.txt", "read"),
+        ("b.txt", "only here"),
+        ("b.txt", "read"),
+    ]
 
 
 @pytest.mark.slow
 def test_the_corpus_is_the_same_when_a_process_and_a_node_are_lost(
     corpus: Corpus, cluster: TestCluster, everything_there: None
 ) -> None:
+    """A process that cleans is killed, and one that cuts; and while signatures are made, a whole node."""
     corpus.fill(1500, words=60, folder="many")
     corpus.write("more.jsonl", "\n".join(json.dumps({"text": sentence(n, 80)}) for n in range(500)))
-    lost: list[str] = []
-
-    def lose(dataset: str, done: int, _total: int) -> None:
-        """Kill a process at work in each stage, and in one of them a node; a node joins before."""
-        if done and dataset not in lost:
-            lost.append(dataset)
-            cluster.kill_process()
-            if dataset == "cleaned":
-                cluster.remove_node()
-
     cluster.add_node()
     cluster.wait()
-    corpus.run(progress=lose)
-    assert lost == list(NOTHING)
+    losses = {
+        "cleaned": cluster.kill_process,
+        "deduplicated": cluster.remove_node,
+        "chunked": cluster.kill_process,
+    }
+    with ThreadPoolExecutor() as threads:
+        lost = []
+
+        def lose(dataset: str, _done: int, _total: int) -> None:
+            if dataset in losses:
+                lost.append(threads.submit(losses.pop(dataset)))
+
+        corpus.run(progress=lose)
+        assert [loss.result() for loss in lost] == [None] * 3
     assert_as_local(corpus)
 
 
@@ -219,6 +229,22 @@ def test_other_weights_on_a_node_are_refused(executor: Any, tmp_path: Path) -> N
         StemmaError, match="weights, which the stage 'act' depends on, is not that of the run"
     ):
         outcome(executor, dataclasses.replace(stage, version=2), "a")
+
+
+NAPS = [f"{batch} {row}" for batch in range(60) for row in range(4)]
+
+
+def test_what_a_lost_process_and_a_lost_node_had_is_computed_again(
+    cluster: TestCluster, executor: Any
+) -> None:
+    stage = dangerous.stage(dangerous.nap, alone=None)
+    batches = [table(*NAPS[start : start + 4]) for start in range(0, len(NAPS), 4)]
+    outcomes = executor.run(stage, batches, len(NAPS))
+    rows = [next(outcomes).rows]
+    cluster.kill_process()
+    cluster.remove_node()
+    rows += [computed.rows for computed in outcomes]
+    assert sorted(pa.concat_tables(rows)["upper"].to_pylist()) == sorted(NAPS)
 
 
 def refusal(address: str) -> str:

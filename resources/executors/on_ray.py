@@ -170,8 +170,8 @@ class RayExecutor:
         if len(ray_cluster.nodes()) > 1:
             return []
         return [
-            'the Ray cluster has a single node: there [engine] kind = "local" does the same with half of the processor'
-            " time (docs/scale.md)"
+            'the Ray cluster has a single node: there [engine] kind = "local" does the same with less than half of the'
+            " processor time (docs/scale.md)"
         ]
 
     def take_stats(self) -> str:
