@@ -497,10 +497,10 @@ class EngineConfig:
     )
     address: str = _key(
         "auto",
-        "Where the Ray cluster is: `host:port`, `ray://host:port`, or `auto`, the one that this machine is a node of. A"
-        " token comes from RAY_AUTH_TOKEN.",
-        pattern=r"auto|(ray://)?(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}",
-        pattern_meaning='"auto", "host:port" or "ray://host:port"',
+        "Where the Ray cluster is: `host:port` of its head, or `auto`; this machine must be a node of it. A token comes"
+        " from RAY_AUTH_TOKEN.",
+        pattern=r"auto|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}",
+        pattern_meaning='"auto" or "host:port" (Ray Data does not work through ray://)',
     )
     actors: int | None = _key(
         None,

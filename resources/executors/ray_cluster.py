@@ -47,7 +47,7 @@ def connect(address: str) -> None:
 
 def _reach(address: str) -> None:
     """Raise StemmaError where nothing listens: Ray itself would wait for a minute, and may end the process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
+    host, _, port = address.rpartition(":")
     if not host:
         return
     try:
