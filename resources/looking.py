@@ -60,10 +60,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What became of a look at a file; it is the last that is found there.
+    """What becomes of a look at a file: that it is read, before all that is in it; and how that ended, as the last.
 
     Attributes:
-        kind: `same` (not read, it is as it was), `read`, `put off` (it could not be read now), or `unreadable`.
+        kind: `begun`; and at the end `same` (not read, it is as it was), `read`, `put off` (it could not be read now)
+            or `unreadable`.
         file_hash, entry: as of this reading.
         error, detail: why not.
         is_passing: whether it was there when it was listed, and no more.
@@ -75,6 +76,11 @@ class Seen:
     error: str = ""
     detail: str = ""
     is_passing: bool = False
+
+    @property
+    def is_last(self) -> bool:
+        """Whether nothing more is found in the file."""
+        return self.kind != "begun"
 
     def to_json(self) -> str:
         """Return it as JSON, which `seen_from_json` reads."""
@@ -92,7 +98,7 @@ Found = Record | ReadError | Seen
 
 
 def look_at(request: Request, workers: Workers) -> Iterator[Found]:
-    """Yield what is in a file, unless it is as it was; at the end, what became of it."""
+    """Yield what is in a file, unless it is as it was; before and after it, what becomes of the look."""
     source, known = request.source, request.known
     try:
         file, file_hash, entry = _open(request)
@@ -108,6 +114,7 @@ def look_at(request: Request, workers: Workers) -> Iterator[Found]:
         if known is not None and (known.file_hash, known.reader) == (file_hash, request.reader):
             yield Seen("same", entry, file_hash)
             return
+        yield Seen("begun", entry, file_hash)
         try:
             yield from _items(workers, file, entry, source)
         except RETRYABLE as error:

@@ -170,9 +170,9 @@ def _try_update(run: Run, counts: Counts) -> bool:
     scan, delta, done = _Scan(fingerprint=listing_fingerprint(listings), seen=seen), _Delta(), 0
     requests = _requests(run, listings, known, scan)
     run.progress("raw", 0, total)
-    for request, found in run.executor.read(requests, total):
+    for request, found in run.executor.read(requests):
         _take(run, counts, request, found, scan, delta)
-        if isinstance(found, Seen):
+        if isinstance(found, Seen) and found.is_last:
             done += 1
             if done % 500 == 0:
                 run.progress("raw", done, total)
@@ -288,7 +288,7 @@ def _take(run: Run, counts: Counts, request: Request, found: Found, scan: _Scan,
             _flush(run, delta)
     elif isinstance(found, ReadError):
         scan.errors.append(_file_error(source, entry, found.error, found.detail, found.record))
-    else:
+    elif found.is_last:
         place, entry = (source.name, entry.relative), found.entry
         scan.is_passing |= found.is_passing
         if found.kind == "same":

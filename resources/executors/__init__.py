@@ -21,8 +21,8 @@ from stemma.resources.workers import Limits, Workers, shared_workers
 class Executor(Protocol):
     """An engine. Its rows (of `scatter`, `map` and `exchange`) are its own: only `gather` makes tables of them."""
 
-    def read(self, requests: Iterable[Request], count: int) -> Iterator[tuple[Request, Found]]:
-        """Yield what `look_at` finds for each of the requests (`count` at most), in any order.
+    def read(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Found]]:
+        """Yield what `look_at` finds for each of the requests, in any order.
 
         What is found for one request comes in its order, though perhaps with that for others in between.
         """

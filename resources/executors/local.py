@@ -23,7 +23,7 @@ class LocalExecutor:
     def __init__(self, workers: Workers) -> None:
         self.workers = workers
 
-    def read(self, requests: Iterable[Request], count: int) -> Iterator[tuple[Request, Found]]:
+    def read(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Found]]:
         for request in requests:
             for found in look_at(request, self.workers):
                 yield request, found

@@ -5,6 +5,7 @@ with the run but the sources. Few rows are computed here: to send them away cost
 """
 
 import contextlib
+import dataclasses
 import itertools
 import pickle
 from collections.abc import Callable, Iterable, Iterator
@@ -25,11 +26,12 @@ from stemma.resources.executors.wire import from_wire
 from stemma.resources.looking import Found, Request, look_at, seen_from_json
 from stemma.resources.workers import pickled
 
-# Fewer rows, or files, are computed by this machine: sooner than a cluster's first task has started.
+# Fewer rows, or files of so few bytes, are dealt with by this machine: sooner than a cluster's first task has started.
 FEW_ROWS = 1024
+FEW_BYTES = 64 * 2**20
 FEW_EXCHANGED = 1 << 22
-# Files that one task looks at, and that are sent away together.
-FILES, WINDOW_FILES = 16, 1 << 16
+# Files that one task looks at, unless they are large, and that are sent away together.
+FILES, FILES_BYTES, WINDOW_FILES = 16, 8 * 2**20, 1 << 16
 PARTITION_BYTES, LARGE_EXCHANGE_BYTES = 1 << 27, 1 << 30
 # The share of the cluster's object store that the inputs of one window take.
 WINDOW_SHARE, WINDOW_BYTES = 0.1, 1 << 30
@@ -95,32 +97,36 @@ class RayExecutor:
             return max(1, int(there.get("GPU", 0) / self._engine.gpus))
         return max(1, int(there.get("CPU", 1)))
 
-    def read(self, requests: Iterable[Request], count: int) -> Iterator[tuple[Request, Found]]:
-        if count < FEW_ROWS:
-            yield from self._local.read(requests, count)
-            return
+    def read(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Found]]:
         here: list[Request] = []
         waiting = iter(requests)
         while asked := list(itertools.islice(waiting, WINDOW_FILES)):
-            here += [request for request in asked if request.is_query]
-            yield from self._read([request for request in asked if not request.is_query], here)
-        yield from self._local.read(here, len(here))
+            away = [request for request in asked if not request.is_query]
+            if len(away) < FEW_ROWS and sum(request.entry.size or 0 for request in away) < FEW_BYTES:
+                here += asked
+            else:
+                here += [request for request in asked if request.is_query]
+                yield from self._read(away, here)
+        yield from self._local.read(here)
 
     def _read(self, asked: list[Request], here: list[Request]) -> Iterator[tuple[Request, Found]]:
         """Let nodes look at files; those that a node cannot open are added to `here`: this machine listed them."""
-        batches = [_requests_table(asked, start) for start in range(0, len(asked), FILES)]
-        if not batches:
-            return
-        looked = _dataset(batches).map_batches(
+        looked = _dataset(_request_tables(asked)).map_batches(
             ray_tasks.look, fn_args=(_order(look_at), self._place), num_cpus=1, **WHOLE
         )
+        read: dict[int, bytes] = {}
         for piece in self._tables(looked):
             for row in piece.to_pylist():
                 if row["fault"]:
                     raise StemmaError(row["fault"])
-                request = asked[row["number"]]
+                number, request = row["number"], asked[row["number"]]
                 yield from ((request, item) for item in items_from_parts(row["contents"], row["rest"]))
                 seen = seen_from_json(row["seen"]) if row["seen"] else None
+                # Where a node is lost in the middle of a file, another one goes on; the file may have changed by then.
+                if read.setdefault(number, row["reading"]) != row["reading"]:
+                    seen = seen and dataclasses.replace(
+                        seen, kind="put off", error="changing", detail="read in two goes"
+                    )
                 if seen and seen.kind == "unreadable":
                     here.append(request)
                 elif seen:
@@ -206,20 +212,27 @@ def _dataset(tables: Iterable[pa.Table]) -> Any:
     return ray.data.from_arrow_refs(blocks)
 
 
-def _requests_table(requests: list[Request], start: int) -> pa.Table:
-    numbers = range(start, min(start + FILES, len(requests)))
-    packed = [pickle.dumps(requests[number]) for number in numbers]
-    return pa.table({"number": pa.array(numbers, pa.int64()), "request": pa.array(packed, pa.binary())})
+def _request_tables(requests: list[Request]) -> Iterator[pa.Table]:
+    """Yield tables of requests (number, request), of FILES each or of as many files as have FILES_BYTES."""
+    start = size = 0
+    for number, request in enumerate(requests, 1):
+        size += request.entry.size or 0
+        if number - start == FILES or size >= FILES_BYTES or number == len(requests):
+            packed = [pickle.dumps(each) for each in requests[start:number]]
+            yield pa.table({"number": pa.array(range(start, number), pa.int64()), "request": packed})
+            start, size = number, 0
 
 
 def _windows(tables: Iterable[pa.Table], size: int) -> Iterator[list[pa.Table]]:
     """Yield the tables in lists of about this many bytes."""
     window: list[pa.Table] = []
+    there = 0
     for table in tables:
         window.append(table)
-        if sum(each.nbytes for each in window) >= size:
+        there += table.nbytes
+        if there >= size:
             yield window
-            window = []
+            window, there = [], 0
     if window:
         yield window
 

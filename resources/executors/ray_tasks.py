@@ -27,6 +27,7 @@ PARTITION = "partition"
 PIECES = pa.schema(
     [
         ("number", pa.int64()),
+        ("reading", pa.binary()),
         ("contents", pa.binary()),
         ("rest", pa.binary()),
         ("seen", pa.string()),
@@ -164,28 +165,43 @@ def apply_to_partition(table: pa.Table, order: Order) -> pa.Table:
 def look(batch: pa.Table, order: Order, place: Place) -> Iterator[pa.Table]:
     """Yield what is found for requests (columns number, request: pickled by the run), in pieces.
 
-    The last piece of each has `seen`, what became of the look, or `fault`, why this node cannot take it.
+    Of each piece `reading` is the hash of the file that it comes from. The last one of a request has `seen`, what
+    became of the look, or `fault`, why this node cannot take it.
     """
     for number, packed in zip(batch["number"].to_pylist(), batch["request"].to_pylist(), strict=True):
         items: list[Record | ReadError] = []
-        size = 0
+        size, reading = 0, b""
         try:
             for item in _function(order)(_unpickled(packed), place.workers()):
                 if isinstance(item, Seen):
-                    yield _piece(number, items, seen=item.to_json())
+                    reading = item.file_hash if not item.is_last else reading
+                    if item.is_last:
+                        yield _piece(number, reading, items, seen=item.to_json())
                     continue
                 items.append(item)
                 size += len(item.content or "") if isinstance(item, Record) else 0
                 if len(items) >= ITEMS or size >= ITEM_CHARACTERS:
-                    yield _piece(number, items)
+                    yield _piece(number, reading, items)
                     items, size = [], 0
         except Exception as error:
-            yield _piece(number, [], fault=f"{type(error).__name__}: {error}")
+            yield _piece(number, reading, [], fault=f"{type(error).__name__}: {error}")
 
 
 def _piece(
-    number: int, items: list[Record | ReadError], *, seen: str | None = None, fault: str | None = None
+    number: int,
+    reading: bytes,
+    items: list[Record | ReadError],
+    *,
+    seen: str | None = None,
+    fault: str | None = None,
 ) -> pa.Table:
     contents, rest = items_to_parts(items)
-    row = {"number": number, "contents": contents, "rest": rest, "seen": seen, "fault": fault}
+    row = {
+        "number": number,
+        "reading": reading,
+        "contents": contents,
+        "rest": rest,
+        "seen": seen,
+        "fault": fault,
+    }
     return pa.Table.from_pylist([row], schema=PIECES)
