@@ -18,6 +18,8 @@ SYSTEM = {
     "health_check_period_ms": 1000,
     "health_check_timeout_ms": 5000,
 }
+# Seconds that nodes may take to be up, on a machine that does other things as well.
+PATIENCE = 200
 # Ray would rewrite 127.0.0.1 to the machine's own address.
 ADDRESSES = "127.0.0."
 
@@ -66,7 +68,7 @@ class TestCluster:
 
     def wait(self) -> None:
         """Wait until all nodes are there."""
-        self._cluster.wait_for_nodes()
+        self._cluster.wait_for_nodes(timeout=PATIENCE)
 
 
 @contextlib.contextmanager
@@ -90,8 +92,9 @@ def started(nodes: int = 2) -> Iterator[TestCluster]:
         from ray.cluster_utils import Cluster
 
         head = {"node_ip_address": f"{ADDRESSES}2", "num_cpus": 0, "_system_config": SYSTEM, **NODE}
-        cluster = Cluster(initialize_head=True, head_node_args=head)
+        cluster = Cluster()
         try:
+            cluster.add_node(wait=False, **head)
             for_tests = TestCluster(cluster)
             for _ in range(nodes):
                 for_tests.add_node()

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,14 @@ from harness import NOTHING, Corpus, long_document, sentence, slow
 from test_executors import assert_whole_partitions, path
 from test_workers import outcome, table
 
-from stemma.config import EngineConfig, SourceConfig
+from stemma.assets.dataset import count_metadata
+from stemma.commands.run import print_remarks
+from stemma.config import Config, EngineConfig, SourceConfig
 from stemma.deduplication.stars import connected
 from stemma.errors import StemmaError
+from stemma.incremental.counts import Counts
 from stemma.resources.child import items_to_parts
-from stemma.resources.executors import executor_of, on_ray, ray_tasks
+from stemma.resources.executors import executor_of, on_ray, ray_cluster, ray_tasks
 from stemma.resources.looking import Request, Seen
 from stemma.resources.sources import FileEntry
 
@@ -128,12 +132,14 @@ def test_a_stage_that_breaks_its_contract_ends_the_run(executor: Any) -> None:
         outcome(executor, dangerous.stage(dangerous.broken), "a", "b")
 
 
-def test_a_model_is_loaded_by_processes_of_its_own(executor: Any) -> None:
+def test_a_model_is_loaded_by_processes_of_its_own(executor: Any, cluster: TestCluster) -> None:
     stage = dataclasses.replace(
         dangerous.stage(dangerous.with_model, alone=None), load=dangerous.load, parallel=False
     )
     found, _ = outcome(executor, stage, "a", "b")
     assert found == {"a": "model A", "b": "model B"}
+    with pytest.raises(StemmaError, match=r"gpus = 0.5: the Ray cluster has 0"):
+        outcome(executor_of(EngineConfig("ray", cluster.address, gpus=0.5)), stage, "a")
     broken = dataclasses.replace(stage, load=dangerous.load_nothing)
     with pytest.raises(StemmaError, match="no weights here"):
         outcome(executor, broken, "a")
@@ -162,6 +168,17 @@ def test_a_function_that_fails_in_an_exchange_ends_the_run(executor: Any) -> Non
 def test_components_by_stars_are_those_of_one_process(executor: Any) -> None:
     source, target = path(10)
     assert set(connected(12, source, target, executor).tolist()) == {0, 1, 2}
+
+
+def test_what_the_engine_says_is_shown(
+    executor: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = Counts("raw", "", datetime(2026, 1, 1), engine="Operator 1 MapBatches(look)")
+    assert "Operator 1 MapBatches(look)" in count_metadata(counts)["engine"].value
+    assert executor.remarks() == []
+    monkeypatch.setattr(ray_cluster, "nodes", lambda: ["the only one"])
+    print_remarks(Config(engine=executor._engine))
+    assert 'a single node: there [engine] kind = "local" does the same' in capsys.readouterr().out
 
 
 def test_what_a_node_cannot_open_is_read_here(executor: Any, tmp_path: Path) -> None:

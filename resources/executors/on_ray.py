@@ -29,6 +29,8 @@ from stemma.resources.workers import pickled
 # Fewer rows, or files of so few bytes, are dealt with by this machine: sooner than a cluster's first task has started.
 FEW_ROWS = 1024
 FEW_BYTES = 64 * 2**20
+# The most rows of a batch that are computed one by one, each for as long as a document may take.
+BATCH_ROWS = 512
 FEW_EXCHANGED = 1 << 22
 # Files that one task looks at, unless they are large, and that are sent away together.
 FILES, FILES_BYTES, WINDOW_FILES = 16, 8 * 2**20, 1 << 16
@@ -47,7 +49,7 @@ def ray_executor(engine: EngineConfig, local: LocalExecutor) -> "RayExecutor":
     """Return this process's executor on the cluster of these settings; see `executor_of`."""
     if engine not in _shared:
         _shared[engine] = RayExecutor(engine, local)
-    ray_cluster.connect(engine.address)
+    ray_cluster.connect(engine.address, BATCH_ROWS * engine.document_seconds)
     return _shared[engine]
 
 
@@ -77,10 +79,11 @@ class RayExecutor:
         from ray.data import ActorPoolStrategy
 
         gpus = self._engine.gpus
+        actors = self._actors()
         return dataset.map_batches(
             ray_tasks.ComputeWithModel,
             fn_constructor_args=(order,),
-            compute=ActorPoolStrategy(min_size=1, max_size=self._actors()),
+            compute=ActorPoolStrategy(min_size=1, max_size=actors),
             num_cpus=1,
             num_gpus=gpus or None,
             **WHOLE,
@@ -88,14 +91,13 @@ class RayExecutor:
 
     def _actors(self) -> int:
         """Return how many processes load a model: as configured, or as many as there are GPUs or processors for."""
-        if self._engine.actors is not None:
-            return self._engine.actors
         import ray
 
-        there = ray.cluster_resources()
-        if self._engine.gpus:
-            return max(1, int(there.get("GPU", 0) / self._engine.gpus))
-        return max(1, int(there.get("CPU", 1)))
+        there, gpus = ray.cluster_resources(), self._engine.gpus
+        if there.get("GPU", 0) < gpus:
+            raise StemmaError(f"[engine] gpus = {gpus:g}: the Ray cluster has {there.get('GPU', 0):g}")
+        room = there["GPU"] / gpus if gpus else there.get("CPU", 1)
+        return self._engine.actors or max(1, int(room))
 
     def read(self, requests: Iterable[Request]) -> Iterator[tuple[Request, Found]]:
         here: list[Request] = []
@@ -247,11 +249,12 @@ def _order(function: Callable[..., Any]) -> Order:
 @contextlib.contextmanager
 def _errors_told() -> Iterator[None]:
     """Raise Ray's own errors as StemmaError, and one of ours that it carries as that."""
+    from ray.data.exceptions import ExecutionTimeoutError
     from ray.exceptions import RayError
 
     try:
         yield
-    except RayError as error:
+    except (RayError, ExecutionTimeoutError) as error:
         cause: BaseException | None = error
         while cause is not None and not isinstance(cause, StemmaError):
             cause = getattr(cause, "cause", None) or cause.__cause__

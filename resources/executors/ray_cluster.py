@@ -12,12 +12,15 @@ from stemma.errors import StemmaError
 from stemma.resources.executors.ray_tasks import node_facts
 
 CONNECT_SECONDS = 5.0
+STALLED_SECONDS = 1800.0
 # A node whose first worker process is still to be started answers late.
 NODE_SECONDS = 120.0
 
 
-def connect(address: str) -> None:
+def connect(address: str, batch_seconds: float) -> None:
     """Connect this process to the cluster, unless it is; the token comes from the environment (RAY_AUTH_TOKEN).
+
+    `batch_seconds` is how long a batch may take when all goes wrong.
 
     Raises StemmaError where Ray is not installed, nothing answers at the address, or a node has other versions.
     """
@@ -42,7 +45,7 @@ def connect(address: str) -> None:
                 f"cannot join the Ray cluster at {address}: {told(error)} (is RAY_AUTH_TOKEN that of the cluster?)"
             ) from error
         check_nodes()
-    _be_quiet()
+    _set_context(batch_seconds)
 
 
 def _reach(address: str) -> None:
@@ -73,13 +76,15 @@ def told(error: Exception) -> str:
     return " ".join(str(error).split())[:600] or type(error).__name__
 
 
-def _be_quiet() -> None:
+def _set_context(batch_seconds: float) -> None:
     from ray.data import DataContext
 
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # Ray gives up after so long without a result, which a batch of documents that all hang must not be taken for.
+    context.execution_no_progress_timeout_s = STALLED_SECONDS + batch_seconds
 
 
 def nodes() -> list[dict[str, Any]]:
