@@ -50,7 +50,7 @@ class Assumptions:
     # How often a text leaves the run's node: to be cleaned, signed, cut and embedded. Results come back once, as memo.
     text_crossings: float = 4.0
     # Texts of 100 tokens that an H100 embeds a second with a model of the size of MiniLM, in bfloat16. An estimate, not
-    # measured here: the range that we found is four to one.
+    # measured: from the best that one may hope for to a quarter of it.
     gpu_vectors_a_second_low: float = 8_600.0
     gpu_vectors_a_second_high: float = 34_700.0
     # Bytes a second that the run's node writes and reads, of memo and published file: an NVMe drive.
