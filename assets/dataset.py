@@ -170,6 +170,11 @@ def code_references(functions: tuple[Callable[..., Any], ...]) -> dict[str, Any]
 
 def count_metadata(counts: Counts) -> dict[str, Any]:
     """Return the counts of an update as metadata."""
+    told: dict[str, Any] = {}
+    if counts.warnings:
+        told["warnings"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in counts.warnings))
+    if counts.engine:
+        told["engine"] = dg.MetadataValue.md(f"```text\n{counts.engine}\n```")
     return {
         "dagster/row_count": counts.rows,
         "rows_in": counts.rows_in,
@@ -182,11 +187,8 @@ def count_metadata(counts: Counts) -> dict[str, Any]:
         "errors": counts.errors,
         "recipe": counts.recipe,
         "seconds": round(counts.seconds, 3),
-    } | (
-        {"warnings": dg.MetadataValue.md("\n".join(f"- {line}" for line in counts.warnings))}
-        if counts.warnings
-        else {}
-    )
+        **told,
+    }
 
 
 def publication_metadata(publication: Publication | None) -> dict[str, Any]:

@@ -40,10 +40,12 @@ def classifier_stage(name: str, path: str, label: str | None, version: int, dire
         load: Callable[..., Classifier] = partial(_given, function)
         digests = {"function": code_hash(function)}
         libraries: tuple[str, ...] = ()
+        facts = None
     else:
         folder = (directory / Path(path).expanduser()).resolve()
         digests = _digests(folder, path)
         load = partial(_load, folder)
+        facts = partial(_digests, folder, path)
         libraries = ("transformers", "torch", "tokenizers", "onnxruntime")
     return Stage(
         name=f"classify_{name}",
@@ -55,6 +57,7 @@ def classifier_stage(name: str, path: str, label: str | None, version: int, dire
         digests=digests,
         load=load,
         batch_rows=128,
+        facts=facts,
     )
 
 

@@ -79,6 +79,11 @@ class Embedder:
             return {}
         return _digests(self.folder)
 
+    @property
+    def find_digests(self) -> Callable[[], Mapping[str, str]] | None:
+        """What finds `digests` anew, in any process; None if there is no model."""
+        return None if self.folder is None else partial(_digests, self.folder)
+
     def embed_query(self, text: str, model: Any = None) -> list[float]:
         """Embed a search query; `model` is what `load` returned."""
         if self.load is None:

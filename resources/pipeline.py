@@ -119,6 +119,7 @@ class Pipeline(dg.ConfigurableResource):
         try:
             with reported(dataset, context.run_id, context.job_name, config, context.log.warning) as report:
                 counts = DATASETS[dataset](run)
+                counts.engine = run.executor.take_stats()
                 for warning in counts.warnings:
                     context.log.warning(warning)
                 checks = check_step(run, dataset)

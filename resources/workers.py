@@ -86,8 +86,8 @@ class Workers:
         Raises StemmaError when the stage's function broke its contract.
         """
         small = stage.alone is None and count < stage.small_rows
-        pickled = None if self._processes == 0 or small or not stage.parallel else _pickled(stage)
-        if pickled is None:
+        packed = None if self._processes == 0 or small or not stage.parallel else pickled(stage)
+        if packed is None:
             yield from self._here(stage, batches)
             return
         model = _Lazy(stage)
@@ -99,10 +99,10 @@ class Workers:
                     if together.num_rows and count < stage.small_rows:
                         yield compute(stage, together, model.value)
                     elif together.num_rows:
-                        pending.append(threads.submit(self._together, stage, pickled, together))
+                        pending.append(threads.submit(self._together, stage, packed, together))
                     if alone.num_rows:
                         pieces = [alone.slice(start, 64) for start in range(0, alone.num_rows, 64)]
-                        pending.extend(threads.submit(self._alone, stage, pickled, piece) for piece in pieces)
+                        pending.extend(threads.submit(self._alone, stage, packed, piece) for piece in pieces)
                     while len(pending) > self._processes:
                         yield from pending.popleft().result()
                 while pending:
@@ -132,6 +132,11 @@ class Workers:
     def processes(self) -> int:
         """How many processes there are at most; 0 means none but this."""
         return self._processes
+
+    @property
+    def limits(self) -> Limits:
+        """What a document may cost."""
+        return self._limits
 
     def close(self) -> None:
         """End all processes."""
@@ -199,10 +204,10 @@ def shared_workers(processes: int | None, limits: Limits) -> Workers:
     return _shared[settings]
 
 
-def _pickled(stage: Stage) -> bytes | None:
-    """Return the stage for a worker; None where its function cannot be found by name in another process."""
+def pickled(order: Any) -> bytes | None:
+    """Return a stage or function for a worker; None where no other process can find by name what it is made of."""
     try:
-        return pickle.dumps(stage)
+        return pickle.dumps(order)
     except (pickle.PicklingError, AttributeError, TypeError):
         return None
 

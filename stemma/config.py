@@ -490,7 +490,26 @@ class SearchConfig:
 
 @dataclass(frozen=True)
 class EngineConfig:
-    kind: str = _key("local", "What runs the stages: processes on this machine.", choices=("local",))
+    kind: str = _key(
+        "local",
+        "What runs the stages: processes on this machine, or a Ray cluster.",
+        choices=("local", "ray"),
+    )
+    address: str = _key(
+        "auto",
+        "Where the Ray cluster is: `host:port` of its head, or `auto`; this machine must be a node of it. A token comes"
+        " from RAY_AUTH_TOKEN.",
+        pattern=r"auto|(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}",
+        pattern_meaning='"auto" or "host:port" (Ray Data does not work through ray://)',
+    )
+    actors: int | None = _key(
+        None,
+        "Ray: how many processes load the embedding model, at most.",
+        minimum=1,
+        maximum=100_000,
+        default_meaning="one for each `gpus`, or one a core",
+    )
+    gpus: float = _key(0.0, "Ray: GPUs of each of them; a part of one is possible.", minimum=0, maximum=64)
     workers: int | None = _key(
         None,
         "Processes that clean, sign and chunk, and that untrusted formats are parsed in; 0: the run's own.",

@@ -2,7 +2,9 @@
 
 import ctypes
 import os
+import signal
 import time
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -40,6 +42,43 @@ def act(table: pa.Table, *, patience: float = 60.0) -> pa.Table:
 def broken(table: pa.Table) -> pa.Table:
     """Return a row too few."""
     return pa.table({"upper": table["text"]}).slice(1)
+
+
+def nap(table: pa.Table) -> pa.Table:
+    """Return the texts, after a while."""
+    time.sleep(0.2)
+    return act(table)
+
+
+def die_once(table: pa.Table, *, log: str) -> pa.Table:
+    """Write down which texts come; the first time that "die once" does, end this process as the system would."""
+    texts, path = table["text"].to_pylist(), Path(log)
+    seen = path.read_text() if path.exists() else ""
+    with path.open("a") as file:
+        file.writelines(f"{text}\n" for text in texts)
+    if "die once" in texts and "die once" not in seen:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return act(table)
+
+
+def with_model(table: pa.Table, *, model: str) -> pa.Table:
+    """Return the texts in upper case, after the model."""
+    return pa.table({"upper": pc.binary_join_element_wise(model, pc.utf8_upper(table["text"]), " ")})
+
+
+def weights(path: Path) -> dict[str, str]:
+    """Return the digest of weights: all that they are."""
+    return {"weights": path.read_text()}
+
+
+def load() -> str:
+    """Return the model."""
+    return "model"
+
+
+def load_nothing() -> str:
+    """Find no model."""
+    raise OSError("no weights here")
 
 
 def marked(table: pa.Table) -> pa.BooleanArray:

@@ -153,7 +153,10 @@ def test_every_key_can_be_set(tmp_path):
         device = "cuda:1"
         precision = "bfloat16"
         [engine]
-        kind = "local"
+        kind = "ray"
+        address = "head:6379"
+        actors = 4
+        gpus = 0.5
         """,
     )
     assert config.warehouse.path == Path("/data/corpus.duckdb")
@@ -197,6 +200,7 @@ def test_every_key_can_be_set(tmp_path):
     assert isinstance(config.deduplicate.threshold, float)
     assert config.chunk == ChunkConfig("fixed", 100, 60, 99)
     assert config.embed == EmbedConfig("models/mine", "cuda:1", "bfloat16")
+    assert config.engine == EngineConfig("ray", "head:6379", 4, 0.5)
 
 
 def test_the_file_is_looked_for_in_order(tmp_path):
@@ -294,6 +298,10 @@ MISTAKES = {
     "none and more": (
         '[[sources]]\npath = "a"\ndeduplicate = {layers = ["none", "near"]}',
         'layers: "none" stands alone',
+    ),
+    "Ray's client": (
+        'engine.address = "ray://a:1"',
+        'address: must be "auto" or "host:port" (Ray Data does not',
     ),
     "zero threshold": ("deduplicate.threshold = 0", "threshold: must be above 0 and at most 1, not 0"),
     "threshold above one": ("deduplicate.threshold = 1.01", "must be above 0 and at most 1, not 1.01"),

@@ -63,7 +63,7 @@ def test_a_run_of_one_day_takes_in_that_day_alone(corpus: Corpus) -> None:
 def test_what_waits_is_not_parsed_again(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     rows(corpus, "a.jsonl", ("1", DAYS[0], "one"), ("2", DAYS[1], "two"))
     corpus.run(days=one(DAYS[0]))
-    monkeypatch.delattr("stemma.resources.engine.raw._items")
+    monkeypatch.delattr("stemma.resources.looking._items")
     corpus.run(days=one(DAYS[1]))
     assert set(held(corpus)) == {"1", "2"}
 

@@ -15,7 +15,8 @@ from harness import FLAKY, NOTHING, POISON, Corpus, long_document, poison, publi
 from stemma.cleaning import clean
 from stemma.cleaning.repair import Repaired
 from stemma.errors import StemmaError
-from stemma.resources.engine import DATASETS, raw
+from stemma.resources import looking
+from stemma.resources.engine import DATASETS
 from stemma.resources.engine.step_checks import check_step
 from stemma.resources.sources import FileEntry
 
@@ -276,7 +277,7 @@ def test_a_file_that_fails_while_it_is_read_keeps_its_records(
     rows[0]["text"] = rows[29]["text"] = "something else"
     corpus.write("rows.jsonl", "\n".join(map(json.dumps, rows)))
 
-    read = raw.read
+    read = looking.read
 
     def torn(*arguments: Any) -> Iterator[Any]:
         for number, record in enumerate(read(*arguments)):
@@ -284,7 +285,7 @@ def test_a_file_that_fails_while_it_is_read_keeps_its_records(
                 raise TimeoutError("the network is slow")
             yield record
 
-    monkeypatch.setattr(raw, "read", torn)
+    monkeypatch.setattr(looking, "read", torn)
     corpus.run()
     assert errors(corpus) == [("rows.jsonl", "raw", "TimeoutError", "the network is slow", "run-2")]
     assert published(corpus) == before
@@ -296,14 +297,14 @@ def test_a_file_that_fails_while_it_is_read_keeps_its_records(
 
 def fail_reading(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
     """Make one file impossible to open (root may read anything, so permissions won't do)."""
-    read_stable: Callable[[FileEntry], Any] = raw.read_stable
+    read_stable: Callable[[FileEntry], Any] = looking.read_stable
 
     def failing(entry: FileEntry) -> Any:
         if entry.relative == name:
             raise error
         return read_stable(entry)
 
-    monkeypatch.setattr(raw, "read_stable", failing)
+    monkeypatch.setattr(looking, "read_stable", failing)
 
 
 @pytest.mark.parametrize("stage", ["cleaned", *slow("deduplicated", "chunked", "embedded")])

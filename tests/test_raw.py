@@ -16,8 +16,7 @@ from harness import NOTHING, Corpus, sentence
 from stemma.config import SourceConfig
 from stemma.errors import RetryableError
 from stemma.hashing import digest
-from stemma.resources import sources
-from stemma.resources.engine import raw
+from stemma.resources import looking, sources
 from stemma.resources.sources import FileEntry, list_files, read_stable
 
 
@@ -79,7 +78,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         found.append(entry.relative)
         return read_stable(entry)
 
-    monkeypatch.setattr(raw, "read_stable", watched)
+    monkeypatch.setattr(looking, "read_stable", watched)
     return found
 
 

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 
 import dangerous
@@ -122,6 +123,18 @@ def test_the_processes_share_the_work_and_live_on(pool):
     first, _ = outcome(workers, dangerous.stage(), "process")
     again, _ = outcome(workers, dangerous.stage(), "process")
     assert first == again != {"process": str(os.getpid())}
+
+
+def test_when_a_process_is_killed_only_its_batch_is_computed_again(pool, tmp_path):
+    stage = dangerous.stage(dangerous.die_once, alone=None, log=str(tmp_path / "log"))
+    batches = [[f"{batch} {row}" for row in range(50)] for batch in range(8)]
+    batches[3][7] = "die once"
+    outcomes = list(pool(processes=2).run(stage, [table(*batch) for batch in batches], 400))
+    assert sum(computed.rows.num_rows for computed in outcomes) == 400
+    assert not [failure for computed in outcomes for failure in computed.failures]
+    counts = Counter((tmp_path / "log").read_text().splitlines())
+    assert {counts[text] for batch in batches for text in batch if batch is not batches[3]} == {1}
+    assert {counts[text] for text in batches[3]} == {2}
 
 
 def test_a_module_in_the_working_folder_is_not_imported(pool, tmp_path, monkeypatch):

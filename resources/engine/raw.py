@@ -6,25 +6,24 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import duckdb
 import pyarrow as pa
 
 from stemma.config import SourceConfig
-from stemma.errors import RetryableError, StemmaError
+from stemma.errors import StemmaError
 from stemma.hashing import UUID, digest, key, uuid_array
-from stemma.incremental.compute import RETRYABLE
 from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
-from stemma.reading import LIBRARIES, ReadError, ReadOptions, Record, read
+from stemma.reading import LIBRARIES, ReadError, Record, read
 from stemma.resources.engine.days import hold_back, note_days
 from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe, state_of
 from stemma.resources.engine.setup import Setup
+from stemma.resources.looking import Found, Known, Request, Seen, read_options
 from stemma.resources.memo import Segments
-from stemma.resources.queries import QUERY_FORMAT, run_query
-from stemma.resources.sources import FileEntry, ListingError, list_files, path_of, read_stable
-from stemma.resources.warehouse import first_line, utc_now
+from stemma.resources.sources import FileEntry, ListingError, list_files
+from stemma.resources.warehouse import utc_now
 
 BODIES = pa.schema(
     [
@@ -83,9 +82,6 @@ ROW_HASH = (
 FLUSH_ROWS = 512
 FLUSH_BYTES = 8 * 1024 * 1024
 
-# Parquet, Arrow files and streams, and archives, which may hold any of them.
-READ_APART = (b"PAR1", b"ARROW1", b"\xff\xff\xff\xff", b"PK\x03\x04")
-
 # A source may lose this many documents, or this share of them, before a person must confirm.
 GUARD_DOCUMENTS = 5
 GUARD_SHARE = 0.10
@@ -94,19 +90,6 @@ GUARD_SHARE = 0.10
 def bodies_of(run: Run) -> Segments:
     """Return the store of contents as read, keyed by raw.input_hash."""
     return run.warehouse.memo.segments("read", BODIES_RECIPE, BODIES)
-
-
-def read_options(source: SourceConfig) -> ReadOptions:
-    """Return how the files of a source are read."""
-    return ReadOptions(
-        format=source.format if source.query is None else QUERY_FORMAT,
-        text_field=source.text_field,
-        id_field=source.id_field,
-        date_field=source.date_field,
-        title_field=source.title_field,
-        fields=source.fields,
-        labels=source.labels,
-    )
 
 
 def reader_of(setup: Setup, source: SourceConfig) -> str:
@@ -185,18 +168,37 @@ def _try_update(run: Run, counts: Counts) -> bool:
     _memory_table(run.warehouse.connection, "incoming_rows", ROWS.empty_table())
     _memory_table(run.warehouse.connection, "incoming_files", FILES.empty_table())
     scan, delta, done = _Scan(fingerprint=listing_fingerprint(listings), seen=seen), _Delta(), 0
+    requests = _requests(run, listings, known, scan)
+    run.progress("raw", 0, total)
+    for request, found in run.executor.read(requests):
+        _take(run, counts, request, found, scan, delta)
+        if isinstance(found, Seen) and found.is_last:
+            done += 1
+            if done % 500 == 0:
+                run.progress("raw", done, total)
+    run.progress("raw", total, total)
+    _flush(run, delta)
+    return _settle(run, counts, scan)
+
+
+def _requests(
+    run: Run, listings: "Listed", known: dict[tuple[str, str], Known], scan: _Scan
+) -> Iterator[Request]:
+    """Yield the files that must be looked at; note what listing them said."""
+    folders = (run.config.directory, run.warehouse.folder)
     for source, files, problems in listings:
         reader = reader_of(run.setup, source)
         scan.errors += [_listing_error(source, problem) for problem in problems]
         scan.unlisted += [(source.name, problem.below) for problem in problems if problem.below is not None]
         for entry in files:
-            scan.listed.append((source.name, entry.relative))
-            _take(run, counts, source, reader, entry, known.get((source.name, entry.relative)), scan, delta)
-            done += 1
-            if done % 500 == 0 or done == total:
-                run.progress("raw", done, total)
-    _flush(run, delta)
-    return _settle(run, counts, scan)
+            place = (source.name, entry.relative)
+            scan.listed.append(place)
+            before = known.get(place)
+            if source.trust_mtime and before and before.reader == reader and before.vouches_for(entry):
+                if before.uri != entry.uri:
+                    scan.moved.append(_file_row(source, entry, before.file_hash, reader))
+            else:
+                yield Request(source, reader, entry, before, folders if source.query is not None else None)
 
 
 Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
@@ -258,27 +260,7 @@ def _listing_error(source: SourceConfig, problem: ListingError) -> dict[str, Any
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What the state remembers of a file."""
-
-    file_hash: bytes
-    reader: str
-    uri: str
-    size: int | None
-    mtime_ns: int
-    version: str
-
-    def describes(self, entry: FileEntry) -> bool:
-        """Are size, time and version those of the entry?"""
-        return (self.size, self.mtime_ns, self.version) == (entry.size, entry.mtime_ns, entry.version)
-
-    def vouches_for(self, entry: FileEntry) -> bool:
-        """Does the listing alone say that the file is unchanged? Not without a time or a version."""
-        return bool(entry.mtime_ns or entry.version) and self.describes(entry)
-
-
-def _known_files(run: Run) -> tuple[dict[tuple[str, str], _Known], tuple[str, int]]:
+def _known_files(run: Run) -> tuple[dict[tuple[str, str], Known], tuple[str, int]]:
     """Return the files that the state knows, and what `_last_settled` says of that state."""
     with run.warehouse.session() as connection:
         seen = _last_settled(connection)
@@ -288,7 +270,7 @@ def _known_files(run: Run) -> tuple[dict[tuple[str, str], _Known], tuple[str, in
     hashes = table["file_hash"].combine_chunks()
     columns = [column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)]
     columns[2] = (hashes.storage if table.num_rows else hashes).to_pylist()
-    return {(row[0], row[1]): _Known(*row[2:]) for row in zip(*columns, strict=True)}, seen
+    return {(row[0], row[1]): Known(*row[2:]) for row in zip(*columns, strict=True)}, seen
 
 
 def _last_settled(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
@@ -297,94 +279,31 @@ def _last_settled(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
     return row or ("", 0)
 
 
-def _take(
-    run: Run,
-    counts: Counts,
-    source: SourceConfig,
-    reader: str,
-    entry: FileEntry,
-    known: _Known | None,
-    scan: _Scan,
-    delta: _Delta,
-) -> None:
-    place = (source.name, entry.relative)
-    if source.trust_mtime and known is not None and known.reader == reader and known.vouches_for(entry):
-        if known.uri != entry.uri:
-            scan.moved.append(_file_row(source, entry, known.file_hash, reader))
-        return
-    try:
-        file, file_hash, entry = _open(run, source, entry)
-    except RETRYABLE as error:
-        _put_off(source, entry, error, scan)
-        return
-    except OSError as error:
-        scan.is_passing |= isinstance(error, FileNotFoundError)
-        scan.read.append(place)
-        scan.errors.append(
-            _file_error(source, entry, type(error).__name__, error.strerror or first_line(error))
-        )
-        return
-    with file:
-        facts = _file_row(source, entry, file_hash, reader)
-        if known is not None and (known.file_hash, known.reader) == (file_hash, reader):
-            if known.uri != entry.uri or not known.describes(entry):
-                scan.moved.append(facts)
-            return
-        try:
-            for item in _items(run, file, entry, source):
-                if isinstance(item, ReadError):
-                    scan.errors.append(_file_error(source, entry, item.error, item.detail, item.record))
-                    continue
-                _add(run, counts, source, entry, item, scan, delta)
-                if delta.full():
-                    _flush(run, delta)
-        except RETRYABLE as error:
-            _put_off(source, entry, error, scan)
-            return
-        scan.read.append(place)
-        delta.files.append(facts)
-
-
-def _open(run: Run, source: SourceConfig, entry: FileEntry) -> tuple[BinaryIO, bytes, FileEntry]:
-    """Return a file or a query's result at its beginning, with its hash. Raises as `read_stable`, `run_query`."""
-    if source.query is None:
-        return read_stable(entry)
-    run.warehouse.folder.mkdir(parents=True, exist_ok=True)
-    file, file_hash = run_query(source, run.config.directory, run.warehouse.folder)
-    return file, file_hash, entry
-
-
-def _put_off(source: SourceConfig, entry: FileEntry, error: BaseException, scan: _Scan) -> None:
-    """Leave a file's documents as they are: it could not be read for a reason that may pass by the next run."""
-    scan.is_passing = True
-    kind = "changing" if isinstance(error, RetryableError) else type(error).__name__
-    scan.put_off.append((source.name, entry.relative))
-    scan.errors.append(_file_error(source, entry, kind, first_line(error)))
-
-
-def _items(run: Run, file: BinaryIO, entry: FileEntry, source: SourceConfig) -> Iterator[Record | ReadError]:
-    try:
-        for item in _read(run, file, entry.relative, read_options(source)):
-            if source.query is not None:
-                # Of the file that the result was written to, which nobody will see.
-                item.byte_start = item.byte_end = None
-            yield item
-    except RETRYABLE:
-        raise
-    except Exception as error:
-        # The reader promises not to raise; if it does, that costs this file and not the run.
-        yield ReadError(None, None, None, type(error).__name__, first_line(error))
-
-
-def _read(run: Run, file: BinaryIO, name: str, options: ReadOptions) -> Iterator[Record | ReadError]:
-    """Read a file, in a worker process where a large parser of C++ does it."""
-    magic = file.read(len(max(READ_APART, key=len)))
-    file.seek(0)
-    if run.workers.processes == 0 or not magic.startswith(READ_APART):
-        yield from read(file, name, options)
-        return
-    with path_of(file) as path:
-        yield from run.workers.read(path, name, options)
+def _take(run: Run, counts: Counts, request: Request, found: Found, scan: _Scan, delta: _Delta) -> None:
+    """Take in what was found in a file, or what became of it."""
+    source, entry, known = request.source, request.entry, request.known
+    if isinstance(found, Record):
+        _add(run, counts, source, entry, found, scan, delta)
+        if delta.full():
+            _flush(run, delta)
+    elif isinstance(found, ReadError):
+        scan.errors.append(_file_error(source, entry, found.error, found.detail, found.record))
+    elif found.is_last:
+        place, entry = (source.name, entry.relative), found.entry
+        scan.is_passing |= found.is_passing
+        if found.kind == "same":
+            if known is not None and (known.uri != entry.uri or not known.describes(entry)):
+                scan.moved.append(_file_row(source, entry, found.file_hash, request.reader))
+        elif found.kind == "put off":
+            # Its documents stay as they are: the reason may have passed by the next run.
+            scan.put_off.append(place)
+            scan.errors.append(_file_error(source, entry, found.error, found.detail))
+        elif found.kind == "unreadable":
+            scan.read.append(place)
+            scan.errors.append(_file_error(source, entry, found.error, found.detail))
+        else:
+            scan.read.append(place)
+            delta.files.append(_file_row(source, entry, found.file_hash, request.reader))
 
 
 def _add(

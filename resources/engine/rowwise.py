@@ -96,7 +96,7 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
     failed_rows: list[pa.Table] = []
     run.progress(dataset, 0, count)
     inputs = batches(_stream(connection, bodies(missing), stage), stage.batch_rows)
-    for computed in run.workers.run(stage, inputs, count):
+    for computed in run.executor.run(stage, inputs, count):
         result = audit.take_out(computed)
         written.append(segments.append(result.rows.filter(pc.is_null(result.rows["error"]))))
         failed_rows.append(result.rows.filter(pc.is_valid(result.rows["error"])))

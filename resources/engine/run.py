@@ -14,8 +14,9 @@ from stemma.config import Config
 from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.resources.engine.setup import Setup
+from stemma.resources.executors import Executor, executor_of, workers_of
 from stemma.resources.warehouse import Warehouse, utc_now
-from stemma.resources.workers import Limits, Workers, shared_workers
+from stemma.resources.workers import Workers
 
 
 def silent(_dataset: str, _done: int, _total: int) -> None:
@@ -56,12 +57,14 @@ class Run:
         return self.setup.config
 
     @property
+    def executor(self) -> Executor:
+        """What computes: see stemma/resources/executors. Raises StemmaError where there is none."""
+        return executor_of(self.config.engine)
+
+    @property
     def workers(self) -> Workers:
-        """The processes that compute stages."""
-        engine = self.config.engine
-        return shared_workers(
-            engine.workers, Limits(float(engine.document_seconds), engine.document_memory_mib)
-        )
+        """The worker processes of this machine."""
+        return workers_of(self.config.engine)
 
     def begin(self, dataset: str, recipe: str) -> Counts:
         """Start the counts of a dataset's update."""

@@ -91,13 +91,9 @@ class Setup:
             inputs=INPUTS,
             outputs=OUTPUTS,
             libraries=LIBRARIES,
-            digests={"unicode": unicodedata.unidata_version}
-            | (
-                {"pii_key": hashlib.blake2b(b"stemma pii", key=load_pii_key()[:64]).hexdigest()}
-                if settings.pii
-                else {}
-            ),
+            digests={"unicode": unicodedata.unidata_version} | (_pii_facts() if settings.pii else {}),
             load=load_pii_key if settings.pii else None,
+            facts=_pii_facts if settings.pii else None,
             parallel=True,
             alone=needs_isolation,
         )
@@ -239,6 +235,7 @@ class Setup:
             | {"unicode": unicodedata.unidata_version}
             | self._chunk_function,
             load=functools.partial(_load_counter, embedder.tokenizer_file, directory),
+            facts=embedder.find_digests,
             parallel=True,
         )
 
@@ -267,6 +264,7 @@ class Setup:
             libraries=embedder.libraries,
             digests={**embedder.digests, "unicode": unicodedata.unidata_version},
             load=embedder.load,
+            facts=embedder.find_digests,
             batch_rows=256,
         )
 
@@ -280,6 +278,10 @@ def load_pii_key(**_parameters: Any) -> bytes:
             " nobody can guess (openssl rand -hex 32)"
         )
     return secret
+
+
+def _pii_facts() -> dict[str, str]:
+    return {"pii_key": hashlib.blake2b(b"stemma pii", key=load_pii_key()[:64]).hexdigest()}
 
 
 def _load_index(sets: list[EvaluationSet], *, ngram_words: int, minimum_words: int) -> EvaluationIndex:

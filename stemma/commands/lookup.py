@@ -99,7 +99,7 @@ def _source_of(config: Config, given: str) -> SourceConfig | None:
 
 def _items(given: str, source: SourceConfig | None) -> list[Record | ReadError]:
     """Read the first documents of a file, of standard input, or the text that was given."""
-    from stemma.resources.engine.raw import read_options
+    from stemma.resources.looking import read_options
 
     if _is_file(given):
         options = read_options(source) if source is not None else ReadOptions()

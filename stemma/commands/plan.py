@@ -11,6 +11,8 @@ NAMES = ("raw", "cleaned", "deduplicated", "chunked", "embedded")
 
 def print_plan(config: Config, selected: list[str], *, as_json: bool) -> int:
     """Print the plan of the selected datasets; nothing is computed and nothing is written."""
+    from stemma.commands.run import print_remarks
+
     plan = [row for row in make_plan(config) if row["dataset"] in selected]
     if as_json:
         print_json(plan)
@@ -29,6 +31,7 @@ def print_plan(config: Config, selected: list[str], *, as_json: bool) -> int:
             for row in plan
         ],
     )
+    print_remarks(config)
     return 0
 
 

@@ -350,9 +350,18 @@ def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds
         if not check.passed:
             named = f"{check.asset_key.to_user_string()}, {check.check_name}"
             print(f"warning, {named}: {check.metadata['detail'].value}")
+    print_remarks(config)
     if corpus:
         print_corpus(corpus)
         _next_commands(config, options)
+
+
+def print_remarks(config: Config) -> None:
+    """Print what somebody who chose this engine should hear."""
+    from stemma.resources.executors import executor_of
+
+    for remark in executor_of(config.engine).remarks():
+        print(f"note: {remark}")
 
 
 def _is_fact(value: Any) -> bool:

@@ -9,6 +9,7 @@ from stemma.deduplication.buckets import Buckets
 from stemma.deduplication.candidates import (
     band_keys,
     band_parameters,
+    bucket_pairs,
     candidate_pairs,
     counted_pairs,
     plausible_pairs,
@@ -24,6 +25,7 @@ __all__ = [
     "Policy",
     "band_keys",
     "band_parameters",
+    "bucket_pairs",
     "candidate_pairs",
     "counted_pairs",
     "families",

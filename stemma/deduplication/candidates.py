@@ -5,6 +5,7 @@ from math import isqrt
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from stemma.deduplication.mixing import mix64
 from stemma.deduplication.runs import differs
@@ -108,6 +109,24 @@ def counted_pairs(
     every.sort(kind="stable")
     firsts = np.flatnonzero(differs(every))
     return names[_decoded(every[firsts])], np.diff(firsts, append=len(every))
+
+
+def bucket_pairs(rows: pa.Table) -> pa.Table:
+    """Return the pairs that whole buckets propose: (first, second: int64 members, buckets: int64, how many).
+
+    `rows` has bucket (uint64), member (int64) and asks (bool), all rows of each of its buckets. A pair that buckets
+    of several calls propose is in each of them, and the counts add up: so buckets can be gone through apart.
+    """
+    pairs, buckets = counted_pairs(
+        rows["bucket"].to_numpy(), rows["member"].to_numpy(), asks=rows["asks"].to_numpy(zero_copy_only=False)
+    )
+    return pa.table(
+        {
+            "first": pa.array(pairs[:, 0], pa.int64()),
+            "second": pa.array(pairs[:, 1], pa.int64()),
+            "buckets": pa.array(buckets, pa.int64()),
+        }
+    )
 
 
 def _proposed(

@@ -5,7 +5,7 @@ C are unlike; 9 % of what they remove, DESIGN §7). So a family records what han
 removed only for a kept witness: its exact duplicate, or a verified neighbour.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Literal, NamedTuple
@@ -59,6 +59,10 @@ class Policy:
         return next((name for name in METHODS if name in self.thresholds and name != "contained"), None)
 
 
+# Numbers the connected component of each node, as `components` does.
+Connect = Callable[[int, np.ndarray, np.ndarray], np.ndarray]
+
+
 class Edges(NamedTuple):
     """Verified edges between nodes: what is true of `source` and `target`, by the number of the method."""
 
@@ -72,7 +76,12 @@ class Edges(NamedTuple):
 
 
 def families(
-    documents: pa.Table, edges: pa.Table, *, policies: Sequence[Policy], keep: Keep = "oldest"
+    documents: pa.Table,
+    edges: pa.Table,
+    *,
+    policies: Sequence[Policy],
+    keep: Keep = "oldest",
+    connect: Connect = components,
 ) -> pa.Table:
     """Group documents into families and decide which are kept; the order of rows does not matter.
 
@@ -96,6 +105,8 @@ def families(
     removed kept_document_id (the witness: the kept neighbour by the first of METHODS, of the highest similarity,
     ties by priority), similarity, method and the policy's threshold for it.
 
+    `connect` finds the connected components; another way to find them changes nothing.
+
     Raises ValueError if a document_id comes twice, an edge names an unknown node or method, or `keep` is none
     of these.
     """
@@ -112,7 +123,7 @@ def families(
     removed = _removed(len(best), _arcs(testimonies, len(best)))
     witness = _witnesses(removed, testimonies)
     joined = links.where(counts[0] | counts[1])
-    component = components(len(best), joined.source, joined.target)[node]
+    component = connect(len(best), joined.source, joined.target)[node]
 
     is_removed = removed[node]
     keeper = best[np.where(removed, witness.source, np.arange(len(best)))][node]

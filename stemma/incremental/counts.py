@@ -23,6 +23,7 @@ class Counts:
         state_hash: order-free hash of the dataset's rows.
         days: the days of raw rows that came, changed or went.
         warnings: lines that a person should see.
+        engine: what the engine that computed says of it, as text; empty where it is this machine.
     """
 
     dataset: str
@@ -43,6 +44,7 @@ class Counts:
     state_hash: str = ""
     days: set[date] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
+    engine: str = ""
 
     @property
     def touched(self) -> bool:

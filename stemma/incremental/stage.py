@@ -34,6 +34,8 @@ class Stage:
         small_rows: so few rows are computed in the run's own process, because to start others takes longer.
         alone: tells, for a table of inputs, which rows must be computed one at a time in a process that may die:
             those for which the function calls a parser that is not to be trusted with them.
+        facts: finds facts of `digests` (name to value) in the process that it is called in: another machine may have
+            other weights under the same path, or another key.
     """
 
     name: str
@@ -49,3 +51,4 @@ class Stage:
     parallel: bool = False
     small_rows: int = SMALL_ROWS
     alone: Callable[[pa.Table], pa.BooleanArray] | None = None
+    facts: Callable[[], Mapping[str, str]] | None = None

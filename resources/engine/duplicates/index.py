@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stemma.deduplication import Buckets, counted_pairs
+from stemma.deduplication import Buckets, bucket_pairs
 from stemma.deduplication.candidates import ALL_COMPARED, PAIRS_IN_BUCKET, WITNESSES
 from stemma.hashing import digest
 from stemma.resources.engine.duplicates.layers import Layer
@@ -100,7 +100,7 @@ def update_index(
             f"INSERT INTO state.dedup_bands SELECT {layer.number}, bucket, node, rank, asks FROM entered_{layer.number}"
         )
         if whole:
-            load_rows(connection, "now", _pairs(run, connection, layer))
+            _load_pairs(run, connection, layer)
             connection.execute(
                 f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, NULL, buckets FROM {_named(layer, 'now')}"
             )
@@ -230,8 +230,11 @@ def _scope_bits(scope: str) -> int:
     return int.from_bytes(digest(scope.encode())[:8], "little")
 
 
-def _pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
-    """Return the pairs that all buckets propose: (first, second: nodes in their order, buckets: how many)."""
+def _load_pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+    """Make now, the pairs that all buckets propose: (first, second: nodes in their order, buckets: how many).
+
+    Members of a bucket must meet in one place, and that is all: an exchange by bucket.
+    """
     members = f"state.dedup_bands WHERE layer = {layer.number}"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE shared AS SELECT bucket, node, rank, asks
@@ -247,16 +250,21 @@ def _pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.
                 FROM (FROM state.dedup_documents SEMI JOIN shared USING (node)) JOIN ranks USING (source))
             GROUP BY node) USING (node)"""
     )
-    rows = connection.execute(
-        "SELECT bucket, number, asks FROM shared JOIN numbers USING (node) ORDER BY number"
-    ).to_arrow_table()
-    nodes = connection.execute("SELECT node FROM numbers ORDER BY number").to_arrow_table()["node"]
-    pairs, buckets = counted_pairs(
-        rows["bucket"].to_numpy(), rows["number"].to_numpy(), asks=rows["asks"].to_numpy()
+    reader = connection.execute(
+        "SELECT bucket, number AS member, asks FROM shared JOIN numbers USING (node) ORDER BY number"
+    ).to_arrow_reader(BUCKET_ROWS)
+    executor = run.executor
+    rows = executor.scatter(pa.Table.from_batches([batch]) for batch in reader)
+    found = executor.gather(executor.exchange(rows, "bucket", bucket_pairs))
+    connection.execute("CREATE OR REPLACE TEMP TABLE proposed (first BIGINT, second BIGINT, buckets BIGINT)")
+    for part in found:
+        load_rows(connection, "part", part)
+        connection.execute("INSERT INTO proposed FROM part")
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE now AS SELECT x.node AS first, y.node AS second, buckets
+        FROM (SELECT first, second, sum(buckets)::BIGINT AS buckets FROM proposed GROUP BY ALL) AS p
+        JOIN numbers AS x ON x.number = p.first JOIN numbers AS y ON y.number = p.second"""
     )
-    nodes = nodes.combine_chunks()
-    first, second = (nodes.take(pa.array(pairs[:, side])) for side in (0, 1))
-    return pa.table({"first": first, "second": second, "buckets": buckets.astype(np.int64)})
 
 
 def _named(layer: Layer, pairs: str) -> str:

@@ -16,7 +16,7 @@ from stemma.deduplication import (
     Policy,
     band_keys,
     band_parameters,
-    counted_pairs,
+    bucket_pairs,
     jaccard,
     plausible_pairs,
     shingle_sets,
@@ -122,7 +122,7 @@ def layers(setup: Setup) -> tuple[Layer, ...]:
 def index_recipe(setup: Setup) -> str:
     """Return the recipe of all that stands in the index: nodes, buckets, candidates and their scores."""
     settings = setup.config.deduplicate
-    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(counted_pairs)]
+    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(bucket_pairs)]
     # Who comes first in a bucket is a matter of the order of priority.
     parts += [settings.scope, settings.numbers, settings.keep, repr((settings.quality, settings.priority))]
     for layer in layers(setup):
