@@ -14,8 +14,9 @@ import contextlib
 import json
 import os
 import re
+import shutil
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -258,6 +259,42 @@ class Segments:
             (self.folder / name).unlink(missing_ok=True)
         return len(small)
 
+    def keep_only(self, keys: pa.Array) -> int:
+        """Write segments anew without the rows of other keys than these (binary(16)); return how many rows went.
+
+        Nobody else may work with the memo meanwhile. Killed in between, it leaves rows twice or rows that should have
+        gone, and whoever begins again ends as it should.
+        """
+        removed = 0
+        retired = self._retired()
+        for path in sorted(self.folder.iterdir()):
+            if path.suffix != SUFFIX or path.name in retired:
+                # A half-written segment, one that a merge has replaced, or the list of these.
+                path.unlink()
+                continue
+            index = _read_index(path)
+            live = pc.is_in(index.keys, keys).to_numpy(zero_copy_only=False)
+            if not live.all():
+                self._rewrite(path, index, live)
+                removed += int((~live).sum())
+        return removed
+
+    def _rewrite(self, path: Path, index: Index, live: np.ndarray) -> None:
+        """Put a segment with some of the rows of another into its place."""
+        if live.any():
+            ends = np.cumsum(index.sizes)
+            parts = np.split(live, ends[:-1])
+            kept = index.keys.filter(pa.array(live)).to_pylist()
+            sizes = [int(part.sum()) for part in parts if part.any()]
+            with (
+                self._new_segment() as segment,
+                _writer(segment.temporary, self.schema, b"".join(kept), sizes, index.failed) as writer,
+            ):
+                for part, batch in zip(parts, _batches(path, pa.OSFile(str(path))), strict=True):
+                    if part.any():
+                        writer.write_batch(batch.filter(pa.array(part)))
+        path.unlink()
+
     def _retired(self) -> set[str]:
         try:
             return set((self.folder / RETIRED).read_text(encoding="utf-8").split("\n"))
@@ -391,6 +428,21 @@ class Memo:
         for stage in sorted(self.root.iterdir()) if self.root.is_dir() else ():
             for folder in sorted(stage.iterdir()):
                 yield stage.name, folder.name, folder
+
+    def keep_only(self, live: Mapping[tuple[str, str], tuple[pa.Schema, pa.Array]]) -> int:
+        """Drop all that is not kept under (stage, recipe), with its schema, and these keys; return how many rows went.
+
+        Nobody else may work with the memo meanwhile. Raises StemmaError where a segment is damaged.
+        """
+        self._mapped.clear()
+        removed = 0
+        for stage, recipe, folder in self.recipes():
+            outputs, keys = live.get((stage, recipe), (pa.schema([]), None))
+            if keys is None:
+                shutil.rmtree(folder)
+            else:
+                removed += self.segments(stage, recipe, outputs).keep_only(keys)
+        return removed
 
     def size_bytes(self) -> int:
         """Return the bytes on disk."""

@@ -43,6 +43,19 @@ def remove_abandoned(parent: Path, prefix: str) -> None:
             os.close(descriptor)
 
 
+def others_work(parent: Path, prefix: str, ours: Path | None) -> bool:
+    """Tell whether another folder `prefix-…` of `parent` than ours belongs to a living process."""
+    for folder in parent.glob(f"{prefix}-*"):
+        if folder == ours:
+            continue
+        descriptor = _lock(folder)
+        if descriptor is not None:
+            os.close(descriptor)
+        elif folder.exists():
+            return True
+    return False
+
+
 def _lock(folder: Path) -> int | None:
     """Return a descriptor that holds the folder's lock; None where another has it, or there is no such folder."""
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -15,12 +15,13 @@ import glob
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
+import pyarrow as pa
 
 from stemma.cleaning.clean import SCORES
 from stemma.datasets import MATCHES, sql_type
@@ -30,7 +31,7 @@ from stemma.lineage.history import forget_all
 from stemma.lineage.views import work_folder
 from stemma.resources.copying import EarlyCopy, copy_file, sync
 from stemma.resources.memo import Memo, join_as_usual
-from stemma.resources.scratch import SPILL, Scratch, remove_abandoned
+from stemma.resources.scratch import SPILL, Scratch, others_work, remove_abandoned
 
 STORAGE_VERSION = "v1.5.0"
 # The next published file is a scratch file until it is swapped in, so it needs no write-ahead log; and rows go
@@ -43,11 +44,16 @@ MEMORY_PER_STATE_BYTE = 2
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
+# How often it is looked whether other runs have ended.
+ALONE_SECONDS = 0.5
 # Memos that `compact` keeps whatever their recipe.
 MEMO_BY_CONTENT = ("read",)
 
 # What a state of another version of Stemma hands on: all else is planned anew, and found in the memo.
-HANDED_ON = ("runs", "recipes", "versions", "embedding_health", "measures")
+HANDED_ON = ("runs", "recipes", "versions", "embedding_health", "measures", "purged")
+
+# What of the memo is to stay: by (stage, recipe) the schema of the outputs, and keys as binary(16).
+Live = Mapping[tuple[str, str], tuple[pa.Schema, pa.Array]]
 
 STATE_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state.datasets (
@@ -120,6 +126,8 @@ CREATE TABLE IF NOT EXISTS state.passage_runs (
 CREATE TABLE IF NOT EXISTS state.passages (
     document_id UUID, char_start INTEGER, char_end INTEGER, source_document_id UUID, source_char_start INTEGER,
     source_char_end INTEGER, words INTEGER);
+CREATE TABLE IF NOT EXISTS state.purged (
+    document_id UUID, content_hash UUID, purged_at TIMESTAMP, reason VARCHAR);
 CREATE TABLE IF NOT EXISTS state.versions (
     document_id UUID, version BIGINT, text_hash UUID, since TIMESTAMP, since_run VARCHAR, until TIMESTAMP,
     until_run VARCHAR);
@@ -166,9 +174,14 @@ class Warehouse:
         return self.path.with_suffix(".report.html")
 
     @property
+    def purges_path(self) -> Path:
+        """Where the list of purged documents is."""
+        return self.path.with_suffix(".purged.jsonl")
+
+    @property
     def own_paths(self) -> tuple[Path, ...]:
-        """What lies beside the sources perhaps, and is none of them: published file, work folder and report."""
-        return self.path, self.folder, self.report_path
+        """What lies beside the sources perhaps, and is none of them: published file, work folder, report, purges."""
+        return self.path, self.folder, self.report_path, self.purges_path
 
     # -- the writer's side -------------------------------------------------------------------------------------
 
@@ -402,7 +415,7 @@ class Warehouse:
     def _discard_leftovers(self, *, but: Path | None = None) -> None:
         # Under the lock nobody else publishes: whatever lies there is of a process that was killed, or an early
         # copy of what is published no more.
-        for path in (self.path, self.state_path):
+        for path in (self.path, self.state_path, self.purges_path):
             for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.next*"):
                 if leftover != but:
                     leftover.unlink(missing_ok=True)
@@ -432,23 +445,63 @@ class Warehouse:
             self._discard_leftovers()
             self.sweep()
             self._forget(used, time.time() - keep_days * 86400)
-            for path in (self.state_path, self.path):
-                if path.exists():
-                    target = self._beside(path)
-                    mode = path.stat().st_mode
-                    source = path
-                    if path == self.path and forget_history:
-                        source = target.with_name(f"{target.name}.forgetting")
-                        copy_file(path, source)
-                        source.chmod(0o600)
-                        _forget_history(connection, source)
-                    _rewrite(connection, source, target)
-                    if source != path:
-                        source.unlink()
-                    sync(target)
-                    target.chmod(mode)
-                    os.replace(target, path)
+            self._rewrite_files(connection, forget_history)
         return before, self.size()
+
+    def _rewrite_files(self, connection: duckdb.DuckDBPyConnection, forget_history: bool) -> None:
+        for path in (self.state_path, self.path):
+            if path.exists():
+                target = self._beside(path)
+                mode = path.stat().st_mode
+                source = path
+                if path == self.path and forget_history:
+                    source = target.with_name(f"{target.name}.forgetting")
+                    copy_file(path, source)
+                    source.chmod(0o600)
+                    _forget_history(connection, source)
+                _rewrite(connection, source, target)
+                if source != path:
+                    source.unlink()
+                sync(target)
+                target.chmod(mode)
+                os.replace(target, path)
+                sync(path.parent)
+
+    def erase(self, live: Callable[[duckdb.DuckDBPyConnection], Live]) -> int:
+        """Leave on disk what the corpus is made of now, and nothing else; returns how many results the memo lost.
+
+        `live` gets the connection with the state attached, and says which results are to stay: schema and keys by
+        stage and recipe. Waits until no other process works here, since they use the memo without a lock. The
+        state and the published file are written anew, without dead blocks and without a history. Whoever is killed
+        meanwhile leaves a corpus that can be read, and may begin again.
+        """
+        connection = self.connection
+        with self._alone():
+            self._attach_state(connection)
+            try:
+                kept = live(connection)
+            finally:
+                connection.execute("DETACH state")
+            self._discard_leftovers()
+            self.sweep()
+            self.report_path.unlink(missing_ok=True)
+            removed = self.memo.keep_only(kept)
+            self._rewrite_files(connection, forget_history=True)
+            return removed
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Hold the lock while no other process works with this corpus; one that begins now waits for its state."""
+        told = False
+        while True:
+            with self._lock():
+                if not others_work(self.folder, SPILL, self._spill and self._spill.path):
+                    yield
+                    return
+            if not told:
+                self._waiting(f"another run works on {self.path}; waiting for its end")
+                told = True
+            time.sleep(ALONE_SECONDS)
 
     def _forget(self, used: set[str], horizon: float) -> None:
         for stage, recipe, folder in self.memo.recipes():

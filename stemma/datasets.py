@@ -529,6 +529,19 @@ WAITING = Dataset(
     ),
 )
 
+PURGED = Dataset(
+    "lineage",
+    "purged",
+    "document_id",
+    "Documents that somebody purged: they stay out although a source may hold them (stemma purge).",
+    (
+        Column("document_id", "UUID", "the document, or the id that its file has as a whole"),
+        Column("content_hash", "UUID", "its content, which stays out too; null where others have it"),
+        Column("purged_at", "TIMESTAMP", "when, in UTC"),
+        Column("reason", "VARCHAR", "what was said by who did it"),
+    ),
+)
+
 RUNS = Dataset(
     "lineage",
     "runs",
@@ -695,7 +708,7 @@ KEYWORDS = Dataset(
 
 LEDGER = (
     *(DECISIONS, FLAGS, RULES, CONTAMINATION, CONTAMINATION_REPORT, DUPLICATES, VERSIONS, REPETITION, AGES),
-    *(PASSAGES, CUTS, EMBEDDING_HEALTH, MEASURES, ERRORS, WAITING, RUNS, TRACE),
+    *(PASSAGES, CUTS, EMBEDDING_HEALTH, MEASURES, ERRORS, WAITING, PURGED, RUNS, TRACE),
 )
 
 

@@ -225,6 +225,11 @@ class Corpus:
             audit=self.audit,
         )
 
+    @property
+    def purges(self) -> Path:
+        """The list of what was purged."""
+        return self.path.with_suffix(".purged.jsonl")
+
     # -- what came of it ---------------------------------------------------------------------------------------
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
@@ -255,6 +260,8 @@ class Corpus:
         """Rebuild from nothing beside, and return the tables that differ from what is published."""
         with tempfile.TemporaryDirectory(prefix="stemma-rebuild-") as folder:
             run = self.start(path=Path(folder) / "corpus.duckdb")
+            if self.purges.exists():
+                shutil.copyfile(self.purges, run.warehouse.purges_path)
             try:
                 run_all(run)
             finally:

@@ -1,6 +1,7 @@
 """The audit: the corpus, or a sample of its files, rebuilt in a scratch place and compared with what is published."""
 
 import dataclasses
+import shutil
 import tempfile
 import uuid
 from collections.abc import Callable
@@ -66,8 +67,12 @@ def _stale(config: Config) -> tuple[str, ...]:
 def _rebuild(config: Config, path: Path, share: float, progress: Callable[[str, int, int], None]) -> None:
     scratch = dataclasses.replace(config, warehouse=dataclasses.replace(config.warehouse, path=path))
     # What is not of the sources although it lies beside them: the corpus that is being audited.
-    left_out = Warehouse(config.warehouse.path).own_paths
+    ours = Warehouse(config.warehouse.path)
+    left_out = ours.own_paths
     warehouse = Warehouse(path)
+    # What was purged is part of what the corpus is made of.
+    if ours.purges_path.exists():
+        shutil.copyfile(ours.purges_path, warehouse.purges_path)
     run = Run(
         f"audit-{uuid.uuid4()}",
         Setup.of(scratch),

@@ -168,6 +168,11 @@ def _sign(run: Run, counts: Counts, asked: tuple[Layer, ...]) -> list[Outcome]:
     return outcomes
 
 
+def signing_stages(setup: Setup) -> list[Stage]:
+    """Return all stages whose results deduplicated is made of."""
+    return _stages(setup, layers(setup))
+
+
 def _stages(setup: Setup, asked: tuple[Layer, ...]) -> list[Stage]:
     """Return the stages that sign texts: first the one that names the nodes, then those of the layers."""
     passages = passage_stage(setup)

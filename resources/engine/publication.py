@@ -112,7 +112,8 @@ def _fingerprint(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
             """SELECT concat(
             (SELECT list((name, version, recipe, state_hash) ORDER BY name)::VARCHAR FROM state.datasets),
             (SELECT sum(hash(document_id, uri, record, stage, error, detail)::HUGEINT) FROM state.errors),
-            (SELECT sum(hash(document_id, row_hash, gone)::HUGEINT) FROM state.waiting))""",
+            (SELECT sum(hash(document_id, row_hash, gone)::HUGEINT) FROM state.waiting),
+            (SELECT sum(hash(document_id, content_hash)::HUGEINT) FROM state.purged))""",
         )
     )
     # Where no history is wanted any more, that is to be published too.
@@ -280,6 +281,7 @@ LEDGERS = {
         "", f"SELECT {', '.join(column.name for column in ERRORS.columns)} FROM state.errors"
     ),
     "lineage.waiting": Ledger("document_id", WAITING_ROWS),
+    "lineage.purged": Ledger("document_id", "FROM state.purged"),
     "lineage.runs": Ledger(
         "run_id, dataset", f"SELECT {', '.join(column.name for column in RUNS.columns)} FROM state.runs"
     ),

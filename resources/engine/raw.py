@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import uuid
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
@@ -18,10 +19,11 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.reading import LIBRARIES, ReadError, Record, read
 from stemma.resources.engine.days import hold_back, note_days
-from stemma.resources.engine.run import Run, fetch_value, finish, remember_recipe, state_of
+from stemma.resources.engine.run import Run, fetch_value, finish, load_rows, remember_recipe, state_of
 from stemma.resources.engine.setup import Setup
 from stemma.resources.looking import Found, Known, Request, Seen, read_options
 from stemma.resources.memo import Segments
+from stemma.resources.purges import NO_PURGES, Purge, Purges, file_id, read_purges, write_purges
 from stemma.resources.sources import FileEntry, ListingError, list_files
 from stemma.resources.warehouse import utc_now
 
@@ -131,6 +133,8 @@ class _Delta:
 class _Scan:
     """What the listing and reading found, for the last step: deletions, moves and errors."""
 
+    purges: Purges
+    fingerprint: str
     listed: list[tuple[str, str]] = field(default_factory=list)
     unlisted: list[tuple[str, str]] = field(default_factory=list)
     read: list[tuple[str, str]] = field(default_factory=list)
@@ -138,7 +142,6 @@ class _Scan:
     moved: list[dict[str, Any]] = field(default_factory=list)
     errors: list[dict[str, Any]] = field(default_factory=list)
     stored: set[bytes] | None = None
-    fingerprint: str = ""
     is_passing: bool = False
     seen: tuple[str, int] = ("", 0)
 
@@ -162,12 +165,12 @@ def update_raw(run: Run) -> Counts:
 
 def _try_update(run: Run, counts: Counts) -> bool:
     """List, read and settle; returns whether it was settled, as `_settle` does."""
-    known, seen = _known_files(run)
-    listings = list_sources(run)
+    known, seen, purges = _known_files(run)
+    listings = list_sources(run, purges)
     total = sum(len(files) for _source, files, _problems in listings)
     _memory_table(run.warehouse.connection, "incoming_rows", ROWS.empty_table())
     _memory_table(run.warehouse.connection, "incoming_files", FILES.empty_table())
-    scan, delta, done = _Scan(fingerprint=listing_fingerprint(listings), seen=seen), _Delta(), 0
+    scan, delta, done = _Scan(purges, listing_fingerprint(listings), seen=seen), _Delta(), 0
     requests = _requests(run, listings, known, scan)
     run.progress("raw", 0, total)
     for request, found in run.executor.read(requests):
@@ -204,10 +207,19 @@ def _requests(
 Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
 
 
-def list_sources(run: Run) -> Listed:
-    """Return each source with its files and what could not be listed. Raises StemmaError as `list_files` does."""
+def list_sources(run: Run, purges: Purges = NO_PURGES) -> Listed:
+    """Return each source with its files and what could not be listed. Raises StemmaError as `list_files` does.
+
+    Files that were purged as a whole are left out, and so never opened.
+    """
     left_out = (*run.warehouse.own_paths, *run.left_out)
     listings = [(source, *_listing(source, left_out)) for source in _chosen(run)]
+    if purges:
+        out = purges.documents
+        listings = [
+            (source, [file for file in files if file_id(source.name, file.relative) not in out], errors)
+            for source, files, errors in listings
+        ]
     if run.share < 1:
         return [
             (source, [file for file in files if _sampled(run, file)], errors)
@@ -260,17 +272,97 @@ def _listing_error(source: SourceConfig, problem: ListingError) -> dict[str, Any
     }
 
 
-def _known_files(run: Run) -> tuple[dict[tuple[str, str], Known], tuple[str, int]]:
-    """Return the files that the state knows, and what `_last_settled` says of that state."""
+def _known_files(run: Run) -> tuple[dict[tuple[str, str], Known], tuple[str, int], Purges]:
+    """Return the files that the state knows, what `_last_settled` says of that state, and what was purged."""
     with run.warehouse.session() as connection:
         seen = _last_settled(connection)
+        purges = current_purges(run, connection)
+        if _purged_in(connection) - {row.document_id for row in purges.rows}:
+            # Something was taken from the list, and may come back: what files hold is to be looked at anew.
+            return {}, seen, purges
         table = connection.execute(
             "SELECT source, path, file_hash, reader, uri, size, mtime_ns, version FROM state.files"
         ).to_arrow_table()
     hashes = table["file_hash"].combine_chunks()
     columns = [column.to_pylist() for name, column in zip(table.column_names, table.columns, strict=True)]
     columns[2] = (hashes.storage if table.num_rows else hashes).to_pylist()
-    return {(row[0], row[1]): Known(*row[2:]) for row in zip(*columns, strict=True)}, seen
+    return {(row[0], row[1]): Known(*row[2:]) for row in zip(*columns, strict=True)}, seen, purges
+
+
+def current_purges(run: Run, connection: duckdb.DuckDBPyConnection) -> Purges:
+    """Return the list of what was purged, within a session. Where the file was lost, the state makes it anew."""
+    purges = read_purges(run.warehouse.purges_path)
+    if purges is None:
+        rows = connection.execute("FROM state.purged ORDER BY purged_at, document_id").fetchall()
+        purges = Purges(tuple(Purge(*row) for row in rows))
+        if purges and not run.dry:
+            write_purges(run.warehouse.purges_path, purges.rows)
+    return purges
+
+
+def _purged_in(connection: duckdb.DuckDBPyConnection) -> set[uuid.UUID]:
+    return {row[0] for row in connection.execute("SELECT document_id FROM state.purged").fetchall()}
+
+
+def are_applied(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether the list of what was purged is the one that the state has applied."""
+    now = {row.document_id for row in current_purges(run, connection).rows}
+    return now == _purged_in(connection)
+
+
+def update_purged(run: Run, counts: Counts) -> None:
+    """Bring raw up to date with the list of what was purged, without looking at a source.
+
+    Raises StemmaError where there is no state to do it in, or one of another recipe: that takes a whole run.
+    """
+    with run.warehouse.session() as connection:
+        before = state_of(connection, "raw")
+        if before.recipe != counts.recipe:
+            raise StemmaError("raw was made with other settings")
+        _apply_purges(connection, counts, current_purges(run, connection))
+        counts.rows_in = counts.rows_reused = fetch_value(connection, "SELECT count(*) FROM state.raw")
+        finish(run, connection, counts, upstream_version=0)
+
+
+def _apply_purges(connection: duckdb.DuckDBPyConnection, counts: Counts, purges: Purges) -> None:
+    """Take out of the state what was purged: documents, those that wait, files, errors and versions."""
+    load_rows(connection, "purged_now", purges.table())
+    connection.execute("DELETE FROM state.purged")
+    connection.execute("INSERT INTO state.purged FROM purged_now")
+    if not purges:
+        return
+    places = connection.execute(
+        """SELECT DISTINCT source, path FROM (SELECT source, path FROM state.files UNION ALL
+        SELECT source, path FROM state.raw UNION ALL SELECT source, path FROM state.errors
+        UNION ALL SELECT source, path FROM state.waiting)"""
+    ).fetchall()
+    out = purges.documents
+    files = [place for place in places if file_id(*place) in out]
+    load_rows(connection, "purged_files", _pairs(files))
+    is_purged = """(document_id IN (SELECT document_id FROM purged_now)
+        OR content_hash IN (SELECT content_hash FROM purged_now WHERE content_hash IS NOT NULL)
+        OR (source, path) IN (SELECT (source, path) FROM purged_files))"""
+    note_days(connection, counts, f"state.raw WHERE {is_purged}")
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE purged_documents AS SELECT document_id FROM state.raw WHERE {is_purged}"
+    )
+    counts.rows_removed += fetch_value(connection, "SELECT count(*) FROM purged_documents")
+    if fetch_value(connection, "SELECT count(*) FROM purged_documents"):
+        # Bloom filters only grow: they are filled anew.
+        connection.execute("DELETE FROM state.dedup_index WHERE name = 'bloom'")
+    connection.execute(f"DELETE FROM state.raw WHERE {is_purged}")
+    connection.execute(f"DELETE FROM state.waiting WHERE {is_purged}")
+    connection.execute(
+        "DELETE FROM state.files WHERE (source, path) IN (SELECT (source, path) FROM purged_files)"
+    )
+    connection.execute(
+        """DELETE FROM state.errors WHERE (source, path) IN (SELECT (source, path) FROM purged_files)
+        OR document_id IN (SELECT document_id FROM purged_documents)"""
+    )
+    connection.execute(
+        """DELETE FROM state.versions WHERE document_id IN
+        (SELECT document_id FROM purged_documents UNION ALL SELECT document_id FROM purged_now)"""
+    )
 
 
 def _last_settled(connection: duckdb.DuckDBPyConnection) -> tuple[str, int]:
@@ -316,6 +408,8 @@ def _add(
     delta: _Delta,
 ) -> None:
     row = _row(source.name, entry.relative, entry.uri, entry.mtime_ns, record)
+    if scan.purges.has(row["document_id"], row["content_hash"]):
+        return
     delta.rows.append(row)
     if scan.stored is None:
         scan.stored = set(bodies_of(run).keys().to_pylist())
@@ -478,6 +572,9 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> bool:
     with run.warehouse.session() as connection:
         if _last_settled(connection) != scan.seen:
             return False
+        if not run.dry:
+            # What was purged does not count as vanished: a person has said so.
+            _apply_purges(connection, counts, scan.purges)
         _find_vanished(connection)
         if not run.allow_deletes:
             _guard(connection)
@@ -495,7 +592,7 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> bool:
         )
         _move(connection)
         hold_back(connection, _days(run, connection))
-        counts.rows_removed = fetch_value(connection, "SELECT count(*) FROM vanished")
+        counts.rows_removed += fetch_value(connection, "SELECT count(*) FROM vanished")
         note_days(connection, counts, "state.raw SEMI JOIN vanished USING (document_id)")
         connection.execute("DELETE FROM state.raw WHERE document_id IN (SELECT document_id FROM vanished)")
         _upsert_rows(connection, counts)

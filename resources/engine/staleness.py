@@ -8,8 +8,9 @@ import duckdb
 from stemma.hashing import key
 from stemma.resources.engine import recipes
 from stemma.resources.engine.publication import first_behind, is_published
-from stemma.resources.engine.raw import list_sources, listing_fingerprint
+from stemma.resources.engine.raw import are_applied, list_sources, listing_fingerprint
 from stemma.resources.engine.run import Run, fetch_value
+from stemma.resources.purges import NO_PURGES, read_purges
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class Staleness:
 
 def look_at_sources(run: Run) -> Sources:
     """List all sources. Raises StemmaError when one cannot be listed."""
-    listings = list_sources(run)
+    listings = list_sources(run, read_purges(run.warehouse.purges_path) or NO_PURGES)
     newest = max((file.mtime_ns for _source, files, _problems in listings for file in files), default=0)
     return Sources(listing_fingerprint(listings), newest / 1e9)
 
@@ -66,6 +67,8 @@ def staleness(run: Run, *, quiet_seconds: float = 0.0) -> Staleness:
         waiting = fetch_value(connection, "SELECT count(*) FROM state.waiting")
         if waiting and run.config.partitions.catch_up:
             reasons.append(f"{waiting} documents of other days wait")
+        if not are_applied(run, connection):
+            reasons.append("the list of purged documents is not that of the last run")
         behind = first_behind(connection, current)
         if behind:
             reasons.append(

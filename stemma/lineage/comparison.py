@@ -56,6 +56,7 @@ TABLES = {
         "method",
         "threshold",
     ],
+    "lineage.purged": ["document_id", "content_hash", "purged_at", "reason"],
     "lineage.files": ["source", "path", "uri", "file_hash", "size"],
 }
 

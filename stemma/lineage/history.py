@@ -14,6 +14,7 @@ So T as of publication n is T without the rows that came after n, and with those
 Table T itself has no column more, so that whoever asks for the present reads what it read before.
 """
 
+import contextlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -167,15 +168,14 @@ def forget_all(connection: duckdb.DuckDBPyConnection, catalog: str) -> None:
 
     `catalog` is the name of the database with the file, and a dot.
     """
-    try:
+    with contextlib.suppress(duckdb.CatalogException):
         latest = connection.execute(f"SELECT max(number) FROM {catalog}{SCHEMA}.publications").fetchone()
-    except duckdb.CatalogException:
-        return
-    if latest and latest[0] is not None:
-        forget(connection, latest[0], catalog)
-        # What went after the latest publication without another one.
-        connection.execute(f"DELETE FROM {catalog}{SCHEMA}.gone")
-    connection.execute(
-        f"""DELETE FROM {catalog}search.posting_rows
-        WHERE number NOT IN (SELECT number FROM {catalog}search.numbers)"""
-    )
+        if latest and latest[0] is not None:
+            forget(connection, latest[0], catalog)
+            # What went after the latest publication without another one.
+            connection.execute(f"DELETE FROM {catalog}{SCHEMA}.gone")
+    with contextlib.suppress(duckdb.CatalogException):
+        connection.execute(
+            f"""DELETE FROM {catalog}search.posting_rows
+            WHERE number NOT IN (SELECT number FROM {catalog}search.numbers)"""
+        )
