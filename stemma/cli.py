@@ -50,7 +50,9 @@ class _Parser(argparse.ArgumentParser):
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+    line = " ".join(str(error).split())
+    # A message may name a file, or quote a document.
+    return "".join(each if each.isprintable() else "�" for each in line)
 
 
 def parser() -> argparse.ArgumentParser:
@@ -77,6 +79,7 @@ def parser() -> argparse.ArgumentParser:
     _lookup(words)
     _select(words)
     _verify(words)
+    _purge(words)
     _compact(words)
     _ui(words)
     return top
@@ -568,6 +571,47 @@ def _verify(words: Words) -> None:
         from stemma.commands.verify import verify
 
         return verify(options)
+
+    word.set_defaults(command=command)
+
+
+def _purge(words: Words) -> None:
+    word = _word(
+        words,
+        "purge",
+        "Remove documents from the corpus and from its files for good, and keep them out (docs/security.md).",
+        epilog="Without --yes it only lists what is named; without a name, what was purged before.",
+    )
+    word.add_argument("ids", nargs="*", metavar="DOCUMENT_ID", help="ids of documents, as corpus.raw has them")
+    word.add_argument(
+        "--uri",
+        action="append",
+        default=[],
+        metavar="URI",
+        help="a whole file by its path or URL, with all its documents and those to come (again for more)",
+    )
+    word.add_argument(
+        "--where", metavar="SQL", help="documents that meet a condition over the columns of corpus.raw"
+    )
+    word.add_argument(
+        "--reason", metavar="TEXT", help="what lineage.purged is to say: no personal data, it stays for good"
+    )
+    word.add_argument(
+        "--yes",
+        action="store_true",
+        help="do it; without a name, finish a purge that was interrupted. The history of publications goes too",
+    )
+    word.add_argument(
+        "--keep-run-history",
+        action="store_true",
+        help="leave Dagster's history of runs, though its pages may quote the documents",
+    )
+    word.add_argument("--json", action="store_true", help="print as JSON")
+
+    def command(options: argparse.Namespace) -> int:
+        from stemma.commands.purge import purge
+
+        return purge(options)
 
     word.set_defaults(command=command)
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from stemma.commands.output import print_json, print_table
+from stemma.commands.output import print_json, print_table, say
 from stemma.commands.published import open_published
 from stemma.config import ChunkConfig, Config, EmbedConfig, load_config
 from stemma.errors import StemmaError, UsageError
@@ -159,7 +159,7 @@ class _Embedding:
         inputs = list(zip(*(chunks[name].to_pylist() for name in self._columns), strict=True))
         missing = list(dict.fromkeys(each for each in inputs if each not in self._known))
         if missing:
-            print(f"embedding {len(missing):,} chunks …", file=sys.stderr)
+            say(f"embedding {len(missing):,} chunks …", file=sys.stderr)
             embedder = self._embedder
             model = {"model": self._model} if embedder.load else {}
             columns = zip(self._columns, zip(*missing, strict=True), strict=True)

@@ -6,7 +6,7 @@ from typing import Any
 import duckdb
 
 from stemma.commands.differences import differences, print_differences, wants_colour
-from stemma.commands.output import print_json, print_table
+from stemma.commands.output import print_json, print_table, say
 from stemma.commands.published import SETTINGS, published_path, rows
 from stemma.commands.trace import condition_of
 from stemma.config import load_config
@@ -56,8 +56,8 @@ def _print_changes(
         return
     for name, run in runs.items():
         at = f", {run['published_at'].isoformat(' ', 'seconds')} UTC" if run["published_at"] else ""
-        print(f"{name:<7} run {run['run_id']}{at}")
-    print()
+        say(f"{name:<7} run {run['run_id']}{at}")
+    say()
     columns = ("before", "after", "added", "changed", "removed")
     print_table(
         "",
@@ -70,7 +70,7 @@ def _print_changes(
     )
     for each in datasets.values():
         if isinstance(each, str):
-            print(f"{each}\n")
+            say(f"{each}\n")
     if decisions:
         print_table(
             "Dropped or in error now, and back again",
@@ -87,7 +87,7 @@ def _print_changes(
             ],
         )
     if count > len(documents):
-        print(f"… and {count - len(documents):,} more documents (--limit N shows more, --json all)")
+        say(f"… and {count - len(documents):,} more documents (--limit N shows more, --json all)")
 
 
 def _fate(row: dict[str, Any], side: str) -> str | None:
@@ -126,7 +126,7 @@ def _print_texts(found: list[dict[str, Any]], options: argparse.Namespace) -> No
     colour = wants_colour(options.color)
     for row in found:
         record = f" #{row['record']}" if row["record"] is not None else ""
-        print(f"{row['uri']}{record}: {_said(row)}")
+        say(f"{row['uri']}{record}: {_said(row)}")
         print_differences([Part(**part) for part in row["differences"]], colour=colour)
 
 

@@ -9,6 +9,7 @@ from difflib import SequenceMatcher
 from itertools import pairwise
 from typing import NamedTuple
 
+from stemma.commands.output import harmless, say
 from stemma.deduplication.tokens import word_spans
 
 # Characters of a text that are compared; and pairs of equal pieces that may be followed up, which the time is in
@@ -195,9 +196,9 @@ def print_differences(parts: Sequence[Part], *, colour: bool) -> None:
         if colour:
             _print_coloured(line)
         else:
-            print("    " + "".join(map(_marked, line)).strip())
+            say("    " + "".join(map(_marked, line)).strip())
     if len(lines) > SHOWN_LINES:
-        print(f"    … and {len(lines) - SHOWN_LINES} more places (--json shows all)")
+        say(f"    … and {len(lines) - SHOWN_LINES} more places (--json shows all)")
 
 
 def _marked(part: Part) -> str:
@@ -212,4 +213,4 @@ def _print_coloured(line: Sequence[Part]) -> None:
     from rich.text import Text
 
     console = Console(force_terminal=True, no_color=False, color_system="standard", highlight=False)
-    console.print(Text.assemble("    ", *((part.text, COLOURS[part.kind]) for part in line)), soft_wrap=True)
+    console.print(Text.assemble("    ", *((harmless(part.text), COLOURS[part.kind]) for part in line)), soft_wrap=True)

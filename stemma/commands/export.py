@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from stemma.commands.output import print_json
+from stemma.commands.output import print_json, say
 from stemma.commands.published import SETTINGS, open_published, published_path
 from stemma.config import Config, load_config
 from stemma.errors import UsageError
@@ -32,12 +32,12 @@ def export(options: argparse.Namespace) -> int:
     if options.json:
         print_json({"path": None if done.path is None else str(done.path), **counts})
     elif done.path is None:
-        print(f"nothing has changed since {options.since or 'the last export'}")
+        say(f"nothing has changed since {options.since or 'the last export'}")
     elif not only_changes:
-        print(f"{done.path}: {done.added:,} {options.what}")
+        say(f"{done.path}: {done.added:,} {options.what}")
     else:
         listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "added")
-        print(f"{done.path}: {options.what}: {listed}")
+        say(f"{done.path}: {options.what}: {listed}")
     return 0
 
 

@@ -15,7 +15,7 @@ from stemma.commands.differences import (
     print_differences,
     wants_colour,
 )
-from stemma.commands.output import print_json, print_table, shown
+from stemma.commands.output import print_json, print_table, say, shown
 from stemma.commands.published import open_published, rows
 from stemma.config import load_config
 from stemma.errors import UsageError
@@ -88,7 +88,7 @@ def _print_families(found: list[Row], options: argparse.Namespace, count: int) -
         print_json(found)
         return
     if not found:
-        print("no families of duplicates")
+        say("no families of duplicates")
         return
     print_table(
         "",
@@ -108,7 +108,7 @@ def _print_families(found: list[Row], options: argparse.Namespace, count: int) -
         ],
     )
     if count > len(found):
-        print(f"{len(found)} of {count:,} families; -n N shows more")
+        say(f"{len(found)} of {count:,} families; -n N shows more")
 
 
 def _listed(names: list[str]) -> str:
@@ -181,12 +181,12 @@ def _print_family(connection: duckdb.DuckDBPyConnection, cluster: UUID, options:
     if options.json:
         print_json(family | {"documents": [_plain(member) for member in members]})
         return
-    print(
+    say(
         f"Family {cluster}: {family['members']:,} documents, {family['kept']:,} kept. {shown(family['title'])}\n"
     )
     _print_members(members)
     if len(members) < family["members"]:
-        print(f"{len(members)} of {family['members']:,} documents; -n N shows more\n")
+        say(f"{len(members)} of {family['members']:,} documents; -n N shows more\n")
     _print_removed(members, colour=wants_colour(options.color))
 
 
@@ -255,12 +255,12 @@ def _print_removed(members: list[Row], *, colour: bool) -> None:
             continue
         kept = numbers.get(row["kept_document_id"])
         against = f"{kept}. " if kept else ""
-        print(f"{numbers[row['document_id']]}. {_place(row['uri'], row['record'])}")
-        print(f"    against {against}{_place(row['kept_uri'], row['kept_record'])}")
+        say(f"{numbers[row['document_id']]}. {_place(row['uri'], row['record'])}")
+        say(f"    against {against}{_place(row['kept_uri'], row['kept_record'])}")
         if all(part.kind == "same" for part in row["difference"]):
-            print("    the same words")
+            say("    the same words")
         print_differences(row["difference"], colour=colour)
-        print()
+        say()
 
 
 def _place(uri: str, record: str | None) -> str:

@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stemma.commands.output import print_json, shown
+from stemma.commands.output import print_json, say, shown
 from stemma.commands.published import open_published, rows
 from stemma.config import Config, SourceConfig, load_config
 from stemma.errors import StemmaError, UsageError
@@ -54,7 +54,7 @@ def lookup(options: argparse.Namespace) -> int:
 
     config = load_config(options.config)
     with open_published(config) as published:
-        warehouse = Warehouse(config.warehouse.path, waiting=lambda line: print(line, file=sys.stderr))
+        warehouse = Warehouse(config.warehouse.path, waiting=lambda line: say(line, file=sys.stderr))
         run = Run(f"lookup-{uuid.uuid4()}", Setup.of(config), warehouse)
         try:
             source = _source_of(config, options.text)
@@ -268,32 +268,32 @@ def _print(answer: Row) -> None:
     for text in answer["texts"]:
         _print_text(text, answer["threshold"])
     for note in answer["notes"]:
-        print(f"({note})")
+        say(f"({note})")
 
 
 def _print_text(text: Row, threshold: float) -> None:
     name = _place(text["uri"] or "text", text["record"])
     if text["error"]:
-        print(f"{name}: {shown(text['error'])}\n")
+        say(f"{name}: {shown(text['error'])}\n")
         return
     if not text["matches"]:
         most = text["most_similar"]
         rest = f": the most similar has {most:.2f}" if most is not None else ""
-        print(f"{name}: no near-duplicate{rest}\n")
+        say(f"{name}: no near-duplicate{rest}\n")
         return
-    print(f"{name}: similar from {threshold:g} on")
+    say(f"{name}: similar from {threshold:g} on")
     for row in text["matches"]:
-        print(f"{row['rank']}. {row['similarity']:.3f}  {_place(row['uri'], row['record'])}")
+        say(f"{row['rank']}. {row['similarity']:.3f}  {_place(row['uri'], row['record'])}")
         if row["title"] or row["document_date"]:
-            print("   " + "  ".join(shown(value) for value in (row["title"], row["document_date"]) if value))
-        print(f"   in common {row['of_text']:.0%} of the text, {row['of_document']:.0%} of the document")
-        print(f"   {_fate(row)}")
-        print(f"   document {row['document_id']}")
+            say("   " + "  ".join(shown(value) for value in (row["title"], row["document_date"]) if value))
+        say(f"   in common {row['of_text']:.0%} of the text, {row['of_document']:.0%} of the document")
+        say(f"   {_fate(row)}")
+        say(f"   document {row['document_id']}")
         if (row["uri"], row["record"]) == (text["uri"], text["record"]):
-            print("   it is this file, as it is in the corpus")
+            say("   it is this file, as it is in the corpus")
         if row["would_drop"]:
-            print("   a run would drop the text for it")
-    print()
+            say("   a run would drop the text for it")
+    say()
 
 
 def _fate(row: Row) -> str:

@@ -4,9 +4,10 @@ import json
 import math
 import shutil
 import sys
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, TextIO
 from uuid import UUID
 
 from rich.cells import cell_len, set_cell_size
@@ -16,12 +17,47 @@ CELL_COLUMNS = 36
 # Where no terminal says how wide a line may be.
 PIPED_COLUMNS = 200
 MOST_CHARACTERS = 1000
+# No control characters: within words they join letters, or say where a word may be divided.
+JOINERS = "\u00ad\u200c\u200d"
 
 
 def print_json(value: Any) -> None:
     """Print a value as indented JSON; ids, dates and times become strings."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False, default=plain)
+    write_json(value, indent=2)
+
+
+def write_json(value: Any, **form: Any) -> None:
+    """Write a value as JSON and a line's end; what a terminal would obey stands there as an escape (\\u009b)."""
+    encoder = json.JSONEncoder(ensure_ascii=False, default=plain, **form)
+    for part in encoder.iterencode(value):
+        sys.stdout.write(part if part.isprintable() else "".join(map(_escaped, part)))
     sys.stdout.write("\n")
+
+
+def _escaped(character: str) -> str:
+    if character == "\n" or _is_shown(character):
+        return character
+    # json leaves DEL as it is.
+    return f"\\u{ord(character):04x}" if character == "\x7f" else json.dumps(character)[1:-1]
+
+
+def harmless(text: str) -> str:
+    """Return text as a terminal may have it: without control characters, line breaks and tabs aside.
+
+    What stands in documents, their names and titles must not move the cursor, change colours or turn text around.
+    """
+    if text.isprintable():
+        return text
+    return "".join(each if each in "\n\t" or _is_shown(each) else "�" for each in text)
+
+
+def _is_shown(character: str) -> bool:
+    return character.isprintable() or character in JOINERS or unicodedata.category(character) == "Zs"
+
+
+def say(text: str = "", *, file: TextIO | None = None) -> None:
+    """Print a line for a person; nothing in it gives the terminal an order."""
+    print(harmless(text), file=file)
 
 
 def plain(value: Any) -> Any:

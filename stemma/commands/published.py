@@ -12,9 +12,9 @@ SETTINGS: dict[str, Any] = {"python_enable_replacements": False, "arrow_lossless
 
 
 def open_published(
-    config: Config, *, locked: bool = False, as_of: str | None = None
+    config: Config, *, locked: bool = True, as_of: str | None = None
 ) -> duckdb.DuckDBPyConnection:
-    """Open the corpus read-only; `locked` also shuts it off from files, network and further settings.
+    """Open the corpus read-only, shut off from files, network, extensions and further settings (`locked`).
 
     `as_of` names a run: then the tables are those that were published when it had ended, in a database in memory.
 

@@ -12,7 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from stemma.commands.output import print_json, print_table
+from stemma.commands.output import print_json, print_table, say
 from stemma.config import REMEMBERED_FILE, Config, load_config, merged, parse_override, to_toml, with_paths
 from stemma.errors import StemmaError, UsageError
 
@@ -345,11 +345,11 @@ def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds
     )
     for name, facts in metadata.items():
         if "warnings" in facts:
-            print(f"warning, {name}: {facts['warnings'].value}")
+            say(f"warning, {name}: {facts['warnings'].value}")
     for check in result.get_asset_check_evaluations():
         if not check.passed:
             named = f"{check.asset_key.to_user_string()}, {check.check_name}"
-            print(f"warning, {named}: {check.metadata['detail'].value}")
+            say(f"warning, {named}: {check.metadata['detail'].value}")
     print_remarks(config)
     if corpus:
         print_corpus(corpus)

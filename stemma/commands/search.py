@@ -4,7 +4,7 @@ import argparse
 import sys
 from typing import Any
 
-from stemma.commands.output import print_json
+from stemma.commands.output import print_json, say
 from stemma.commands.published import open_published
 from stemma.config import load_config
 from stemma.errors import UsageError
@@ -41,21 +41,21 @@ def search(options: argparse.Namespace) -> int:
 
 
 def _warn(message: str) -> None:
-    print(f"stemma: {message}", file=sys.stderr)
+    say(f"stemma: {message}", file=sys.stderr)
 
 
 def _print(rank: int, hit: dict[str, Any], context: int) -> None:
     place = f"{hit['uri']}" + (f" #{hit['record']}" if hit["record"] is not None else "")
-    print(f"{rank}. {hit['score']:.3f}  {place}  [{hit['char_start']}:{hit['char_end']}]{_own_place(hit)}")
+    say(f"{rank}. {hit['score']:.3f}  {place}  [{hit['char_start']}:{hit['char_end']}]{_own_place(hit)}")
     if hit["section"]:
-        print(f"   {hit['section']}")
+        say(f"   {hit['section']}")
     text = " ".join(hit["text"].split())
     if context:
         before, after = (" ".join(hit[side].split()) for side in ("before", "after"))
-        print(f"   {before} » {text} « {after}")
+        say(f"   {before} » {text} « {after}")
     else:
-        print(f"   {text[:SHOWN_CHARACTERS]}{'…' if len(text) > SHOWN_CHARACTERS else ''}")
-    print(f"   chunk {hit['chunk_id']}\n")
+        say(f"   {text[:SHOWN_CHARACTERS]}{'…' if len(text) > SHOWN_CHARACTERS else ''}")
+    say(f"   chunk {hit['chunk_id']}\n")
 
 
 def _own_place(hit: dict[str, Any]) -> str:

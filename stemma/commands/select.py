@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stemma.commands.output import print_json, print_table
+from stemma.commands.output import print_json, print_table, say
 from stemma.commands.published import open_published
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError, UsageError
@@ -71,7 +71,7 @@ def select(options: argparse.Namespace) -> int:
         facts = _facts(connection, options, by, len(ids))
     if options.out is not None:
         _write(options.out, rows, facts)
-        print(f"{rows.num_rows:,} of {len(ids):,} {options.unit} in {options.out}")
+        say(f"{rows.num_rows:,} of {len(ids):,} {options.unit} in {options.out}")
     elif options.json:
         print_json({**facts, "rows": rows.to_pylist()})
     else:

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from stemma.commands.output import plain, print_table
+from stemma.commands.output import harmless, plain, print_table, write_json
 from stemma.commands.published import open_published
 from stemma.config import load_config
 from stemma.errors import UsageError
@@ -88,14 +88,20 @@ def _print(cursor: duckdb.DuckDBPyConnection, form: str, limit: int | None) -> N
         return
     listed = cursor.fetchall() if limit is None else cursor.fetchmany(limit)
     if form == "csv":
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv.writer(_Harmless() if sys.stdout.isatty() else sys.stdout, lineterminator="\n")
         writer.writerow(names)
         writer.writerows([_cell(value) for value in row] for row in listed)
     else:
         unique = _told_apart(names)
         answer = [dict(zip(unique, map(_jsonable, row), strict=True)) for row in listed]
-        json.dump(answer, sys.stdout, ensure_ascii=False, default=plain, allow_nan=False)
-        sys.stdout.write("\n")
+        write_json(answer, allow_nan=False)
+
+
+class _Harmless:
+    """Standard output, where it is a terminal: what is in a cell gives it no orders."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(harmless(text))
 
 
 def _cell(value: Any) -> Any:

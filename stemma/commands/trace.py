@@ -7,7 +7,7 @@ from uuid import UUID
 
 import duckdb
 
-from stemma.commands.output import print_facts, print_json, print_table, shown
+from stemma.commands.output import print_facts, print_json, print_table, say, shown
 from stemma.commands.published import open_published, rows
 from stemma.config import load_config
 from stemma.errors import UsageError
@@ -29,7 +29,7 @@ def trace(options: argparse.Namespace) -> int:
         print_json(found)
         return 0
     if "chunk" in found:
-        print("chunk")
+        say("chunk")
         print_facts({name: value for name, value in found["chunk"].items() if value is not None})
     for document in found["documents"]:
         _print_document(document)
@@ -159,11 +159,11 @@ def _measured(rules: list[dict[str, Any]]) -> str:
 
 
 def _print_document(document: dict[str, Any]) -> None:
-    print(f"\ndocument: {sentence(document['fate'])}")
+    say(f"\ndocument: {sentence(document['fate'])}")
     print_facts({name: value for name, value in document["source"].items() if value is not None})
     for name in ("cleaned", "family"):
         if document[name]:
-            print(name)
+            say(name)
             print_facts({key: value for key, value in document[name].items() if value is not None})
     if document["relatives"]:
         columns = ["document_id", "uri", "kept_document_id", "similarity", "method"]
@@ -178,8 +178,8 @@ def _print_document(document: dict[str, Any]) -> None:
             "chunks", columns, [[row[name] for name in columns] for row in document["chunks"][:SHOWN_CHUNKS]]
         )
         if len(document["chunks"]) > SHOWN_CHUNKS:
-            print(f"… and {len(document['chunks']) - SHOWN_CHUNKS} more (--json shows all)")
-    print("recipes")
+            say(f"… and {len(document['chunks']) - SHOWN_CHUNKS} more (--json shows all)")
+    say("recipes")
     print_facts(document["recipes"])
 
 
@@ -192,9 +192,9 @@ def why(options: argparse.Namespace) -> int:
         return 0
     for entry in found:
         record = f" #{entry['record']}" if entry.get("record") is not None else ""
-        print(f"{entry['uri']}{record}: {sentence(entry)}")
+        say(f"{entry['uri']}{record}: {sentence(entry)}")
         if entry.get("document_id"):
-            print(f"   document {entry['document_id']}")
+            say(f"   document {entry['document_id']}")
     return 0
 
 

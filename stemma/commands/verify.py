@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from stemma.commands.output import print_json, print_table
+from stemma.commands.output import print_json, print_table, say
 from stemma.config import load_config
 
 
@@ -13,7 +13,7 @@ def verify(options: argparse.Namespace) -> int:
 
     found = audit(load_config(options.config), options.share)
     if found.stale:
-        print(f"the corpus is not up to date, the rebuild is: {'; '.join(found.stale)}", file=sys.stderr)
+        say(f"the corpus is not up to date, the rebuild is: {'; '.join(found.stale)}", file=sys.stderr)
     if options.json:
         print_json(found.tables)
     else:

@@ -1,4 +1,4 @@
-"""The condition of a search: one SQL expression over the columns of search.chunks."""
+"""Conditions that somebody writes: one SQL expression over the columns of one row, of search.chunks by default."""
 
 import json
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 
-from stemma.datasets import CHUNKS
+from stemma.datasets import CHUNKS, Dataset
 from stemma.errors import UsageError
 
 # What an expression consists of that looks at one row alone: no subquery, window, star or parameter.
@@ -14,10 +14,12 @@ _ALLOWED = {"BETWEEN", "CASE", "CAST", "COLLATE", "COLUMN_REF", "COMPARISON", "C
 _ALLOWED |= {"FUNCTION", "LAMBDA", "OPERATOR"}
 
 
-def checked_condition(connection: duckdb.DuckDBPyConnection, condition: str) -> str:
+def checked_condition(
+    connection: duckdb.DuckDBPyConnection, condition: str, dataset: Dataset = CHUNKS
+) -> str:
     """Return a condition as DuckDB reads it.
 
-    Raises UsageError for what is no true-or-false expression over the columns of search.chunks.
+    Raises UsageError for what is no true-or-false expression over the columns of one row of a dataset.
     """
     try:
         written = str(duckdb.SQLExpression(condition))
@@ -27,11 +29,11 @@ def checked_condition(connection: duckdb.DuckDBPyConnection, condition: str) -> 
         for kind in _kinds(select):
             if kind not in _ALLOWED:
                 raise UsageError(
-                    f"{condition!r}: a filter is an expression over one chunk, without {kind.lower()}"
+                    f"{condition!r}: a filter is an expression over one row, without {kind.lower()}"
                 )
-        row = connection.execute(f"DESCRIBE SELECT ({written}) FROM search.chunks").fetchone()
+        row = connection.execute(f"DESCRIBE SELECT ({written}) FROM {dataset.qualified}").fetchone()
     except duckdb.Error as error:
-        columns = ", ".join(column.name for column in CHUNKS.columns)
+        columns = ", ".join(column.name for column in dataset.columns)
         first = str(error).strip().split("\n")[0]
         raise UsageError(f"{condition!r} is no filter: {first} (columns: {columns})") from None
     if row is None or row[1] != "BOOLEAN":
