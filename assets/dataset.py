@@ -9,7 +9,7 @@ from typing import Any
 import dagster as dg
 
 from stemma.assets.partitions import daily_partitions, days_of_run, other_partitions, rows_by_partition
-from stemma.assets.story import story_metadata
+from stemma.assets.story import as_text, story_metadata
 from stemma.config import ChecksConfig, Config, PartitionsConfig
 from stemma.datasets import Dataset
 from stemma.incremental.counts import Counts
@@ -172,7 +172,7 @@ def count_metadata(counts: Counts) -> dict[str, Any]:
     """Return the counts of an update as metadata."""
     told: dict[str, Any] = {}
     if counts.warnings:
-        told["warnings"] = dg.MetadataValue.md("\n".join(f"- {line}" for line in counts.warnings))
+        told["warnings"] = dg.MetadataValue.md("\n".join(f"- {as_text(line)}" for line in counts.warnings))
     if counts.engine:
         told["engine"] = dg.MetadataValue.md(f"```text\n{counts.engine}\n```")
     return {

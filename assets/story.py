@@ -13,6 +13,10 @@ from stemma.resources.engine.story import Story
 FACTS = ("documents", "kept", "families", "largest_family", "share_repeated")
 DATES = ("oldest_date", "median_date", "newest_date")
 
+# In this order: what an escape consists of comes first.
+ESCAPES = {"&": "&amp;", "\\": "&#92;", "<": "&lt;", ">": "&gt;", "|": "\\|", "`": "&#96;"}
+ESCAPES |= {"[": "&#91;", "]": "&#93;"}
+
 
 def story_metadata(dataset: str, story: Story) -> dict[str, Any]:
     """Return what there is to see of a dataset after a step; pictures only where the step changed something."""
@@ -58,7 +62,7 @@ def deduplication_metadata(numbers: dict[str, Any]) -> dict[str, Any]:
 
 
 def table(rows: list[dict[str, Any]]) -> dg.MarkdownMetadataValue:
-    """Return rows as a Markdown table; cell text is escaped, so a title of `<script>` stays text."""
+    """Return rows as a Markdown table; cell text is escaped, so a title of `<script>` or `![](…)` stays text."""
     if not rows:
         return dg.MetadataValue.md("_no rows_")
     head = list(rows[0])
@@ -70,6 +74,11 @@ def table(rows: list[dict[str, Any]]) -> dg.MarkdownMetadataValue:
 def _cell(value: Any) -> str:
     text = "" if value is None else " ".join(str(value).split())
     text = text if len(text) <= 80 else text[:79] + "…"
-    for character, escape in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;"), ("|", "\\|"), ("`", "&#96;")):
+    return as_text(text)
+
+
+def as_text(text: str) -> str:
+    """Return what Markdown shows as this text: no tags, links, pictures (which a page would fetch), code or cells."""
+    for character, escape in ESCAPES.items():
         text = text.replace(character, escape)
     return text
