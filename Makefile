@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 export DAGSTER_HOME := $(CURDIR)/.dagster
 
-.PHONY: run test test-slow browser ui bench lint format lock clean
+.PHONY: run test test-slow browser ui bench lint format lock audit clean
 
 run: $(VENV)/.installed
 	@$(BIN)/stemma run
@@ -47,8 +47,13 @@ lock: $(VENV)/.installed
 	@(echo "# The pinned environment of make run and make test (Python 3.11, Linux). Made by: make lock"; \
 	  $(BIN)/pip freeze --all --exclude pip --exclude-editable | sed 's/+cpu$$//') > requirements.lock
 
+# Known faults in the pinned packages; needs the network. A package that cannot be looked up fails it as well.
+audit:
+	@test -x $(VENV)-audit/bin/pip-audit || { $(PYTHON) -m venv $(VENV)-audit && $(VENV)-audit/bin/pip install --quiet pip-audit; }
+	@$(VENV)-audit/bin/pip-audit --strict --no-deps --disable-pip --requirement requirements.lock
+
 clean:
-	rm -rf $(VENV) .stemma .dagster build *.egg-info
+	rm -rf $(VENV) $(VENV)-audit .stemma .dagster build *.egg-info
 
 $(VENV)/.installed: requirements.lock pyproject.toml
 	@echo "Installing Stemma's pinned environment into $(VENV) (once) ..."
