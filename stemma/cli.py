@@ -582,7 +582,9 @@ def _purge(words: Words) -> None:
         "Remove documents from the corpus and from its files for good, and keep them out (docs/security.md).",
         epilog="Without --yes it only lists what is named; without a name, what was purged before.",
     )
-    word.add_argument("ids", nargs="*", metavar="DOCUMENT_ID", help="ids of documents, as corpus.raw has them")
+    word.add_argument(
+        "ids", nargs="*", metavar="DOCUMENT_ID", help="ids of documents, as corpus.raw has them"
+    )
     word.add_argument(
         "--uri",
         action="append",

@@ -63,7 +63,7 @@ def _canonical(name: str) -> str:
 
 
 def licence(metadata: "importlib.metadata.PackageMetadata") -> str:
-    """Return what a package declares: an SPDX expression, else a short field, else its classifiers; empty for nothing."""
+    """Return what a package declares: an SPDX expression, else a short field, else classifiers; empty for nothing."""
     expression = metadata.get("License-Expression")
     if expression:
         return str(expression)

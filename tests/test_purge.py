@@ -82,7 +82,9 @@ def purged(tmp_path_factory: pytest.TempPathFactory) -> Purged:
     corpus.write("alike.txt", secret("shared"))
     corpus.write("twin1.txt", sentence("twin", 40))
     corpus.write("twin2.txt", sentence("twin", 40))
-    corpus.write("untouched.html", "<html><head><title>zqcanarytitle</title></head><body><p>" + sentence("h", 60))
+    corpus.write(
+        "untouched.html", "<html><head><title>zqcanarytitle</title></head><body><p>" + sentence("h", 60)
+    )
     lines = [{"id": f"r{n}", "text": sentence(f"row {n}", 30)} for n in range(3)]
     lines[1]["text"] += " zqcanaryrecord"
     corpus.write("rows.jsonl", "".join(json.dumps(line) + "\n" for line in lines))
@@ -93,8 +95,12 @@ def purged(tmp_path_factory: pytest.TempPathFactory) -> Purged:
     tell(root, "report")
     # What a process that was killed left: the beginning of a copy.
     shutil.copyfile(corpus.path, corpus.path.with_name(".corpus.duckdb.1.next"))
-    ids = dict(corpus.query("SELECT coalesce(record, parse_filename(uri)), document_id::VARCHAR FROM corpus.raw"))
-    query = "SELECT embedding FROM corpus.embedded JOIN corpus.chunked USING (chunk_id) WHERE text LIKE '%{}%'"
+    ids = dict(
+        corpus.query("SELECT coalesce(record, parse_filename(uri)), document_id::VARCHAR FROM corpus.raw")
+    )
+    query = (
+        "SELECT embedding FROM corpus.embedded JOIN corpus.chunked USING (chunk_id) WHERE text LIKE '%{}%'"
+    )
     vector = np.array(corpus.value(query.format("zqcanarytext")), np.float32).tobytes()
     found_before = set(find(root, CANARIES, vector))
     said = tell(
@@ -165,7 +171,9 @@ def test_the_ledger_names_no_path_and_no_text(purged: Purged) -> None:
     rows = purged.corpus.query("SELECT document_id::VARCHAR, content_hash, reason FROM lineage.purged")
     contents = {document: content for document, content, _reason in rows}
     assert {reason for _document, _content, reason in rows} == {"asked to"}
-    assert set(contents) == {purged.ids[name] for name in ("zqcanaryname.txt", "twin1.txt", "untouched.html", "r1")}
+    assert set(contents) == {
+        purged.ids[name] for name in ("zqcanaryname.txt", "twin1.txt", "untouched.html", "r1")
+    }
     assert contents[purged.ids["twin1.txt"]] is None, "another document has that content"
     assert contents[purged.ids["r1"]] is not None
 
@@ -181,7 +189,9 @@ def test_it_stays_out(purged: Purged, tmp_path: Path) -> None:
     corpus.write("zqcanaryname.txt", secret("another", "content"))
     corpus.write("renamed.html", (corpus.docs / "untouched.html").read_bytes())
     corpus.run()
-    assert corpus.count("corpus.raw") == count, "the file came with another content, a content with another name"
+    assert corpus.count("corpus.raw") == count, (
+        "the file came with another content, a content with another name"
+    )
     shutil.rmtree(corpus.path.with_suffix(".work"))
     corpus.run()
     assert corpus.count("corpus.raw") == count, "the state was lost"
@@ -203,6 +213,16 @@ def test_it_stays_out(purged: Purged, tmp_path: Path) -> None:
 # -- the command ------------------------------------------------------------------------------------------------
 
 
+def test_there_is_nothing_to_finish_where_nothing_was_purged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "stemma.toml").write_text('[[sources]]\npath = "docs"\n')
+    code, _out, err = command(capsys, "purge", "--yes", "--config", str(tmp_path / "stemma.toml"))
+    assert code == 2
+    assert "nothing was purged before" in err
+    assert [path.name for path in tmp_path.iterdir()] == ["stemma.toml"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -217,7 +237,9 @@ def test_it_stays_out(purged: Purged, tmp_path: Path) -> None:
 def test_what_is_not_there_is_refused(
     purged: Purged, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    code, out, err = command(capsys, "purge", *arguments, "--yes", "--config", str(purged.root / "stemma.toml"))
+    code, out, err = command(
+        capsys, "purge", *arguments, "--yes", "--config", str(purged.root / "stemma.toml")
+    )
     assert (code, out) == (2, "")
     assert message in err
     assert len(err.splitlines()) == 1
@@ -272,11 +294,15 @@ def test_killed_at_any_point_it_can_be_read_and_finished(tmp_path: Path) -> None
     document = corpus.value("SELECT document_id::VARCHAR FROM corpus.raw WHERE uri LIKE '%zqcanaryname%'")
     for point in ("listed", "worked out", "memo in part", "state rewritten"):
         arguments = ["purge", document, "--yes", "--config", str(tmp_path / "stemma.toml")]
-        done = subprocess.run([sys.executable, "-c", KILLED, point, *arguments], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-c", KILLED, point, *arguments], capture_output=True, text=True
+        )
         assert done.returncode == -signal.SIGKILL, f"{point}: {done.stderr}"
         assert corpus.failed_checks() == []
         assert corpus.count("corpus.raw") == (5 if point in ("listed", "worked out") else 4)
-    assert "zqcanarytext" in set(find(tmp_path, CANARIES, b"no vector")), "it was killed too late to prove anything"
+    assert "zqcanarytext" in set(find(tmp_path, CANARIES, b"no vector")), (
+        "it was killed too late to prove anything"
+    )
     tell(tmp_path, "purge", "--yes")
     assert set(find(tmp_path, CANARIES, b"no vector")) == set()
     assert corpus.differences() == []
@@ -289,7 +315,15 @@ def test_a_purge_waits_for_a_run_that_works(tmp_path: Path) -> None:
     corpus.write("notes.txt", sentence("notes", 30))
     corpus.run()
     run = corpus.start()
-    arguments = [sys.executable, "-m", "stemma.cli", "purge", "--yes", "--config", str(tmp_path / "stemma.toml")]
+    arguments = [
+        sys.executable,
+        "-m",
+        "stemma.cli",
+        "purge",
+        "--yes",
+        "--config",
+        str(tmp_path / "stemma.toml"),
+    ]
     purge = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
     assert purge.stdout is not None
     assert "another run works on" in purge.stdout.readline()

@@ -1,6 +1,7 @@
 """What stops whom: readers that can reach nothing else, no code from data, names and titles that give no orders."""
 
 import ast
+import contextlib
 import html
 import json
 import re
@@ -37,7 +38,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     made.write(NAME, written)
     made.write(f"copy{ORDERS}.md", written)
     made.write("broken\x1b[2J.pdf", b"%PDF-1.7\nnothing")
-    made.write("rows.jsonl", json.dumps({"id": "a\x1b[2Jb", "title": TITLE, "text": sentence("row", 40)}) + "\n")
+    made.write(
+        "rows.jsonl", json.dumps({"id": "a\x1b[2Jb", "title": TITLE, "text": sentence("row", 40)}) + "\n"
+    )
     made.fill(3)
     made.run()
     return made
@@ -126,16 +129,23 @@ def test_nothing_in_our_code_makes_code_of_data() -> None:
             allowed = (name, called) == ("stemma/incremental/source.py", "compile")
             assert called not in FORBIDDEN_CALLS or allowed, (name, node.lineno)
             assert not any(word.arg == "shell" for word in node.keywords), (name, node.lineno)
-            assert called not in ("os.system", "os.popen", "torch.load", "np.load", "numpy.load"), (name, called)
+            assert called not in ("os.system", "os.popen", "torch.load", "np.load", "numpy.load"), (
+                name,
+                called,
+            )
 
 
 def test_pickle_goes_one_way_from_the_run_to_its_own_worker() -> None:
     """The run writes it and never reads it; a worker reads it from the pipe of the process that started it."""
     users = {name: tree for name, tree in _trees() if "pickle" in _imported(tree)}
     used = {
-        name: {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"}
+        name: {
+            node.attr
+            for node in ast.walk(tree)
+            if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "pickle"
+        }
         for name, tree in users.items()
-    }  # fmt: skip
+    }
     assert used == {"resources/workers.py": {"dumps", "PicklingError"}, "resources/child.py": {"loads"}}
 
 
@@ -151,10 +161,8 @@ def told(corpus: Corpus, capsys: pytest.CaptureFixture[str]) -> Callable[..., st
     """Run a command; returns all that it prints."""
 
     def run(*arguments: str) -> str:
-        try:
+        with contextlib.suppress(SystemExit):
             main([*arguments, "--config", str(corpus.root / "stemma.toml")])
-        except SystemExit:
-            pass
         out, err = capsys.readouterr()
         return out + err
 
@@ -199,7 +207,13 @@ def test_json_says_the_very_same(corpus: Corpus, told: Callable[..., str]) -> No
 
 
 def test_what_is_no_order_is_shown_as_it_is() -> None:
-    for text in ("naïve – “quoted” 日本語 👍", "a\tb\nc", "non\u00a0breaking", "की\u200dक", "co\u00adoperate"):
+    for text in (
+        "naïve – “quoted” 日本語 👍",
+        "a\tb\nc",
+        "non\u00a0breaking",
+        "की\u200dक",
+        "co\u00adoperate",
+    ):
         assert harmless(text) == text
     assert harmless("a\x1b[31mb\x9bc\u202ed\x7f") == "a�[31mb�c�d�"
 
@@ -210,8 +224,10 @@ def test_what_is_no_order_is_shown_as_it_is() -> None:
 def test_a_title_is_text_on_the_pages_of_the_ui() -> None:
     """Neither tags nor what Markdown makes tags of: a picture would be fetched by whoever looks at the page."""
     titles = [TITLE, "a | b", "a \\| b", "`code` | <b>", "[link]: http://127.0.0.1", "&lt;i&gt;", "\\<i>"]
-    shown = MarkdownIt("commonmark", {"html": True}).enable("table").render(
-        table([{"title": title, "more": "x"} for title in titles]).value
+    shown = (
+        MarkdownIt("commonmark", {"html": True})
+        .enable("table")
+        .render(table([{"title": title, "more": "x"} for title in titles]).value)
     )
     page = pages.fragment_fromstring(shown, create_parent=True)
     assert {element.tag for element in page.iter()} == {"div", "table", "thead", "tbody", "tr", "th", "td"}

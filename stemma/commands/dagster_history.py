@@ -37,7 +37,7 @@ def delete_all_runs(config: Config, datasets: Iterable[str]) -> tuple[int, int]:
     """Delete all finished runs, and what the pages of the assets show; returns how many, and how many are left.
 
     Those are runs that have not ended, or were killed and not marked as ended. Files of SQLite are written anew, so
-    that nothing of it stays in them; rows in PostgreSQL go by its own vacuum. Raises StemmaError where a file is in use.
+    that nothing of it stays in them; rows in PostgreSQL go by its own vacuum. Raises StemmaError where one is in use.
     """
     prepare_dagster_home(config)
     import dagster as dg
@@ -70,7 +70,7 @@ def _delete(instance: Any, runs: list[str]) -> None:
 
 def _shrink(home: Path) -> None:
     """Write SQLite's files anew: deleted rows stay in them otherwise."""
-    for path in sorted(home.rglob("*.db")):
+    for path in sorted(path for folder in ("history", "schedules") for path in (home / folder).rglob("*.db")):
         try:
             with contextlib.closing(sqlite3.connect(path, timeout=30.0)) as connection:
                 connection.execute("VACUUM")

@@ -213,4 +213,6 @@ def _print_coloured(line: Sequence[Part]) -> None:
     from rich.text import Text
 
     console = Console(force_terminal=True, no_color=False, color_system="standard", highlight=False)
-    console.print(Text.assemble("    ", *((harmless(part.text), COLOURS[part.kind]) for part in line)), soft_wrap=True)
+    console.print(
+        Text.assemble("    ", *((harmless(part.text), COLOURS[part.kind]) for part in line)), soft_wrap=True
+    )

@@ -23,7 +23,8 @@ DOCUMENTS = """SELECT r.document_id, r.uri, r.record, r.content_hash, r.size_byt
         (SELECT count(*) FROM lineage.members AS m JOIN lineage.members AS o USING (cluster_id)
             WHERE m.document_id = r.document_id AND o.document_id <> m.document_id
             AND o.document_id NOT IN (SELECT document_id FROM named)) AS alike
-    FROM corpus.raw AS r WHERE r.document_id IN (SELECT document_id FROM named) ORDER BY r.uri, r.byte_start, r.record"""
+    FROM corpus.raw AS r WHERE r.document_id IN (SELECT document_id FROM named)
+    ORDER BY r.uri, r.byte_start, r.record"""
 STAYS = """What stays: files of the sources (Stemma never writes to them), what was exported or backed up, and what a
 reader holds open. See docs/security.md."""
 
@@ -39,6 +40,8 @@ def purge(options: argparse.Namespace) -> int:
     if not options.yes:
         _print_listing(options, config, found, is_named)
         return 0
+    if not is_named and not _listed(config):
+        raise UsageError("nothing was purged before: name documents by id, --uri or --where")
     done = _purge(config, options, found)
     if options.json:
         print_json(done)
@@ -47,7 +50,9 @@ def purge(options: argparse.Namespace) -> int:
     if "runs_deleted" in done:
         print(f"runs deleted from Dagster's history: {done['runs_deleted']}")
     if done.get("runs_left"):
-        print(f"{done['runs_left']} runs have not ended: their logs stay until they have, and a purge follows")
+        print(
+            f"{done['runs_left']} runs have not ended: their logs stay until they have, and a purge follows"
+        )
     shared = sum(bool(row["same_content"]) for row in found)
     if shared:
         print(f"{shared} contents stay: other documents have the very same")
