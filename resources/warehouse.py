@@ -485,6 +485,8 @@ class Warehouse:
             self._discard_leftovers()
             self.sweep()
             self.report_path.unlink(missing_ok=True)
+            # What a reader that was killed has spilled; one that lives has its files open, and keeps them.
+            shutil.rmtree(self.path.with_name(f"{self.path.name}.tmp"), ignore_errors=True)
             removed = self.memo.keep_only(kept)
             self._rewrite_files(connection, forget_history=True)
             return removed

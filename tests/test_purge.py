@@ -95,6 +95,9 @@ def purged(tmp_path_factory: pytest.TempPathFactory) -> Purged:
     tell(root, "report")
     # What a process that was killed left: the beginning of a copy.
     shutil.copyfile(corpus.path, corpus.path.with_name(".corpus.duckdb.1.next"))
+    spilled = corpus.path.with_name("corpus.duckdb.tmp")
+    spilled.mkdir()
+    (spilled / "duckdb_temp_storage-0.tmp").write_text("a reader's zqcanarytext")
     ids = dict(
         corpus.query("SELECT coalesce(record, parse_filename(uri)), document_id::VARCHAR FROM corpus.raw")
     )
@@ -147,7 +150,7 @@ def arrow_values(path: Path) -> str:
 def test_nothing_of_it_is_in_any_file(purged: Purged) -> None:
     assert purged.found_before == {*CANARIES, "vector"}, "the search would not find them"
     left = [path.relative_to(purged.root) for path in files(purged.root)]
-    assert not any("report" in path.name or path.name.endswith(".next") for path in left)
+    assert not any("report" in path.name or path.suffix in (".next", ".tmp") for path in left)
     assert any(".dagster" in path.parts for path in left)
     assert any("vectors" in path.parts for path in left), "the approximate index is made anew"
     assert set(find(purged.root, CANARIES, purged.vector)) == set()
