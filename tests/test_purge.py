@@ -315,21 +315,16 @@ def test_killed_at_any_point_it_can_be_read_and_finished(tmp_path: Path) -> None
 def test_a_purge_waits_for_a_run_that_works(tmp_path: Path) -> None:
     """It would add to the memo what the purge takes away."""
     corpus = Corpus(tmp_path, embed=VECTORS)
-    corpus.write("notes.txt", sentence("notes", 30))
+    corpus.fill(2)
     corpus.run()
     run = corpus.start()
-    arguments = [
-        sys.executable,
-        "-m",
-        "stemma.cli",
-        "purge",
-        "--yes",
-        "--config",
-        str(tmp_path / "stemma.toml"),
-    ]
-    purge = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-    assert purge.stdout is not None
-    assert "another run works on" in purge.stdout.readline()
+    arguments = ["--uri", str(corpus.docs / "doc000.txt"), "--yes", "--config", str(tmp_path / "stemma.toml")]
+    purge = subprocess.Popen(
+        [sys.executable, "-m", "stemma.cli", "purge", *arguments], stderr=subprocess.PIPE, text=True
+    )
+    assert purge.stderr is not None
+    assert "another run works on" in purge.stderr.readline()
     assert purge.poll() is None
     run.warehouse.close()
     assert purge.wait(60) == 0
+    assert corpus.count("corpus.raw") == 1

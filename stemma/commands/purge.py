@@ -1,6 +1,7 @@
 """stemma purge: documents leave the corpus and the disk for good, and stay out."""
 
 import argparse
+import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -161,7 +162,8 @@ def _purge(config: Config, options: argparse.Namespace, found: list[dict[str, An
     from stemma.resources.warehouse import Warehouse, utc_now
 
     now: datetime = utc_now()
-    warehouse = Warehouse(config.warehouse.path, waiting=say)
+    # What is said of waiting is no part of the answer.
+    warehouse = Warehouse(config.warehouse.path, waiting=lambda line: say(line, file=sys.stderr))
     run = Run(f"purge-{uuid4()}", Setup.of(config), warehouse)
     try:
         list_purges(
