@@ -136,7 +136,7 @@ def test_nothing_in_our_code_makes_code_of_data() -> None:
 
 
 def test_pickle_goes_one_way_from_the_run_to_its_own_worker() -> None:
-    """The run writes it and never reads it; a worker reads it from the pipe of the process that started it."""
+    """The run writes it and never reads it; a worker reads it from who started it, a Ray task from its run."""
     users = {name: tree for name, tree in _trees() if "pickle" in _imported(tree)}
     used = {
         name: {
@@ -146,7 +146,12 @@ def test_pickle_goes_one_way_from_the_run_to_its_own_worker() -> None:
         }
         for name, tree in users.items()
     }
-    assert used == {"resources/workers.py": {"dumps", "PicklingError"}, "resources/child.py": {"loads"}}
+    assert used == {
+        "resources/workers.py": {"dumps", "PicklingError"},
+        "resources/child.py": {"loads"},
+        "resources/executors/on_ray.py": {"dumps"},
+        "resources/executors/ray_tasks.py": {"loads"},
+    }
 
 
 # -- the terminal -------------------------------------------------------------------------------------------------
