@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# One more than there are cores: tests of servers and browsers wait a third of their time.
+TEST_PROCESSES := $(shell $(PYTHON) -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 1))")
 export DAGSTER_HOME := $(CURDIR)/.dagster
 
 .PHONY: run test test-slow browser ui bench lint format lock audit clean
@@ -12,7 +14,7 @@ run: $(VENV)/.installed
 test: $(VENV)/.installed browser
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy --no-error-summary
-	@$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/python -m pytest --numprocesses $(TEST_PROCESSES) --dist loadfile --no-loadscope-reorder
 
 test-slow: $(VENV)/.installed browser
 	@$(BIN)/python -m pytest -m slow --timeout 3600 --hypothesis-profile random

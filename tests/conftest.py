@@ -33,6 +33,8 @@ LONG = (
     "browser",
     "deployment",
     "concurrency",
+    "ray",
+    "purge",
     "hostile",
     "replay",
     "graphql",

@@ -16,6 +16,7 @@ from server import STEMMA, Server, environment_of, serving, wait_for
 
 from stemma.resources.engine import Run, Setup, raw
 from stemma.resources.engine.staleness import staleness
+from stemma.resources.purges import Purges
 from stemma.resources.scratch import SPILL, Scratch, remove_abandoned
 from stemma.resources.warehouse import Warehouse
 
@@ -181,7 +182,7 @@ def test_a_slow_run_does_not_take_back_what_another_has_taken_in(tmp_path: Path)
     assert corpus.differences() == []
 
 
-@pytest.mark.parametrize("dataset", ["cleaned", "chunked", "embedded"])
+@pytest.mark.parametrize("dataset", ["embedded", *slow("cleaned", "chunked")])
 def test_runs_of_two_settings_never_mix_their_rows(tmp_path: Path, dataset: str) -> None:
     first = {"clean": {"repair": False}, "chunk": {"max_tokens": 20}, "embed": {"model": "hash:64"}}
     other = {"clean": {"repair": True}, "chunk": {"max_tokens": 30}, "embed": {"model": "hash:32"}}
@@ -206,8 +207,8 @@ def test_a_file_that_was_away_for_a_moment_is_missed(tmp_path: Path, monkeypatch
     corpus.run()
     new, away = corpus.write("new.txt", sentence("new", 20)), tmp_path / "away"
 
-    def listed(run: Run) -> raw.Listed:
-        found = list_sources(run)
+    def listed(run: Run, purges: Purges) -> raw.Listed:
+        found = list_sources(run, purges)
         new.rename(away)
         return found
 

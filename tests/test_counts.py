@@ -345,6 +345,7 @@ def test_an_edit_of_a_helper_recomputes_its_stage_and_stops_where_outputs_are_eq
     assert corpus.run().computed == NOTHING
 
 
+@pytest.mark.slow
 def test_an_edit_of_a_helper_reaches_the_rows_that_it_changes(
     corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 import pytest
-from harness import NOTHING, READER, Corpus, failed_checks, sentence
+from harness import NOTHING, READER, Corpus, failed_checks, sentence, slow
 
 from stemma.resources.engine import Setup
 from stemma.resources.memo import Memo
@@ -182,7 +182,7 @@ def expected_documents(corpus: Corpus) -> int:
     return len(list(corpus.docs.glob("*/*.txt"))) + 100
 
 
-@pytest.mark.parametrize("mark", ["start 0", "embedded 512", "publish 0"])
+@pytest.mark.parametrize("mark", ["embedded 512", *slow("start 0", "publish 0")])
 def test_a_killed_first_run_is_finished_by_the_next(tmp_path: Path, mark: str) -> None:
     corpus = Corpus(tmp_path)
     fill(corpus, 600)

@@ -231,6 +231,7 @@ OTHERS = ["[2]", "[٣]", "[edit]", "use coo\u212aies", "x" * 1001, "x" * 1000]
 PIECES = st.sampled_from([*GAPS, *SIGNS, *WORDS, *PHRASES, *OTHERS])
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.lists(PIECES, max_size=60).map("".join) | st.text(max_size=80), min_size=1, max_size=4))
 @example([""])

@@ -122,6 +122,7 @@ def test_a_bridge_does_not_remove_what_resembles_nothing_that_is_kept(corpus: Co
     assert {member.size for member in members.values()} == {1}
 
 
+@pytest.mark.slow
 def test_a_long_chain_keeps_every_other_link_and_falls_into_two_where_one_is_cut(corpus: Corpus) -> None:
     chain = windows(200)
     corpus.write("rows.jsonl", records(chain))
@@ -361,6 +362,7 @@ def versions(corpus: Corpus) -> dict[str, list[tuple[int, bool, bool]]]:
     return found
 
 
+@pytest.mark.slow
 def test_versions_of_documents_are_remembered(corpus: Corpus) -> None:
     corpus.write("a.txt", sentence("a", 40))
     corpus.write("b.txt", sentence("b", 40))

@@ -145,7 +145,7 @@ query Backfill($id: String!) {
 
 # Dagster's daemon looks at backfills every half minute.
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("of_job", [True, *slow(False)], ids=["of the job", "of the assets"])
+@pytest.mark.parametrize("of_job", slow(True, False), ids=["of the job", "of the assets"])
 def test_a_backfill_of_many_days_is_one_run(server: Server, run_id: str, of_job: bool) -> None:
     days = [f"2026-02-{day:02}" for day in (range(1, 11) if of_job else range(11, 21))]
     for day in days[::3]:

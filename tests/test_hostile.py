@@ -348,6 +348,7 @@ def changing(shared: Path, tmp_path: Path) -> Iterator[Path]:
     process.wait()
 
 
+@pytest.mark.slow
 def test_a_changing_file_is_read_whole_or_put_off(changing: Path) -> None:
     entry = FileEntry(str(changing), changing.name, None, 0)
     seen: set[str] = set()

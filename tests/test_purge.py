@@ -289,6 +289,7 @@ main(sys.argv[2:])
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_point_it_can_be_read_and_finished(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path, chunk={"max_tokens": 40}, embed=VECTORS)
     corpus.fill(4, words=60)
@@ -312,6 +313,7 @@ def test_killed_at_any_point_it_can_be_read_and_finished(tmp_path: Path) -> None
     assert corpus.run().computed == NOTHING
 
 
+@pytest.mark.slow
 def test_a_purge_waits_for_a_run_that_works(tmp_path: Path) -> None:
     """It would add to the memo what the purge takes away."""
     corpus = Corpus(tmp_path, embed=VECTORS)

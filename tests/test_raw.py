@@ -186,6 +186,7 @@ def test_members_of_an_archive_are_documents_of_their_own(corpus: Corpus) -> Non
     assert corpus.differences() == []
 
 
+@pytest.mark.slow
 def test_a_file_in_motion_is_read_whole_or_put_off(
     shared, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # type: ignore[no-untyped-def]

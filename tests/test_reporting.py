@@ -298,6 +298,7 @@ def test_an_empty_corpus_has_no_pictures(tmp_path: Path) -> None:
 # -- an asset's page -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_asset_shows_pictures_where_something_changed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

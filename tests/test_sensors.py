@@ -251,6 +251,7 @@ def test_the_schedule_asks_for_yesterday(house: House) -> None:
 # -- upkeep --------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_compact_forgets_old_runs_but_for_the_last_good_one(
     house: House, instance: dg.DagsterInstance, corpus: Corpus
 ) -> None:

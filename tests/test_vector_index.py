@@ -6,7 +6,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from harness import Corpus, sentence
+from harness import Corpus, sentence, slow
 
 import stemma
 from stemma.cli import main
@@ -148,7 +148,7 @@ def test_a_reader_of_an_older_state_never_takes_the_new_index(corpus: Corpus) ->
     ]
 
 
-@pytest.mark.parametrize("damage", ["missing", "short", "flipped", "foreign"])
+@pytest.mark.parametrize("damage", ["flipped", *slow("missing", "short", "foreign")])
 def test_without_a_sound_index_each_vector_is_looked_at(
     damage: str, corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -206,6 +206,7 @@ def test_parquet_is_read_by_another_process(tmp_path, monkeypatch):
     assert corpus.query("SELECT * FROM lineage.errors") == []
 
 
+@pytest.mark.slow
 def test_a_large_file_that_changes_while_another_process_reads_it_is_put_off(tmp_path, monkeypatch):
     corpus = Corpus(tmp_path)
     rows = pa.table({"text": [f"{number} {os.urandom(9000).hex()}" for number in range(600)]})
