@@ -12,26 +12,26 @@ import json
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-# For each document: engines.py --engines local --documents 2000,10000, hash:384, on 2 x AMD EPYC, Python 3.11.7,
-# 2026-11-26: synthetic texts of 2.2 KB on average.
+# For each document: engines.py --documents 20000,80000, hash:384, on 2 x AMD EPYC, Python 3.11.7, 2026-11-26
+# (RESULTS.md): synthetic texts of 2.2 KB on average.
 MEASURED = {
-    "source bytes": 743.0,
-    "content bytes": 2182.0,
-    "memo bytes": 19150.0,
-    "state bytes": 1705.0,
-    "published bytes": 10960.0,
-    "chunks": 3.635,
-    "vectors": 3.633,
-    "bucket rows": 25.43,
-    "bucket rows exchanged": 2.17,
-    "candidate pairs": 0.359,
-    "verified pairs": 0.174,
-    "cpu ms of raw": 0.196,
-    "cpu ms of cleaned": 0.868,
-    "cpu ms of deduplicated": 0.150,
-    "cpu ms of chunked": 0.245,
-    "cpu ms of embedded": 0.200,
-    "cpu ms of publication": 0.536,
+    "source bytes": 681.1,
+    "content bytes": 2153.0,
+    "memo bytes": 25870.0,
+    "state bytes": 1301.0,
+    "published bytes": 10750.0,
+    "chunks": 3.595,
+    "vectors": 3.593,
+    "bucket rows": 25.52,
+    "bucket rows exchanged": 2.303,
+    "candidate pairs": 0.6756,
+    "verified pairs": 0.2275,
+    "cpu ms of raw": 0.1978,
+    "cpu ms of cleaned": 0.5318,
+    "cpu ms of deduplicated": 0.1228,
+    "cpu ms of chunked": 0.234,
+    "cpu ms of embedded": 0.2863,
+    "cpu ms of publication": 0.5605,
 }
 HOUR, GB, TB = 3600.0, 1e9, 1e12
 
@@ -41,8 +41,8 @@ class Assumptions:
     """What the model takes for granted."""
 
     # Processor time of a document on Ray, against this machine: moving it, and a process more. engines.py, slope from
-    # 2,000 to 8,000 documents: 5.0 ms against 2.0 ms, on a machine that others used as well.
-    ray_factor: float = 2.5
+    # 20,000 to 80,000 documents: 4.7 ms against 1.9 ms.
+    ray_factor: float = 2.4
     # Of the processor time of `deduplicated`: signing. The rest, measuring pairs and solving families, is one node's.
     signing_share: float = 0.5
     # Bytes of a row of a bucket in an exchange: bucket, member, asks; and of the state's index of buckets on disk.
