@@ -220,7 +220,7 @@ def _close(
     *,
     settled: bool,
 ) -> None:
-    stages = _stages(run.setup, layers(run.setup))
+    stages = signing_stages(run.setup)
     remember_recipe(
         connection,
         "deduplicated",

@@ -326,6 +326,8 @@ def update_purged(run: Run, counts: Counts) -> None:
 
 def _apply_purges(connection: duckdb.DuckDBPyConnection, counts: Counts, purges: Purges) -> None:
     """Take out of the state what was purged: documents, those that wait, files, errors and versions."""
+    if not purges and not _purged_in(connection):
+        return
     load_rows(connection, "purged_now", purges.table())
     connection.execute("DELETE FROM state.purged")
     connection.execute("INSERT INTO state.purged FROM purged_now")
