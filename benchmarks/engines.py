@@ -275,8 +275,7 @@ def constants(run: Any, docs: Path, cpu: dict[str, float]) -> dict[str, float]:
                 """SELECT coalesce(sum(n), 0)::BIGINT FROM (SELECT count(*) AS n FROM state.dedup_bands
                 GROUP BY layer, bucket HAVING count(*) > 1)"""
             ),
-            "candidate pairs": one("SELECT count(*) FROM state.dedup_pairs"),
-            "verified pairs": one("SELECT count(*) FROM state.dedup_pairs WHERE score >= 0.5"),
+            "verified pairs": one("SELECT count(*) FROM state.dedup_pairs"),
             **{f"cpu ms of {stage}": 1000 * seconds for stage, seconds in cpu.items()},
         }
     return {name: value / documents for name, value in sums.items()}

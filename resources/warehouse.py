@@ -113,7 +113,8 @@ CREATE TABLE IF NOT EXISTS state.dedup_documents (
     quality DOUBLE, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.dedup_bands (
     layer UTINYINT, bucket UBIGINT, node UUID, rank BIGINT, asks BOOLEAN);
-CREATE TABLE IF NOT EXISTS state.dedup_pairs (layer UTINYINT, a UUID, b UUID, score DOUBLE, buckets BIGINT);
+CREATE TABLE IF NOT EXISTS state.dedup_candidates (layer UTINYINT, a UUID, b UUID, buckets BIGINT);
+CREATE TABLE IF NOT EXISTS state.dedup_pairs (layer UTINYINT, a UUID, b UUID, buckets BIGINT, score DOUBLE);
 CREATE TABLE IF NOT EXISTS state.dedup_pending (document_id UUID);
 CREATE TABLE IF NOT EXISTS state.bloom_nodes (node UUID, kept BOOLEAN);
 CREATE TABLE IF NOT EXISTS state.bloom_filters (folder VARCHAR);

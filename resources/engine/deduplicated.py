@@ -1,9 +1,11 @@
 """deduplicated: families of duplicates, and the documents that are kept of each.
 
 The families are a function of the live documents alone. What a change costs follows the change: the index of
-buckets is kept, only buckets that a document entered or left propose pairs anew, only pairs never measured are
+buckets is kept, only buckets that a document entered or left propose pairs anew, only those are
 measured, and only families that an edge or a member touched are solved again.
 """
+
+from collections.abc import Iterable, Iterator
 
 import duckdb
 import pyarrow as pa
@@ -20,6 +22,7 @@ from stemma.resources.engine.duplicates.index import (
     PAIRS,
     TABLES,
     clear_index,
+    compare_documents,
     has_index,
     live,
     update_index,
@@ -50,6 +53,8 @@ from stemma.resources.engine.setup import Setup
 
 # So few pairs are measured within the transaction: that costs less than another one.
 MEASURED_AT_ONCE = 20_000
+# Of more, the scores are committed so often: each time costs a pass over all candidates.
+CHECKPOINTS = 20
 
 Unmeasured = list[tuple[Layer, pa.Table]]
 
@@ -90,7 +95,7 @@ def update_deduplicated(run: Run) -> Counts:
             if not run.dry:
                 _close(run, connection, counts, upstream_version, settled=True)
             return counts
-        known = _plan_signatures(run, connection)
+        planned_on = _plan_signatures(run, connection)
     outcomes = _sign(run, counts, asked)
     if run.dry:
         return counts
@@ -110,9 +115,9 @@ def update_deduplicated(run: Run) -> Counts:
     while True:
         try:
             with run.warehouse.session() as connection:
-                if known and not has_index(connection, PAIRS, index_recipe(run.setup)):
+                if planned_on and not has_index(connection, PAIRS, index_recipe(run.setup)):
                     raise _Overtaken
-                todo = _bring_index(run, connection, asked, outcomes)
+                todo = _bring_index(run, connection, asked, outcomes, planned_on)
                 if not todo:
                     solve(connection)
                     return counts
@@ -125,35 +130,43 @@ def update_deduplicated(run: Run) -> Counts:
 
 
 def _bring_index(
-    run: Run, connection: duckdb.DuckDBPyConnection, asked: tuple[Layer, ...], outcomes: list[Outcome]
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    asked: tuple[Layer, ...],
+    outcomes: list[Outcome],
+    planned_on: str,
 ) -> Unmeasured:
     """Bring the index up to date; returns the pairs that are to be measured, unless they are few and are by now."""
     whole = clear_index(connection, PAIRS, index_recipe(run.setup), TABLES)
-    update_index(run, connection, asked, outcomes[0].located, whole=whole)
+    update_index(run, connection, asked, outcomes[0].located, whole=whole, planned_on=planned_on)
     for number, outcome in enumerate(outcomes):
         find_failed(connection, outcome, more=number > 0)
     todo = _unmeasured(connection, asked)
     if sum(pairs.num_rows for _layer, pairs in todo) > MEASURED_AT_ONCE:
         return todo
     for layer, pairs in todo:
-        for scored in measure(run, layer, pairs):
-            remember(connection, layer, scored)
+        remember(connection, layer, pa.concat_tables(measure(run, layer, pairs)))
     return []
 
 
-def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
-    """Make the table scope: the documents whose text an index does not know; returns whether there is one of pairs."""
+def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
+    """Make the table scope: the documents whose text an index does not know.
+
+    Returns what the index of pairs was compared with (see `compare_documents`); nothing where there is none.
+    """
     known = has_index(connection, PAIRS, index_recipe(run.setup))
     signed = known and (
         passage_stage(run.setup) is None or has_index(connection, PASSAGES, passages_recipe(run.setup))
     )
-    rows = f"SELECT document_id, text_hash AS input_hash, body_hash FROM {live(run)}"
+    planned_on = compare_documents(run, connection) if known else ""
+    rows = "coming ANTI JOIN went USING (document_id, text_hash)" if signed else live(run)
     connection.execute(
-        f"""CREATE OR REPLACE TABLE scope AS {rows}
-        {"ANTI JOIN state.dedup_documents USING (document_id, text_hash)" if signed else ""}"""
+        f"CREATE OR REPLACE TABLE scope AS SELECT document_id, text_hash AS input_hash, body_hash FROM {rows}"
     )
-    sample_for_audit(run, connection, f"({rows})")
-    return known
+    sample_for_audit(
+        run, connection, f"(SELECT text_hash AS input_hash, body_hash, document_id FROM {live(run)})"
+    )
+    return planned_on
 
 
 def _sign(run: Run, counts: Counts, asked: tuple[Layer, ...]) -> list[Outcome]:
@@ -181,7 +194,7 @@ def _stages(setup: Setup, asked: tuple[Layer, ...]) -> list[Stage]:
 
 
 def _unmeasured(connection: duckdb.DuckDBPyConnection, asked: tuple[Layer, ...]) -> Unmeasured:
-    """Return the candidate pairs that have no score, with their texts.
+    """Return the candidate pairs with their texts.
 
     Where another run has brought cleaned further since, a pair may have none: then the next run measures it.
     """
@@ -191,14 +204,26 @@ def _unmeasured(connection: duckdb.DuckDBPyConnection, asked: tuple[Layer, ...])
 
 
 def _measure(run: Run, todo: Unmeasured) -> None:
-    """Measure pairs outside of any transaction; each block of scores is committed, and a checkpoint."""
+    """Measure pairs outside of any transaction; each part of the scores is committed, and a checkpoint."""
     total, done = sum(pairs.num_rows for _layer, pairs in todo), 0
     for layer, pairs in todo:
-        for scored in measure(run, layer, pairs):
+        for scored in _parts(measure(run, layer, pairs), max(MEASURED_AT_ONCE, total // CHECKPOINTS)):
             with run.warehouse.session() as connection:
                 remember(connection, layer, scored)
             done += scored.num_rows
             run.progress("deduplicated", done, total)
+
+
+def _parts(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Yield the blocks put together to tables of so many rows at least, but for the last one."""
+    kept: list[pa.Table] = []
+    for block in blocks:
+        kept.append(block)
+        if sum(each.num_rows for each in kept) >= rows:
+            yield pa.concat_tables(kept)
+            kept = []
+    if kept:
+        yield pa.concat_tables(kept)
 
 
 def _compare(run: Run, pairs: pa.Table) -> None:

@@ -16,11 +16,11 @@ from stemma.hashing import digest
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, load_rows
+from stemma.resources.engine.run import Run, fetch_value, load_rows, state_of
 from stemma.resources.memo import joined_as_written, quoted
 
 PAIRS = "pairs"
-TABLES = ("dedup_documents", "dedup_bands", "dedup_pairs", "dedup_pending")
+TABLES = ("dedup_documents", "dedup_bands", "dedup_candidates", "dedup_pairs", "dedup_pending")
 # Nodes whose signatures are held in memory together, and rows of buckets written with one statement.
 SIGNATURES = 8_192
 BUCKET_ROWS = 1 << 20
@@ -77,48 +77,93 @@ def clear_index(connection: duckdb.DuckDBPyConnection, name: str, recipe: str, t
     return True
 
 
+def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
+    """Make coming and went: the live documents that the index does not know as they are, and those it knows otherwise.
+
+    Both may name a document. Returns the key of what was compared; see `compared`.
+    """
+    current = f"""(SELECT *, hash(text_hash, source, category, document_date, length, quality) AS row_hash
+        FROM {live(run)})"""
+    # All columns of so many rows would make the join twice as dear; those that differ are few.
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE differing AS SELECT document_id, row_hash, comes
+        FROM (SELECT document_id, row_hash, true AS comes FROM {current}) AS c
+        FULL JOIN (SELECT document_id, row_hash, true AS stands FROM state.dedup_documents) AS d
+            USING (document_id, row_hash)
+        WHERE comes IS NULL OR stands IS NULL"""
+    )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE coming AS FROM {current}
+        SEMI JOIN (FROM differing WHERE comes) USING (document_id, row_hash)"""
+    )
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
+        SEMI JOIN (FROM differing WHERE comes IS NULL) USING (document_id, row_hash)"""
+    )
+    return compared(connection)
+
+
+def compared(connection: duckdb.DuckDBPyConnection) -> str:
+    """Return a key of all that `compare_documents` compares: another one tells that another run was here."""
+    versions = [state_of(connection, dataset).version for dataset in ("raw", "cleaned")]
+    documents = "SELECT sum(hash(document_id, row_hash)::HUGEINT)::VARCHAR FROM state.dedup_documents"
+    return f"{versions} {fetch_value(connection, documents)}"
+
+
 def update_index(
-    run: Run, connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...], signed: str, *, whole: bool
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    layers: tuple[Layer, ...],
+    signed: str,
+    *,
+    whole: bool,
+    planned_on: str,
 ) -> None:
     """Bring the index up to date with the live documents, in the session's transaction.
 
-    `signed` names the memo places of the texts in the table `scope`; `whole` says that the index was empty. What
-    hangs together with anything that changed is added to state.dedup_pending, until families are solved.
+    `signed` names the memo places of the texts in the table `scope`; `whole` says that the index was empty;
+    `planned_on` is what `compare_documents` returned, if it was called. What hangs together with anything that
+    changed is added to state.dedup_pending, until families are solved.
     """
+    if planned_on != compared(connection):
+        compare_documents(run, connection)
     _diff_documents(run, connection, signed)
     load_ranks(run, connection)
     if whole:
         # Of documents that are gone by now, the new index would never know that they stand in a family.
         connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
     for layer in layers:
-        _collect(run, connection, layer, whole=whole)
+        _collect(run, connection, layer)
         if not whole:
             _load_touched(run, connection, layer)
     _apply_documents(connection)
     for layer in layers:
         connection.execute(
-            f"INSERT INTO state.dedup_bands SELECT {layer.number}, bucket, node, rank, asks FROM entered_{layer.number}"
+            f"""INSERT INTO state.dedup_bands
+            SELECT {layer.number}, bucket, node, rank, asks FROM entered_{layer.number} WHERE NOT known"""
         )
         if whole:
             _load_pairs(run, connection, layer)
             connection.execute(
-                f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, NULL, buckets FROM {_named(layer, 'now')}"
+                f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM {_named(layer, 'now')}"
             )
         else:
             _move_pairs(connection, layer)
             # What an edge did not count for before, it may count for what came: sources have policies of their own.
             came = "(SELECT node FROM came)"
-            edges = f"state.dedup_pairs WHERE layer = {layer.number} AND score >= {layer.threshold!r}"
-            note_pending(connection, f"(FROM {edges} AND (a IN {came} OR b IN {came}))")
+            pairs = f"state.dedup_pairs WHERE layer = {layer.number}"
+            note_pending(connection, f"(FROM {pairs} AND (a IN {came} OR b IN {came}))")
 
 
 def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection, signed: str) -> None:
-    """Make came and went, the documents that differ from the index, and what becomes of their nodes."""
+    """Make came, the documents that come and are signed, and changed_nodes: what becomes of the nodes of those.
+
+    Of each such node it tells whether there was a document of it, and whether one stays; the table standing has
+    the documents that were of these nodes.
+    """
     settings = run.config.deduplicate
     # Documents of other scopes are other nodes in other buckets: nothing is ever compared across.
     node = "norm_hash" if settings.scope == "global" else "md5(concat_ws('|', source, norm_hash))::UUID"
-    current = f"""(SELECT *, hash(text_hash, source, category, document_date, length, quality) AS row_hash
-        FROM {live(run)})"""
     hashes = segments_of(run, run.setup.sign).bodies(
         connection, f"(FROM {signed} WHERE error IS NULL)", "input_hash, norm_hash"
     )
@@ -127,25 +172,23 @@ def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection, signed: str
             f"""CREATE OR REPLACE TEMP TABLE fresh_nodes AS SELECT scope.document_id, input_hash AS text_hash, norm_hash
             FROM {hashes} JOIN scope USING (input_hash)"""
         )
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE went AS
-        SELECT * FROM state.dedup_documents ANTI JOIN {current} USING (document_id, row_hash)"""
-    )
     # A document whose text stayed may still have another date; its node is known.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE came AS
         SELECT document_id, if(norm_hash IS NULL, known.node, {node}) AS node, text_hash, source, category,
             document_date, length, quality, row_hash
-        FROM (FROM {current} ANTI JOIN state.dedup_documents USING (document_id, row_hash))
-        LEFT JOIN fresh_nodes USING (document_id, text_hash)
+        FROM coming LEFT JOIN fresh_nodes USING (document_id, text_hash)
         LEFT JOIN (SELECT document_id, text_hash, node FROM went) AS known USING (document_id, text_hash)
         WHERE norm_hash IS NOT NULL OR known.node IS NOT NULL"""
     )
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE changed_nodes AS SELECT node, bool_or(stays) AS stays
-        FROM (SELECT node, true AS stays FROM came
-            UNION ALL SELECT node, NOT document_id IN (SELECT document_id FROM went) FROM state.dedup_documents
-                SEMI JOIN (SELECT node FROM came UNION ALL SELECT node FROM went) USING (node))
+        """CREATE OR REPLACE TEMP TABLE standing AS
+        SELECT document_id, node, NOT document_id IN (SELECT document_id FROM went) AS stays
+        FROM state.dedup_documents SEMI JOIN (SELECT node FROM came UNION ALL SELECT node FROM went) USING (node)"""
+    )
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE changed_nodes AS SELECT node, bool_or(was) AS was, bool_or(stays) AS stays
+        FROM (SELECT node, false AS was, true AS stays FROM came UNION ALL SELECT node, true, stays FROM standing)
         GROUP BY node"""
     )
 
@@ -158,8 +201,7 @@ def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("INSERT INTO state.dedup_documents SELECT * FROM came")
     connection.execute(
         """INSERT INTO state.dedup_pending SELECT document_id FROM came UNION SELECT document_id FROM went
-        UNION SELECT document_id FROM state.dedup_documents
-            SEMI JOIN (SELECT node FROM came UNION SELECT node FROM went) USING (node)"""
+        UNION SELECT document_id FROM standing"""
     )
     if fetch_value(connection, "SELECT count(*) FROM changed_nodes WHERE NOT stays"):
         connection.execute(
@@ -167,19 +209,19 @@ def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, whole: bool) -> None:
-    """Make entered_<layer>, the buckets of the nodes that come."""
+def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+    """Make entered_<layer>, the buckets of the nodes that documents come to, and whether they were known."""
     number = layer.number
-    # What has a document in the index was entered with it.
-    known = "" if whole else "ANTI JOIN state.dedup_documents USING (node)"
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE entering AS SELECT node, min(text_hash) AS input_hash,
-            min(source) AS source FROM came {known} GROUP BY node"""
+        """CREATE OR REPLACE TEMP TABLE entering AS SELECT node, min(text_hash) AS input_hash, min(source) AS source,
+            any_value(was) AS known
+        FROM came JOIN changed_nodes USING (node) GROUP BY node"""
     )
     connection.execute(
-        f"CREATE OR REPLACE TEMP TABLE entered_{number} (bucket UBIGINT, node UUID, rank BIGINT, asks BOOLEAN)"
+        f"""CREATE OR REPLACE TEMP TABLE entered_{number} (
+            bucket UBIGINT, node UUID, rank BIGINT, asks BOOLEAN, known BOOLEAN)"""
     )
-    nodes: list[pa.Array] = []
+    found: list[pa.Table] = []
     parts: list[Buckets] = []
     count = 0
     for batch in _signatures(run, connection, layer):
@@ -188,22 +230,22 @@ def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, w
             scopes = np.array([_scope_bits(scope) for scope in batch["source"].to_pylist()], np.uint64)
             buckets = buckets._replace(keys=buckets.keys ^ scopes[buckets.rows])
         parts.append(buckets._replace(rows=buckets.rows + count))
-        nodes.append(batch["node"].combine_chunks())
+        found.append(batch.select(["node", "known"]))
         count += batch.num_rows
     if parts:
         every = Buckets(*map(np.concatenate, zip(*parts, strict=True)))
-        _load_entered(connection, number, pa.concat_arrays(nodes), every)
+        _load_entered(connection, number, pa.concat_tables(found).combine_chunks(), every)
 
 
 def _signatures(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> Iterator[pa.Table]:
-    """Yield the nodes of `entering` that take part in the layer: (node, source, and the layer's columns)."""
+    """Yield the nodes of `entering` that take part in the layer: (node, known, source, and the layer's columns)."""
     store = segments_of(run, layer.stage)
     store.locate(connection, "entering", "entering_places", temporary=True)
     names = ", ".join(layer.columns)
     bodies = store.bodies(connection, "(FROM entering_places WHERE error IS NULL)", f"input_hash, {names}")
     with joined_as_written(connection):
         reader = connection.execute(
-            f"""SELECT node, source, {names} FROM {bodies} JOIN entering USING (input_hash)
+            f"""SELECT node, known, source, {names} FROM {bodies} JOIN entering USING (input_hash)
             WHERE signature IS NOT NULL"""
         ).to_arrow_reader(SIGNATURES)
         for batch in reader:
@@ -212,18 +254,20 @@ def _signatures(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -
 
 
 def _load_entered(
-    connection: duckdb.DuckDBPyConnection, number: int, nodes: pa.Array, buckets: Buckets
+    connection: duckdb.DuckDBPyConnection, number: int, nodes: pa.Table, buckets: Buckets
 ) -> None:
     for start in range(0, len(buckets.keys), BUCKET_ROWS):
         part = Buckets(*(column[start : start + BUCKET_ROWS] for column in buckets))
+        places = pa.array(part.rows)
         rows = {
             "bucket": part.keys,
-            "node": nodes.take(pa.array(part.rows)),
+            "node": nodes["node"].take(places),
             "rank": part.rank,
             "asks": part.asks,
+            "known": nodes["known"].take(places),
         }
         load_rows(connection, "arrived", pa.table(rows))
-        connection.execute(f"INSERT INTO entered_{number} SELECT bucket, node, rank, asks FROM arrived")
+        connection.execute(f"INSERT INTO entered_{number} FROM arrived")
 
 
 def _scope_bits(scope: str) -> int:
@@ -282,14 +326,16 @@ def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer)
     all are compared and no side contains the other, the order does not matter, and all places are 0.
     """
     members, number = f"members_{layer.number}", layer.number
+    left = "(SELECT node FROM changed_nodes ANTI JOIN came USING (node))"
+    buckets = f"SELECT bucket FROM entered_{number}"
+    if fetch_value(connection, f"SELECT count(*) FROM {left}"):
+        buckets += f" UNION SELECT bucket FROM state.dedup_bands WHERE layer = {number} AND node IN {left}"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE {members} AS
         SELECT bucket, node, rank, asks, true AS was, coalesce(stays, true) AS stays, stays IS NOT NULL AS changes
-        FROM (FROM state.dedup_bands WHERE layer = {number})
-        SEMI JOIN (SELECT bucket FROM entered_{number} UNION SELECT bucket FROM state.dedup_bands
-            WHERE layer = {number} AND node IN (SELECT node FROM changed_nodes)) USING (bucket)
+        FROM (FROM state.dedup_bands WHERE layer = {number}) SEMI JOIN ({buckets}) USING (bucket)
         LEFT JOIN changed_nodes USING (node)
-        UNION ALL SELECT bucket, node, rank, asks, false, true, true FROM entered_{number}"""
+        UNION ALL SELECT bucket, node, rank, asks, false, true, true FROM entered_{number} WHERE NOT known"""
     )
     crowded = f"greatest(count_if(was), count_if(stays)) > {ALL_COMPARED}"
     ordered = f"""(SELECT bucket, count_if(was) AS size_before, count_if(stays) AS size_after FROM {members}
@@ -339,7 +385,8 @@ def _placed(run: Run) -> str:
 def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
     """Count for each pair how many buckets propose it; one that none does any more is forgotten with its score.
 
-    Only pairs with a member that changes can come or go, and one of a pair is among the first of its bucket.
+    Only pairs with a member that changes can come or go, and one of a pair is among the first of its bucket. Of a
+    pair that was found to be none the count is not kept: if it is proposed anew it is measured again.
     """
     number = layer.number
     side = "{0}.node AS {0}, {0}.asks AS {0}_asks, {0}.before AS {0}_before, {0}.after AS {0}_after"
@@ -358,17 +405,20 @@ def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
         SELECT a, b, sum(buckets) AS buckets FROM {_named(layer, "proposed")}
         GROUP BY a, b HAVING sum(buckets) <> 0"""
     )
+    for table in ("dedup_candidates", "dedup_pairs"):
+        connection.execute(
+            f"""UPDATE state.{table} SET buckets = {table}.buckets + moved_pairs.buckets FROM moved_pairs
+            WHERE layer = {number} AND {table}.a = moved_pairs.a AND {table}.b = moved_pairs.b"""
+        )
     connection.execute(
-        f"""UPDATE state.dedup_pairs SET buckets = dedup_pairs.buckets + moved_pairs.buckets FROM moved_pairs
-        WHERE layer = {number} AND dedup_pairs.a = moved_pairs.a AND dedup_pairs.b = moved_pairs.b"""
+        f"""INSERT INTO state.dedup_candidates
+        SELECT {number}, a, b, buckets FROM (FROM moved_pairs WHERE buckets > 0)
+        ANTI JOIN (SELECT a, b FROM state.dedup_candidates WHERE layer = {number}
+            UNION ALL SELECT a, b FROM state.dedup_pairs WHERE layer = {number}) USING (a, b)"""
     )
-    connection.execute(
-        f"""INSERT INTO state.dedup_pairs SELECT {number}, a, b, NULL, buckets FROM moved_pairs
-        ANTI JOIN (FROM state.dedup_pairs WHERE layer = {number}) USING (a, b)"""
-    )
-    gone = f"state.dedup_pairs WHERE layer = {number} AND buckets = 0"
-    note_pending(connection, f"(FROM {gone} AND score >= {layer.threshold!r})")
-    connection.execute(f"DELETE FROM {gone}")
+    note_pending(connection, f"(FROM state.dedup_pairs WHERE layer = {number} AND buckets = 0)")
+    for table in ("dedup_candidates", "dedup_pairs"):
+        connection.execute(f"DELETE FROM state.{table} WHERE layer = {number} AND buckets <= 0")
 
 
 def _proposed(when: str, buckets: int) -> str:

@@ -1,4 +1,4 @@
-"""Verification: the exact score of each candidate pair, measured once and kept as long as a bucket proposes it."""
+"""Verification: the exact score of each candidate pair; a verified pair stands as long as a bucket proposes it."""
 
 from collections.abc import Iterator
 
@@ -24,9 +24,9 @@ NUMBERED = ("near", "edit")
 
 
 def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
-    """Return the candidate pairs of a layer that have no score: (a, b)."""
+    """Return the candidate pairs of a layer: (a, b)."""
     return connection.execute(
-        f"SELECT a, b FROM state.dedup_pairs WHERE layer = {layer.number} AND score IS NULL"
+        f"SELECT a, b FROM state.dedup_candidates WHERE layer = {layer.number}"
     ).to_arrow_table()
 
 
@@ -94,17 +94,23 @@ def _scored(pairs: pa.Table, scores: np.ndarray | None) -> pa.Table:
 
 
 def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Table) -> None:
-    """Keep scores (a, b, score) in the state, and note which families they touch."""
-    if not scored.num_rows:
-        return
+    """Make verified pairs of the candidates with a score (a, b, score) that reaches the threshold, and none of others.
+
+    Notes which families they touch. What another run no longer proposes, or has measured as well, is left alone.
+    """
     load_rows(connection, "scored", scored)
-    # What another run no longer proposes, or has measured as well, is left alone.
+    candidates = f"(FROM state.dedup_candidates WHERE layer = {layer.number})"
     connection.execute(
-        f"""UPDATE state.dedup_pairs SET score = scored.score FROM scored
-        WHERE layer = {layer.number} AND dedup_pairs.score IS NULL
-            AND dedup_pairs.a = scored.a AND dedup_pairs.b = scored.b"""
+        f"""CREATE OR REPLACE TEMP TABLE verified AS SELECT a, b, buckets, score
+        FROM (FROM scored WHERE score >= {layer.threshold!r}) JOIN {candidates} USING (a, b)"""
     )
-    note_pending(connection, f"(FROM scored WHERE score >= {layer.threshold!r})")
+    connection.execute(
+        f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, buckets, score FROM verified"
+    )
+    note_pending(connection, "verified")
+    connection.execute(
+        f"DELETE FROM state.dedup_candidates WHERE layer = {layer.number} AND (a, b) IN (SELECT (a, b) FROM scored)"
+    )
 
 
 def fetch_memo(run: Run, memo: Segments, pairs: pa.Table, side: str, columns: str) -> pa.Table:

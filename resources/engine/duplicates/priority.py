@@ -21,9 +21,9 @@ def by_priority(run: Run) -> str:
 
 
 def load_ranks(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the table ranks (source, rank, passages: whether it asks for them) of the sources that are or were there."""
+    """Make the table ranks (source, rank, passages: whether it asks for them) of the sources that there are or were."""
     found = connection.execute(
-        "SELECT DISTINCT source FROM state.dedup_documents UNION SELECT DISTINCT source FROM state.cleaned"
+        "SELECT DISTINCT source FROM state.dedup_documents UNION SELECT DISTINCT source FROM came"
     ).fetchall()
     sources = [source for (source,) in found]
     asks = ["passage" in asked_layers(run.setup, source) for source in sources]

@@ -34,8 +34,8 @@ def solve_families(
     """Solve the families of the pending documents, or all of them, and apply their members to state.deduplicated."""
     _load_touched(connection, whole=whole)
     documents = connection.execute(
-        """SELECT document_id, node, source, category, document_date, length, quality FROM state.dedup_documents
-        SEMI JOIN touched_documents USING (document_id)"""
+        f"""SELECT document_id, node, source, category, document_date, length, quality
+        FROM {_touched("dedup_documents")}"""
     ).to_arrow_table()
     load_rows(connection, "nodes", pa.table({"node": documents["node"]}))
     documents, asked = _with_policies(run, documents)
@@ -53,7 +53,7 @@ def solve_families(
                 m.threshold, CASE WHEN m.kept AND d.text_hash = c.text_hash THEN d.cuts END AS cuts,
                 '{run.run_id}' AS run_id, c.text_hash, c.input_hash
             FROM members AS m JOIN state.cleaned AS c USING (document_id)
-            LEFT JOIN state.deduplicated AS d USING (document_id))"""
+            LEFT JOIN (FROM state.deduplicated WHERE cuts IS NOT NULL) AS d USING (document_id))"""
     )
     apply_rows(connection, counts, "document_id", "fresh", "touched_documents")
     connection.execute("DELETE FROM state.dedup_pending")
@@ -102,7 +102,7 @@ def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> 
     parts = [
         connection.execute(
             f"""SELECT a, b, score AS similarity, {quoted(layer.name)} AS method FROM state.dedup_pairs
-            WHERE layer = {layer.number} AND score >= {layer.threshold!r}
+            WHERE layer = {layer.number}
                 AND a IN (SELECT node FROM nodes) AND b IN (SELECT node FROM nodes)"""
         ).to_arrow_table()
         for layer in layers
@@ -113,28 +113,33 @@ def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> 
     return pa.concat_tables([none, *parts])
 
 
+def _touched(table: str) -> str:
+    """Return the relation of the rows of a table of the state that are of touched documents."""
+    return f"(FROM state.{table} SEMI JOIN touched_documents USING (document_id))"
+
+
 def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Close the versions of texts that are not live any more, and open those that are new.
 
     Only those of the documents in the table touched_documents can be.
     """
     now = utc_now()
-    live = "(FROM state.dedup_documents SEMI JOIN touched_documents USING (document_id))"
-    known = "(FROM state.versions SEMI JOIN touched_documents USING (document_id))"
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE ended AS SELECT v.document_id
-        FROM {known} AS v ANTI JOIN {live} USING (document_id, text_hash) WHERE v.until IS NULL"""
+        f"""CREATE OR REPLACE TEMP TABLE texts AS
+        SELECT document_id, text_hash, v.version, v.until, v.version IS NOT NULL AS known, live
+        FROM (SELECT document_id, text_hash, version, until, until IS NULL AS current FROM {_touched("versions")}) AS v
+        FULL JOIN (SELECT document_id, text_hash, true AS live, true AS current FROM {_touched("dedup_documents")}) AS d
+            USING (document_id, text_hash, current)"""
     )
     connection.execute(
-        """UPDATE state.versions SET until = ?, until_run = ? FROM ended
+        """UPDATE state.versions SET until = ?, until_run = ?
+        FROM (FROM texts WHERE known AND until IS NULL AND live IS NULL) AS ended
         WHERE versions.document_id = ended.document_id AND versions.until IS NULL""",
         [now, run.run_id],
     )
     connection.execute(
-        f"""INSERT INTO state.versions
-        SELECT d.document_id, coalesce(p.version, 0) + 1, d.text_hash, ?, ?, NULL, NULL
-        FROM {live} AS d ANTI JOIN (FROM {known} WHERE until IS NULL) USING (document_id)
-        LEFT JOIN (SELECT document_id, max(version) AS version FROM {known} GROUP BY document_id) AS p
-            USING (document_id)""",
+        """INSERT INTO state.versions
+        SELECT document_id, coalesce(last, 0) + 1, text_hash, ?, ?, NULL, NULL
+        FROM (SELECT *, max(version) OVER (PARTITION BY document_id) AS last FROM texts) WHERE NOT known""",
         [now, run.run_id],
     )
