@@ -17,11 +17,11 @@ from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.lineage.checks import Check
-from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
+from stemma.resources.engine import DATASETS, Publication, Run, Setup, check, publish
 from stemma.resources.engine.audit import Audit, audit
 from stemma.resources.engine.days import changed_days
 from stemma.resources.engine.staleness import Sources, Staleness, look_at_sources, staleness
-from stemma.resources.engine.step_checks import WARNING, check_step
+from stemma.resources.engine.step_checks import WARNING
 from stemma.resources.engine.story import Story, story
 from stemma.resources.openlineage import reported
 from stemma.resources.warehouse import Warehouse
@@ -122,7 +122,7 @@ class Pipeline(dg.ConfigurableResource):
                 counts.engine = run.executor.take_stats()
                 for warning in counts.warnings:
                     context.log.warning(warning)
-                checks = check_step(run, dataset)
+                checks = check(run, dataset)
                 publication = publish(run) if dataset == "embedded" else None
                 checks = publication.checks if publication else checks
                 report(counts, [c.name for c in checks if not c.passed and c.name not in WARNING])

@@ -46,6 +46,8 @@ DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
 # How often it is looked whether other runs have ended.
 ALONE_SECONDS = 0.5
+# What a DuckDB file has at its ninth byte.
+DUCKDB_MAGIC = b"DUCK"
 # Memos that `compact` keeps whatever their recipe.
 MEMO_BY_CONTENT = ("read",)
 
@@ -189,6 +191,7 @@ class Warehouse:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The process's in-memory connection: temporary tables and the memo; the state only within a session."""
         if self._connection is None:
+            self._refuse_no_database()
             self.folder.mkdir(parents=True, exist_ok=True)
             needed = max(MEMORY_BYTES, MEMORY_PER_STATE_BYTE * _bytes(self.state_path))
             self._memory_bytes = max(self._memory_bytes, needed)
@@ -254,7 +257,13 @@ class Warehouse:
             self._create_state(connection)
         self._attach(connection, self.state_path, "state")
         if not _has_this_layout(connection):
+            is_foreign = _is_foreign(connection)
             connection.execute("DETACH state")
+            if is_foreign:
+                raise StemmaError(
+                    f"{self.state_path}: a DuckDB file, but not a state of Stemma's; it was left as it is."
+                    " Move it away and run again"
+                )
             self._create_state(connection, before=self.state_path)
             self._attach(connection, self.state_path, "state")
 
@@ -263,7 +272,10 @@ class Warehouse:
         try:
             connection.execute(f"ATTACH '{_escaped(path)}' AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
         except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
-            raise StemmaError(f"{path}: cannot be opened as Stemma's state: {first_line(error)}") from error
+            raise StemmaError(
+                f"{path}: cannot be opened as Stemma's state: {first_line(error)}"
+                " (see docs/operations.md, 'A damaged state')"
+            ) from error
 
     def _create_state(self, connection: duckdb.DuckDBPyConnection, *, before: Path | None = None) -> None:
         """Make an empty state beside and move it into place: whoever is killed meanwhile leaves none, not half.
@@ -356,6 +368,7 @@ class Warehouse:
         self._discard_leftovers(but=target if is_copied else None)
         self.sweep()
         try:
+            self._refuse_foreign(connection)
             if not anew:
                 self._copy_published(connection, target, is_copied)
             connection.execute(f"ATTACH '{_escaped(target)}' AS next ({NEXT_OPTIONS})")
@@ -384,22 +397,46 @@ class Warehouse:
             target.with_name(target.name + ".wal").unlink(missing_ok=True)
             connection.execute("BEGIN")
 
-    def _copy_published(self, connection: duckdb.DuckDBPyConnection, target: Path, is_copied: bool) -> None:
+    def _refuse_no_database(self) -> None:
+        """Raise StemmaError where what is published is not even a DuckDB file: a run would find that in the end."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            if file.read(12)[8:] != DUCKDB_MAGIC:
+                raise StemmaError(
+                    f"{self.path}: not a DuckDB file that Stemma published; it was left as it is."
+                    " Move it away and run again, or name another file in [warehouse] path"
+                )
+
+    def _refuse_foreign(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Raise StemmaError where the file that would be replaced is none that Stemma published."""
         if not self.path.exists():
             return
         try:
-            if self._mostly_dead(connection):
-                target.unlink(missing_ok=True)
-                _rewrite(connection, self.path, target)
-            elif not is_copied:
-                copy_file(self.path, target)
-        except duckdb.OutOfMemoryException:
-            raise
-        except duckdb.Error as error:
+            connection.execute(f"ATTACH '{_escaped(self.path)}' AS published (READ_ONLY)")
+        except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
             raise StemmaError(
                 f"{self.path}: not a DuckDB file that Stemma published ({first_line(error)});"
                 " move it away and run again: it is made anew from the state"
             ) from error
+        try:
+            is_ours = _columns(connection, "published", "runs") and _columns(
+                connection, "published", "recipes"
+            )
+        finally:
+            connection.execute("DETACH published")
+        if not is_ours:
+            raise StemmaError(
+                f"{self.path}: a DuckDB file, but not one that Stemma published; it was left as it is."
+                " Move it away, or name another file in [warehouse] path"
+            )
+
+    def _copy_published(self, connection: duckdb.DuckDBPyConnection, target: Path, is_copied: bool) -> None:
+        if not self.path.exists():
+            return
+        if self._mostly_dead(connection):
+            target.unlink(missing_ok=True)
+            _rewrite(connection, self.path, target)
+        elif not is_copied:
+            copy_file(self.path, target)
 
     def _mostly_dead(self, connection: duckdb.DuckDBPyConnection) -> bool:
         connection.execute(f"ATTACH '{_escaped(self.path)}' AS published (READ_ONLY)")
@@ -449,6 +486,7 @@ class Warehouse:
         return before, self.size()
 
     def _rewrite_files(self, connection: duckdb.DuckDBPyConnection, forget_history: bool) -> None:
+        self._refuse_foreign(connection)
         for path in (self.state_path, self.path):
             if path.exists():
                 target = self._beside(path)
@@ -488,6 +526,8 @@ class Warehouse:
             # What a reader that was killed has spilled; one that lives has its files open, and keeps them.
             shutil.rmtree(self.path.with_name(f"{self.path.name}.tmp"), ignore_errors=True)
             removed = self.memo.keep_only(kept)
+            # Damaged segments hold texts like any other.
+            shutil.rmtree(self.memo.quarantine, ignore_errors=True)
             self._rewrite_files(connection, forget_history=True)
             return removed
 
@@ -545,6 +585,14 @@ def _has_this_layout(connection: duckdb.DuckDBPyConnection) -> bool:
         return connection.execute("SELECT digest FROM state.layout").fetchall() == [(LAYOUT,)]
     except duckdb.CatalogException:
         return False
+
+
+def _is_foreign(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether what is attached as `state` has tables, and none that the states of all versions have."""
+    rows = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = 'state'"
+    ).fetchall()
+    return bool(rows) and not {("datasets",), ("raw",), ("files",)} <= set(rows)
 
 
 def first_line(error: BaseException) -> str:
