@@ -1,6 +1,5 @@
 """What a disk, a right or a damaged file did to a run, told in one line that names the file and what to do."""
 
-import contextlib
 import errno
 import re
 from collections.abc import Iterator
@@ -25,20 +24,25 @@ def told(error: Exception, warehouse: Warehouse) -> Exception:
     """Return the error that a person is to see: this one, where it is none of storage."""
     if isinstance(error, StemmaError) or not _is_of_storage(error):
         return error
-    reason, place = first_line(error), _place(error, warehouse)
-    if FULL.search(str(error)):
+    place = _place(error, warehouse)
+    if reason := _line(error, FULL):
         return StemmaError(f"{place}: no space left ({reason}). {KEPT}: free space and run again")
-    if FORBIDDEN.search(str(error)):
+    if reason := _line(error, FORBIDDEN):
         return StemmaError(
             f"{place}: cannot be written or read ({reason}). {KEPT}: give rights and run again"
         )
     if DAMAGED.search(str(error)):
         for path, advice in _databases(warehouse):
-            with contextlib.suppress(FileNotFoundError):
-                if fault := database_fault(path):
-                    return StemmaError(f"{path}: damaged ({fault}); {advice}")
-        return StemmaError(f"{place}: {reason}. {KEPT}")
+            if path.exists() and (fault := database_fault(path)):
+                return StemmaError(f"{path}: damaged ({fault}); {advice}")
+        return StemmaError(f"{place}: {first_line(error)}. {KEPT}")
     return error
+
+
+def _line(error: Exception, pattern: re.Pattern[str]) -> str | None:
+    """Return what of an error says so, if anything does; DuckDB's first line may be about what came of it."""
+    found = next((line.strip() for line in str(error).splitlines() if pattern.search(line)), None)
+    return getattr(error, "strerror", None) or found if found else None
 
 
 def _is_of_storage(error: Exception) -> bool:
@@ -72,5 +76,5 @@ def database_fault(path: Path) -> str | None:
                     f'SELECT sum(hash(COLUMNS(*))::HUGEINT) FROM "{schema}"."{name}"'
                 ).fetchall()
     except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
-        return None if "lock" in str(error) else first_line(error)
+        return None if "set lock" in str(error) else first_line(error)
     return None

@@ -192,10 +192,9 @@ class Warehouse:
         """The process's in-memory connection: temporary tables and the memo; the state only within a session."""
         if self._connection is None:
             self._refuse_no_database()
-            self.folder.mkdir(parents=True, exist_ok=True)
             needed = max(MEMORY_BYTES, MEMORY_PER_STATE_BYTE * _bytes(self.state_path))
             self._memory_bytes = max(self._memory_bytes, needed)
-            self._spill = Scratch(self.folder, SPILL)
+            self._spill = self._new_spill()
             self._connection = duckdb.connect(
                 config={
                     "memory_limit": f"{self._memory_bytes}B",
@@ -209,6 +208,13 @@ class Warehouse:
                 }
             )
         return self._connection
+
+    def _new_spill(self) -> Scratch:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return Scratch(self.folder, SPILL)
+        except OSError as error:
+            raise StemmaError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Close the connection and drop its temporary tables."""
