@@ -66,7 +66,7 @@ def _offsets(
 ) -> tuple[np.ndarray, ...]:
     """Return where rows begin and end in the data below; nulls are empty. Raises ValueError where that is nowhere."""
     buffer = array.buffers()[1]
-    offsets = np.frombuffer(buffer or b"", kind)
+    offsets: np.ndarray = np.frombuffer(buffer or b"", kind)
     places = rows + array.offset
     if len(places) and int(places.max()) + 1 >= len(offsets):
         raise ValueError("offsets are missing")
@@ -90,7 +90,7 @@ def _lists(array: pa.Array, values: pa.Array, kind: type, rows: np.ndarray, vali
     # The places of all values of all rows, row by row.
     firsts = np.cumsum(lengths) - lengths
     below = np.arange(int(lengths.sum()), dtype=np.int64) + np.repeat(starts - firsts, lengths)
-    data = memoryview(row_checksums(values, below)).cast("B")
+    data = row_checksums(values, below).tobytes()
     places = zip((4 * firsts).tolist(), (4 * (firsts + lengths)).tolist(), strict=True)
     return np.fromiter((crc32(data[start:end]) for start, end in places), np.uint32, len(rows))
 

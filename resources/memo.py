@@ -418,14 +418,13 @@ class Segments:
         return found
 
     def _writer(self, path: Path, keys: bytes, sizes: list[int], failed: bool) -> pa.RecordBatchFileWriter:
-        sums = [pa.field(field.name + CHECKSUM, pa.uint32()) for field in self.schema]
         index = {
             b"keys": keys,
             b"batches": json.dumps(sizes).encode(),
             b"failed": json.dumps(failed).encode(),
             b"of": _owner(path),
         }
-        schema = pa.schema([*self.schema, *sums])
+        schema = _stored(self.schema)
         index[b"index"] = _index_checksum(schema, index)
         return pa.ipc.new_file(str(path), schema.with_metadata(index))
 
@@ -537,8 +536,12 @@ def _with_sums(batch: pa.RecordBatch) -> pa.RecordBatch:
     """Return a batch with the checksums of its columns' rows behind them."""
     rows = np.arange(batch.num_rows)
     sums = [pa.array(row_checksums(column, rows), pa.uint32()) for column in batch.columns]
-    names = [name + CHECKSUM for name in batch.schema.names]
-    return pa.RecordBatch.from_arrays([*batch.columns, *sums], names=[*batch.schema.names, *names])
+    return pa.RecordBatch.from_arrays([*batch.columns, *sums], schema=_stored(batch.schema))
+
+
+def _stored(schema: pa.Schema) -> pa.Schema:
+    """Return the schema that rows are stored with: with the checksums of each column."""
+    return pa.schema([*schema, *(pa.field(name + CHECKSUM, pa.uint32()) for name in schema.names)])
 
 
 def _with_checksums(names: list[str], schema: pa.Schema) -> list[str]:

@@ -14,6 +14,8 @@ import fcntl
 import glob
 import os
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,6 +46,9 @@ MEMORY_PER_STATE_BYTE = 2
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
+# So long a writer waits for another without a word; what the lock says of its holder is no longer than this.
+WAITED_SECONDS = 5.0
+HOLDER_BYTES = 400
 # How often it is looked whether other runs have ended.
 ALONE_SECONDS = 0.5
 # What a DuckDB file has at its ninth byte.
@@ -104,7 +109,7 @@ CREATE TABLE IF NOT EXISTS state.errors (
 CREATE TABLE IF NOT EXISTS state.runs (
     run_id VARCHAR, dataset VARCHAR, recipe VARCHAR, started_at TIMESTAMP, finished_at TIMESTAMP, rows_in BIGINT,
     rows_added BIGINT, rows_changed BIGINT, rows_removed BIGINT, rows_reused BIGINT, rows_computed BIGINT,
-    rows BIGINT, errors BIGINT);
+    rows BIGINT, errors BIGINT, number BIGINT);
 CREATE TABLE IF NOT EXISTS state.publication (fingerprint VARCHAR);
 CREATE TABLE IF NOT EXISTS state.listing (fingerprint VARCHAR);
 CREATE TABLE IF NOT EXISTS state.layout (digest VARCHAR);
@@ -278,6 +283,10 @@ class Warehouse:
         try:
             connection.execute(f"ATTACH '{_escaped(path)}' AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
         except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
+            if "set lock" in str(error):
+                raise StemmaError(
+                    f"{path}: another program, or a run on another machine, has it open: {first_line(error)}"
+                ) from error
             raise StemmaError(
                 f"{path}: cannot be opened as Stemma's state: {first_line(error)}"
                 " (see docs/operations.md, 'A damaged state')"
@@ -320,6 +329,7 @@ class Warehouse:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a+") as handle:
             self._acquire(handle.fileno())
+            _note_holder(handle.fileno())
             try:
                 yield
             finally:
@@ -331,8 +341,19 @@ class Warehouse:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            self._waiting(f"another run is writing to {self.path}; waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Runs side by side wait for moments: only a longer wait is worth a word.
+            timer = threading.Timer(WAITED_SECONDS, self._tell_of_wait, [descriptor])
+            timer.daemon = True
+            timer.start()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            finally:
+                timer.cancel()
+
+    def _tell_of_wait(self, descriptor: int) -> None:
+        held = os.pread(descriptor, HOLDER_BYTES, 0).decode("utf-8", "replace").strip()
+        by = f" ({held})" if held else ""
+        self._waiting(f"another run is writing to {self.path}{by}; waiting for it")
 
     # -- the readers' side -------------------------------------------------------------------------------------
 
@@ -570,6 +591,16 @@ class Warehouse:
                 with contextlib.suppress(FileNotFoundError):
                     if path.stat().st_mtime < horizon:
                         path.unlink()
+
+
+def _note_holder(descriptor: int) -> None:
+    """Write into the lock who holds it, for those who wait; nothing but their message depends on it."""
+    holder = (
+        f"{socket.gethostname()}, process {os.getpid()}, since {utc_now().isoformat(' ', 'seconds')} UTC\n"
+    )
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode("utf-8", "replace")[:HOLDER_BYTES], 0)
 
 
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:

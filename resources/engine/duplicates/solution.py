@@ -126,7 +126,7 @@ def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
         FROM {known} AS v ANTI JOIN {live} USING (document_id, text_hash) WHERE v.until IS NULL"""
     )
     connection.execute(
-        """UPDATE state.versions SET until = ?, until_run = ? FROM ended
+        """UPDATE state.versions SET until = greatest(?, since), until_run = ? FROM ended
         WHERE versions.document_id = ended.document_id AND versions.until IS NULL""",
         [now, run.run_id],
     )
