@@ -25,6 +25,8 @@ def rebuild_and_compare(context: dg.OpExecutionContext, config: AuditConfig, pip
     metadata = {
         row["table"]: f"{row['rows']} rows, {row['missing']} + {row['extra']} differ" for row in found.tables
     }
+    if found.damaged:
+        raise dg.Failure(description="; ".join(found.damaged), metadata=metadata)
     if not found.differing:
         context.add_output_metadata(metadata)
         return

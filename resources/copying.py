@@ -57,7 +57,9 @@ class EarlyCopy:
     def discard(self) -> None:
         """Remove the copy."""
         self._thread.join()
-        self.target.unlink(missing_ok=True)
+        # Where nothing can be deleted any more, the next publication does it.
+        with contextlib.suppress(OSError):
+            self.target.unlink(missing_ok=True)
 
 
 def _identity(path: Path) -> tuple[int, int, int, int]:

@@ -17,11 +17,11 @@ from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.lineage.checks import Check
-from stemma.resources.engine import DATASETS, Publication, Run, Setup, publish
+from stemma.resources.engine import DATASETS, Publication, Run, Setup, check, publish
 from stemma.resources.engine.audit import Audit, audit
 from stemma.resources.engine.days import changed_days
 from stemma.resources.engine.staleness import Sources, Staleness, look_at_sources, staleness
-from stemma.resources.engine.step_checks import WARNING, check_step
+from stemma.resources.engine.step_checks import WARNING
 from stemma.resources.engine.story import Story, story
 from stemma.resources.openlineage import reported
 from stemma.resources.warehouse import Warehouse
@@ -30,6 +30,8 @@ LOG_SECONDS = 5.0
 
 # Whoever runs the job in its own process (the command line) may watch: called as listener(dataset, done, total).
 listeners: list[Callable[[str, int, int], None]] = []
+# The same for what a person should hear while it works, such as that it waits for another run.
+notices: list[Callable[[str], None]] = []
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Pipeline(dg.ConfigurableResource):
             run = Run(
                 run_id=context.run_id,
                 setup=_setup(context.run_id, config),
-                warehouse=Warehouse(config.warehouse.path, waiting=context.log.info),
+                warehouse=Warehouse(config.warehouse.path, waiting=_waiting(context)),
                 progress=_progress(context),
                 allow_deletes=self.allow_deletes,
                 days=self._taken_in(days, config),
@@ -122,7 +124,7 @@ class Pipeline(dg.ConfigurableResource):
                 counts.engine = run.executor.take_stats()
                 for warning in counts.warnings:
                     context.log.warning(warning)
-                checks = check_step(run, dataset)
+                checks = check(run, dataset)
                 publication = publish(run) if dataset == "embedded" else None
                 checks = publication.checks if publication else checks
                 report(counts, [c.name for c in checks if not c.passed and c.name not in WARNING])
@@ -154,6 +156,15 @@ def told(context: dg.AssetExecutionContext, run: Run, counts: Counts) -> Story:
             f"{counts.dataset}: nothing to see: {type(error).__name__}: {error}", exc_info=True
         )
         return Story([], {})
+
+
+def _waiting(context: dg.AssetExecutionContext) -> Callable[[str], None]:
+    def tell(line: str) -> None:
+        context.log.info(line)
+        for notice in notices:
+            notice(line)
+
+    return tell
 
 
 def _progress(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Callable[[str, int, int], None]:

@@ -14,6 +14,8 @@ import fcntl
 import glob
 import os
 import shutil
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -44,8 +46,13 @@ MEMORY_PER_STATE_BYTE = 2
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
+# So long a writer waits for another without a word; what the lock says of its holder is no longer than this.
+WAITED_SECONDS = 5.0
+HOLDER_BYTES = 400
 # How often it is looked whether other runs have ended.
 ALONE_SECONDS = 0.5
+# What a DuckDB file has at its ninth byte.
+DUCKDB_MAGIC = b"DUCK"
 # Memos that `compact` keeps whatever their recipe.
 MEMO_BY_CONTENT = ("read",)
 
@@ -102,7 +109,7 @@ CREATE TABLE IF NOT EXISTS state.errors (
 CREATE TABLE IF NOT EXISTS state.runs (
     run_id VARCHAR, dataset VARCHAR, recipe VARCHAR, started_at TIMESTAMP, finished_at TIMESTAMP, rows_in BIGINT,
     rows_added BIGINT, rows_changed BIGINT, rows_removed BIGINT, rows_reused BIGINT, rows_computed BIGINT,
-    rows BIGINT, errors BIGINT);
+    rows BIGINT, errors BIGINT, number BIGINT);
 CREATE TABLE IF NOT EXISTS state.publication (fingerprint VARCHAR);
 CREATE TABLE IF NOT EXISTS state.listing (fingerprint VARCHAR);
 CREATE TABLE IF NOT EXISTS state.layout (digest VARCHAR);
@@ -190,10 +197,10 @@ class Warehouse:
     def connection(self) -> duckdb.DuckDBPyConnection:
         """The process's in-memory connection: temporary tables and the memo; the state only within a session."""
         if self._connection is None:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self._refuse_no_database()
             needed = max(MEMORY_BYTES, MEMORY_PER_STATE_BYTE * _bytes(self.state_path))
             self._memory_bytes = max(self._memory_bytes, needed)
-            self._spill = Scratch(self.folder, SPILL)
+            self._spill = self._new_spill()
             self._connection = duckdb.connect(
                 config={
                     "memory_limit": f"{self._memory_bytes}B",
@@ -207,6 +214,13 @@ class Warehouse:
                 }
             )
         return self._connection
+
+    def _new_spill(self) -> Scratch:
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            return Scratch(self.folder, SPILL)
+        except OSError as error:
+            raise StemmaError(f"{self.folder}: cannot be written: {error.strerror or error}") from error
 
     def close(self) -> None:
         """Close the connection and drop its temporary tables."""
@@ -255,7 +269,13 @@ class Warehouse:
             self._create_state(connection)
         self._attach(connection, self.state_path, "state")
         if not _has_this_layout(connection):
+            is_foreign = _is_foreign(connection)
             connection.execute("DETACH state")
+            if is_foreign:
+                raise StemmaError(
+                    f"{self.state_path}: a DuckDB file, but not a state of Stemma's; it was left as it is."
+                    " Move it away and run again"
+                )
             self._create_state(connection, before=self.state_path)
             self._attach(connection, self.state_path, "state")
 
@@ -264,7 +284,14 @@ class Warehouse:
         try:
             connection.execute(f"ATTACH '{_escaped(path)}' AS {name} (STORAGE_VERSION '{STORAGE_VERSION}')")
         except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
-            raise StemmaError(f"{path}: cannot be opened as Stemma's state: {first_line(error)}") from error
+            if "set lock" in str(error):
+                raise StemmaError(
+                    f"{path}: another program, or a run on another machine, has it open: {first_line(error)}"
+                ) from error
+            raise StemmaError(
+                f"{path}: cannot be opened as Stemma's state: {first_line(error)}"
+                " (see docs/operations.md, 'A damaged state')"
+            ) from error
 
     def _create_state(self, connection: duckdb.DuckDBPyConnection, *, before: Path | None = None) -> None:
         """Make an empty state beside and move it into place: whoever is killed meanwhile leaves none, not half.
@@ -303,6 +330,7 @@ class Warehouse:
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "lock").open("a+") as handle:
             self._acquire(handle.fileno())
+            _note_holder(handle.fileno())
             try:
                 yield
             finally:
@@ -314,8 +342,19 @@ class Warehouse:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            self._waiting(f"another run is writing to {self.path}; waiting for it")
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            # Runs side by side wait for moments: only a longer wait is worth a word.
+            timer = threading.Timer(WAITED_SECONDS, self._tell_of_wait, [descriptor])
+            timer.daemon = True
+            timer.start()
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+            finally:
+                timer.cancel()
+
+    def _tell_of_wait(self, descriptor: int) -> None:
+        held = os.pread(descriptor, HOLDER_BYTES, 0).decode("utf-8", "replace").strip()
+        by = f" ({held})" if held else ""
+        self._waiting(f"another run is writing to {self.path}{by}; waiting for it")
 
     # -- the readers' side -------------------------------------------------------------------------------------
 
@@ -357,6 +396,7 @@ class Warehouse:
         self._discard_leftovers(but=target if is_copied else None)
         self.sweep()
         try:
+            self._refuse_foreign(connection)
             if not anew:
                 self._copy_published(connection, target, is_copied)
             connection.execute(f"ATTACH '{_escaped(target)}' AS next ({NEXT_OPTIONS})")
@@ -385,22 +425,46 @@ class Warehouse:
             target.with_name(target.name + ".wal").unlink(missing_ok=True)
             connection.execute("BEGIN")
 
-    def _copy_published(self, connection: duckdb.DuckDBPyConnection, target: Path, is_copied: bool) -> None:
+    def _refuse_no_database(self) -> None:
+        """Raise StemmaError where what is published is not even a DuckDB file: a run would find that in the end."""
+        with contextlib.suppress(FileNotFoundError), self.path.open("rb") as file:
+            if file.read(12)[8:] != DUCKDB_MAGIC:
+                raise StemmaError(
+                    f"{self.path}: not a DuckDB file that Stemma published; it was left as it is."
+                    " Move it away and run again, or name another file in [warehouse] path"
+                )
+
+    def _refuse_foreign(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Raise StemmaError where the file that would be replaced is none that Stemma published."""
         if not self.path.exists():
             return
         try:
-            if self._mostly_dead(connection):
-                target.unlink(missing_ok=True)
-                _rewrite(connection, self.path, target)
-            elif not is_copied:
-                copy_file(self.path, target)
-        except duckdb.OutOfMemoryException:
-            raise
-        except duckdb.Error as error:
+            connection.execute(f"ATTACH '{_escaped(self.path)}' AS published (READ_ONLY)")
+        except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
             raise StemmaError(
                 f"{self.path}: not a DuckDB file that Stemma published ({first_line(error)});"
                 " move it away and run again: it is made anew from the state"
             ) from error
+        try:
+            is_ours = _columns(connection, "published", "runs") and _columns(
+                connection, "published", "recipes"
+            )
+        finally:
+            connection.execute("DETACH published")
+        if not is_ours:
+            raise StemmaError(
+                f"{self.path}: a DuckDB file, but not one that Stemma published; it was left as it is."
+                " Move it away, or name another file in [warehouse] path"
+            )
+
+    def _copy_published(self, connection: duckdb.DuckDBPyConnection, target: Path, is_copied: bool) -> None:
+        if not self.path.exists():
+            return
+        if self._mostly_dead(connection):
+            target.unlink(missing_ok=True)
+            _rewrite(connection, self.path, target)
+        elif not is_copied:
+            copy_file(self.path, target)
 
     def _mostly_dead(self, connection: duckdb.DuckDBPyConnection) -> bool:
         connection.execute(f"ATTACH '{_escaped(self.path)}' AS published (READ_ONLY)")
@@ -450,6 +514,7 @@ class Warehouse:
         return before, self.size()
 
     def _rewrite_files(self, connection: duckdb.DuckDBPyConnection, forget_history: bool) -> None:
+        self._refuse_foreign(connection)
         for path in (self.state_path, self.path):
             if path.exists():
                 target = self._beside(path)
@@ -489,6 +554,8 @@ class Warehouse:
             # What a reader that was killed has spilled; one that lives has its files open, and keeps them.
             shutil.rmtree(self.path.with_name(f"{self.path.name}.tmp"), ignore_errors=True)
             removed = self.memo.keep_only(kept)
+            # Damaged segments hold texts like any other.
+            shutil.rmtree(self.memo.quarantine, ignore_errors=True)
             self._rewrite_files(connection, forget_history=True)
             return removed
 
@@ -527,6 +594,16 @@ class Warehouse:
                         path.unlink()
 
 
+def _note_holder(descriptor: int) -> None:
+    """Write into the lock who holds it, for those who wait; nothing but their message depends on it."""
+    holder = (
+        f"{socket.gethostname()}, process {os.getpid()}, since {utc_now().isoformat(' ', 'seconds')} UTC\n"
+    )
+    with contextlib.suppress(OSError):
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, holder.encode("utf-8", "replace")[:HOLDER_BYTES], 0)
+
+
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ROLLBACK")
     join_as_usual(connection)
@@ -546,6 +623,14 @@ def _has_this_layout(connection: duckdb.DuckDBPyConnection) -> bool:
         return connection.execute("SELECT digest FROM state.layout").fetchall() == [(LAYOUT,)]
     except duckdb.CatalogException:
         return False
+
+
+def _is_foreign(connection: duckdb.DuckDBPyConnection) -> bool:
+    """Tell whether what is attached as `state` has tables, and none that the states of all versions have."""
+    rows = connection.execute(
+        "SELECT table_name FROM duckdb_tables() WHERE database_name = 'state'"
+    ).fetchall()
+    return bool(rows) and not {("datasets",), ("raw",), ("files",)} <= set(rows)
 
 
 def first_line(error: BaseException) -> str:

@@ -41,7 +41,8 @@ def reconcile(job: Any) -> dg.SensorDefinition:
         asked = json.loads(context.cursor or "{}")
         if not stale.reasons and stale.unquiet:
             since = asked.get("unquiet_since", time.time())
-            if time.time() - since < PATIENCE_SECONDS:
+            # A clock that was put back must not make it wait until it has caught up.
+            if 0 <= time.time() - since < PATIENCE_SECONDS:
                 return dg.SensorResult(
                     skip_reason=dg.SkipReason("files are still being written"),
                     cursor=json.dumps(asked | {"unquiet_since": since}),
@@ -49,8 +50,9 @@ def reconcile(job: Any) -> dg.SensorDefinition:
         elif not stale.reasons:
             return dg.SensorResult(skip_reason=dg.SkipReason("the corpus is up to date"), cursor="")
         tries = asked["tries"] if asked.get("signature") == stale.signature else 0
-        due = asked.get("at", 0.0) + pause(tries)
-        if tries and time.time() < due:
+        at = asked.get("at", 0.0)
+        due = at + pause(tries)
+        if tries and at <= time.time() < due:
             return _skip(
                 f"the last run changed nothing; the next try is in {due - time.time():.0f} s", context
             )

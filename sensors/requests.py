@@ -38,6 +38,6 @@ def active_run(instance: dg.DagsterInstance) -> str | None:
 
 
 def silent_for(instance: dg.DagsterInstance, record: dg.RunRecord) -> float:
-    """Return the seconds since a run's last event, or since it was created."""
+    """Return the seconds between now and a run's last event, or its creation; one to come is of another clock."""
     last = instance.get_records_for_run(record.dagster_run.run_id, limit=1, ascending=False).records
-    return time.time() - (last[0].timestamp if last else record.create_timestamp.timestamp())
+    return abs(time.time() - (last[0].timestamp if last else record.create_timestamp.timestamp()))

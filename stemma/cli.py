@@ -38,8 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if options.debug:
             raise
-        print(f"stemma: {type(error).__name__}: {_one_line(error)} (--debug shows where)", file=sys.stderr)
+        print(f"stemma: {type(error).__name__}: {_one_line(error)}{_advice(error)}", file=sys.stderr)
         return 1
+
+
+def _advice(error: Exception) -> str:
+    """Return what to do about an error that no command has words for."""
+    if "Corrupt database file" in str(error) or "Could not read enough bytes" in str(error):
+        return "; the file is damaged: move it away, and 'stemma run' makes it anew"
+    return " (--debug shows where)"
 
 
 class _Parser(argparse.ArgumentParser):

@@ -562,6 +562,11 @@ RUNS = Dataset(
         Column("rows_computed", "BIGINT", "inputs that a stage function was called for"),
         Column("rows", "BIGINT", "rows of the dataset afterwards"),
         Column("errors", "BIGINT", "documents or records in lineage.errors at this stage afterwards"),
+        Column(
+            "number",
+            "BIGINT",
+            "the run's place among all, whatever its clock said; null in rows that an earlier version wrote",
+        ),
     ),
 )
 

@@ -104,7 +104,7 @@ def export_changes(connection: duckdb.DuckDBPyConnection, what: str, folder: Pat
     if not counts and parts:
         return Exported(None)
     run = connection.execute(
-        "SELECT run_id FROM lineage.runs ORDER BY finished_at DESC, run_id LIMIT 1"
+        "SELECT run_id FROM lineage.runs ORDER BY number DESC NULLS LAST, finished_at DESC, run_id LIMIT 1"
     ).fetchone()
     path = folder / f"{len(parts) + 1:05}-{run[0] if run else 'none'}.{form}"
     _write_changes(connection, what, path, form)

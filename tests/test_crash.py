@@ -1,10 +1,12 @@
 """Crashes: kill -9 at any moment leaves the last good state readable, and costs the next run one batch at most."""
 
 import random
+import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,10 +22,31 @@ from stemma.resources.warehouse import Warehouse
 BATCH = 512
 
 CHILD = """
-import sys
+import os, signal, sys
 from stemma.config import load_config
+from stemma.resources import warehouse
 from stemma.resources.engine import DATASETS, Run, Setup, publish
 from stemma.resources.warehouse import Warehouse
+
+# "publish replace 1": die before the second time that publication puts a file in another's place.
+PHASE, POINT, LEFT = "compute", sys.argv[3].rpartition(" ")[0] if len(sys.argv) > 3 else "", 0
+if POINT:
+    LEFT = int(sys.argv[3].rpartition(" ")[2])
+
+
+def deadly(name, function):
+    def call(*arguments, **options):
+        global LEFT
+        if f"{PHASE} {name}" == POINT:
+            if LEFT == 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            LEFT -= 1
+        return function(*arguments, **options)
+    return call
+
+
+os.replace, os.fsync, os.chmod = (deadly(f.__name__, f) for f in (os.replace, os.fsync, os.chmod))
+os.unlink = deadly("unlink", os.unlink)
 
 
 def progress(dataset, done, total):
@@ -36,9 +59,15 @@ print("start 0 0", flush=True)
 for update in DATASETS.values():
     update(run)
 print("publish 0 0", flush=True)
+PHASE = "publish"
 publish(run)
 print("done 0 0", flush=True)
 """
+
+# Before what the system is asked to do, and the how manieth time: a segment is synced and renamed, the next published
+# file is synced, given its mode, put in the old one's place, and the folder synced.
+POINTS = [f"compute {call} {number}" for call in ("fsync", "replace") for number in (0, 1, 3)]
+POINTS += ["publish fsync 0", "publish fsync 1", "publish chmod 0", "publish replace 0", "publish unlink 0"]
 
 STAGES = {"cleaned": "clean", "deduplicated": "sign", "chunked": "chunk", "embedded": "embed"}
 
@@ -73,11 +102,11 @@ class Child:
         return alive
 
 
-def start(corpus: Corpus, run_id: str, *marks: str) -> tuple[Child, threading.Thread]:
-    """Start a run in another process; each mark, "dataset rows", becomes an event."""
+def start(corpus: Corpus, run_id: str, *marks: str, point: str = "") -> tuple[Child, threading.Thread]:
+    """Start a run in another process; each mark, "dataset rows", becomes an event. At `point` it kills itself."""
     corpus.config()
     process = subprocess.Popen(
-        [sys.executable, "-c", CHILD, str(corpus.root / "stemma.toml"), run_id],
+        [sys.executable, "-c", CHILD, str(corpus.root / "stemma.toml"), run_id, *([point] if point else [])],
         stdout=subprocess.PIPE,
         text=True,
     )
@@ -88,7 +117,12 @@ def start(corpus: Corpus, run_id: str, *marks: str) -> tuple[Child, threading.Th
 
 
 def kill_at(corpus: Corpus, run_id: str, mark: str, delay: float) -> Child:
-    """Start a run and kill it `delay` seconds after it has reported `mark`."""
+    """Start a run and kill it `delay` seconds after it has reported `mark`, or at this point (see POINTS)."""
+    if mark in POINTS:
+        child, listener = start(corpus, run_id, point=mark)
+        child.process.wait()
+        listener.join()
+        return child
     child, listener = start(corpus, run_id, mark, "done 0")
     while not child.marks[mark].wait(0.01) and child.process.poll() is None:
         pass
@@ -157,7 +191,7 @@ def documents(path: Path) -> int:
         return row[0]
 
 
-def survives(corpus: Corpus, run_id: str, mark: str, delay: float, expected: int, *, compare: bool) -> None:
+def survives(corpus: Corpus, run_id: str, mark: str, delay: float, expected: int, *, compare: bool) -> Child:
     """Kill a run, see that nothing is broken, finish it, and see that no more was lost than a batch a stage."""
     before = documents(corpus.path)
     known = remembered(corpus)
@@ -176,17 +210,21 @@ def survives(corpus: Corpus, run_id: str, mark: str, delay: float, expected: int
         assert corpus.run().computed == NOTHING
     leftovers = [path for path in corpus.path.parent.rglob(".*") if path.is_file()]
     assert [path.name for path in leftovers if path.suffix != ".tmp"] == []
+    return child
 
 
 def expected_documents(corpus: Corpus) -> int:
     return len(list(corpus.docs.glob("*/*.txt"))) + 100
 
 
-@pytest.mark.parametrize("mark", ["embedded 512", *slow("start 0", "publish 0")])
-def test_a_killed_first_run_is_finished_by_the_next(tmp_path: Path, mark: str) -> None:
+@pytest.mark.parametrize(
+    "mark", ["embedded 512", "publish replace 0", *slow("start 0", "publish 0", *POINTS[:-2])]
+)
+def test_a_killed_first_run_is_finished_by_the_next(tmp_path: Path, mark: str) -> Child:
     corpus = Corpus(tmp_path)
     fill(corpus, 600)
-    survives(corpus, "killed", mark, 0.0, expected_documents(corpus), compare=mark == "embedded 512")
+    child = survives(corpus, "killed", mark, 0.0, expected_documents(corpus), compare=mark == "embedded 512")
+    assert mark not in POINTS or child.process.returncode == -signal.SIGKILL
 
 
 def test_a_state_that_was_never_finished_is_made_anew(tmp_path: Path) -> None:
@@ -227,31 +265,53 @@ def test_two_runs_at_once_wait_for_each_other(tmp_path: Path) -> None:
     assert corpus.run().computed == NOTHING
 
 
+KILLS = 100
+
+
 @pytest.mark.slow
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 def test_random_kills(tmp_path: Path) -> None:
-    random_ = random.Random(time.time_ns())
+    """A hundred kills in every stage and in publication; every tenth time the corpus is compared with a rebuild."""
+    seed = time.time_ns()
+    print(f"seed {seed}", flush=True)
+    random_ = random.Random(seed)
     corpus = Corpus(tmp_path)
-    fill(corpus, 1500)
+    fill(corpus, 700)
     begun = time.monotonic()
     child, listener = start(corpus, "undisturbed", "done 0")
     assert child.process.wait() == 0
     listener.join()
     whole = time.monotonic() - begun
-    marks = ["raw 500", "cleaned 512", "cleaned 1024", "deduplicated 0", "deduplicated 512", "chunked 512"]
+    marks = [
+        "raw 500",
+        "cleaned 0",
+        "cleaned 512",
+        "deduplicated 0",
+        "deduplicated 512",
+        "chunked 0",
+        "chunked 512",
+    ]
     marks += ["embedded 0", "embedded 512", *["publish 0"] * 4]
-    for number in range(30):
-        if number % 3 == 0:
+    died: Counter[str] = Counter()
+    for number in range(KILLS):
+        if number % 5 == 0:
             Warehouse(corpus.path).close()
             for path in (corpus.path, *corpus.path.with_suffix(".work").rglob("*")):
                 if path.is_file():
                     path.unlink()
         else:
-            change(corpus, random_, random_.choice([10, 100, 800]))
-        if random_.random() < 0.5:
+            change(corpus, random_, random_.choice([10, 50, 300]))
+        kind = random_.random()
+        if kind < 0.3:
             mark, delay = "start 0", random_.uniform(0, whole)
-        else:
+        elif kind < 0.65:
             mark, delay = random_.choice(marks), random_.uniform(0, 0.15)
+        else:
+            mark, delay = random_.choice(POINTS), 0.0
         print(f"kill {number}: {delay:.3f} s after {mark}", flush=True)
-        survives(corpus, f"killed-{number}", mark, delay, expected_documents(corpus), compare=number % 5 == 4)
+        survives(
+            corpus, f"killed-{number}", mark, delay, expected_documents(corpus), compare=number % 10 == 9
+        )
+        died[mark.split()[0]] += 1
+    print(dict(died), flush=True)
     assert corpus.differences() == []

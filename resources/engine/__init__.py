@@ -14,16 +14,20 @@ import pyarrow as pa
 
 from stemma.errors import StemmaError
 from stemma.incremental.counts import Counts
+from stemma.lineage.checks import Check
 from stemma.resources.engine.chunked import chunked
 from stemma.resources.engine.cleaned import cleaned
 from stemma.resources.engine.deduplicated import dedup_recipe, update_deduplicated
 from stemma.resources.engine.embedded import embedded
+from stemma.resources.engine.mending import Mending
 from stemma.resources.engine.publication import Publication
 from stemma.resources.engine.publication import publish as publish_state
 from stemma.resources.engine.raw import raw_recipe, update_raw
-from stemma.resources.engine.rowwise import update
+from stemma.resources.engine.rowwise import LAST, update
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
+from stemma.resources.engine.step_checks import check_step
+from stemma.resources.faults import told
 
 # Arrow's own pool keeps what it once had; the system's gives freed batches back.
 pa.set_memory_pool(pa.system_memory_pool())
@@ -57,12 +61,33 @@ def _give_back_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+def with_what_it_needs(run: Run, dataset: str, work: Callable[[Run], Result]) -> Result:
+    """Do a step of a run, again with more memory, or once the memo has again what it has lost (see mending.py).
+
+    Raises StemmaError for what a person has to mend.
+    """
+    mending = Mending(run, dataset)
+    while True:
+        try:
+            with_enough_memory(run, lambda _run: mending.mend())
+            result = with_enough_memory(run, work)
+        except Exception as error:
+            if not mending.begins(error):
+                clear = told(error, run.warehouse)
+                if clear is error:
+                    raise
+                raise clear from error
+        else:
+            run.counts[dataset].warnings += mending.warnings
+            return result
+
+
 DATASETS: dict[str, Callable[[Run], Counts]] = {
-    "raw": lambda run: with_enough_memory(run, update_raw),
-    "cleaned": lambda run: with_enough_memory(run, lambda run: update(run, cleaned(run.setup))),
-    "deduplicated": lambda run: with_enough_memory(run, update_deduplicated),
-    "chunked": lambda run: with_enough_memory(run, lambda run: update(run, chunked(run.setup))),
-    "embedded": lambda run: with_enough_memory(run, lambda run: update(run, embedded(run.setup))),
+    "raw": lambda run: with_what_it_needs(run, "raw", update_raw),
+    "cleaned": lambda run: with_what_it_needs(run, "cleaned", lambda run: update(run, cleaned(run.setup))),
+    "deduplicated": lambda run: with_what_it_needs(run, "deduplicated", update_deduplicated),
+    "chunked": lambda run: with_what_it_needs(run, "chunked", lambda run: update(run, chunked(run.setup))),
+    "embedded": lambda run: with_what_it_needs(run, "embedded", lambda run: update(run, embedded(run.setup))),
 }
 
 
@@ -79,7 +104,12 @@ def recipes(setup: Setup) -> dict[str, str]:
 
 def publish(run: Run) -> Publication:
     """Publish what the run's updates have made of the corpus; see publication.publish."""
-    return with_enough_memory(run, lambda run: publish_state(run, recipes(run.setup)))
+    return with_what_it_needs(run, LAST, lambda run: publish_state(run, recipes(run.setup)))
+
+
+def check(run: Run, dataset: str) -> tuple[Check, ...]:
+    """Check a dataset that has just been updated; see step_checks.check_step."""
+    return with_what_it_needs(run, dataset, lambda run: check_step(run, dataset))
 
 
 def run_all(run: Run) -> Publication:
@@ -96,4 +126,4 @@ def run_all(run: Run) -> Publication:
     return publication
 
 
-__all__ = ["DATASETS", "Publication", "Run", "Setup", "publish", "recipes", "run_all"]
+__all__ = ["DATASETS", "Publication", "Run", "Setup", "check", "publish", "recipes", "run_all"]

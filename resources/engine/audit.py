@@ -26,10 +26,13 @@ class Audit:
         tables: for each table its rows, those only the corpus has (missing), those only the rebuild has (extra),
             and an example.
         stale: why the corpus is not what a run would make of it now; then differences are to be expected.
+        damaged: what is said of each damaged file of the memo; they have been moved away, and the next run that
+            needs what they held makes it anew.
     """
 
     tables: list[dict[str, Any]]
     stale: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
     @property
     def differing(self) -> list[dict[str, Any]]:
@@ -41,7 +44,8 @@ def audit(config: Config, share: float = 1.0, progress: Callable[[str, int, int]
     """Rebuild the corpus from nothing, beside it and without its memo, and compare every table.
 
     With a `share` below 1, that share of the files is rebuilt, always the same ones, and what does not depend on
-    other documents is compared: raw, cleaned, and the chunks and vectors of documents that both keep.
+    other documents is compared: raw, cleaned, and the chunks and vectors of documents that both keep. Without one, all
+    files of the memo are checked as well.
 
     Raises StemmaError when nothing has been published, or the rebuild fails.
     """
@@ -49,11 +53,21 @@ def audit(config: Config, share: float = 1.0, progress: Callable[[str, int, int]
     if not path.exists():
         raise StemmaError(f"{path}: nothing published yet; 'stemma run' makes it")
     stale = _stale(config)
+    damaged = _damaged(config) if share >= 1 else ()
     with tempfile.TemporaryDirectory(prefix="stemma-audit-") as folder:
         rebuilt = Path(folder) / "corpus.duckdb"
         _rebuild(config, rebuilt, share, progress)
         compared = compare_files(path, rebuilt) if share >= 1 else compare_sample(path, rebuilt)
-    return Audit(compared, stale)
+    return Audit(compared, stale, damaged)
+
+
+def _damaged(config: Config) -> tuple[str, ...]:
+    """Check every row of the memo."""
+    memo = Warehouse(config.warehouse.path).memo
+    try:
+        return tuple(map(str, memo.check()))
+    finally:
+        memo.close()
 
 
 def _stale(config: Config) -> tuple[str, ...]:

@@ -28,7 +28,7 @@ from stemma.resources.engine.vector_index import (
     vector_index_recipe,
 )
 from stemma.resources.engine.vectors import are_derived, derive_rows, embedded_dataset
-from stemma.resources.memo import joined_as_written
+from stemma.resources.memo import LostError, joined_as_written
 
 # Up to this size the file is published again only to add the rows of a run that changed nothing to
 # lineage.runs; beyond it they wait for the next change, so that the cost of a run never follows the corpus.
@@ -495,7 +495,7 @@ def _update(
     connection.execute("SET force_compression = 'auto'")
     have = fetch_value(connection, f"SELECT count(*) FROM {table} SEMI JOIN fresh USING ({key})")
     if have != wanted:
-        raise StemmaError(
+        raise LostError(
             f"publication of {dataset.qualified}: {wanted} rows wanted, {have} bodies found in the memo;"
             " nothing was published (see docs/operations.md, 'The memo lost something')"
         )

@@ -517,6 +517,54 @@ def _store_bodies(run: Run, delta: _Delta) -> None:
     bodies_of(run).append(pa.table(columns, names=["input_hash", *BODIES.names, "error", "detail"]))
 
 
+def store_again(run: Run) -> int:
+    """Store contents that the state names and the memo has lost, from the files that still hold them.
+
+    The state stays as it is. Returns how many were stored; what no file holds any more stays lost.
+    """
+    store = bodies_of(run)
+    known = store.keys().combine_chunks()
+    with run.warehouse.session() as connection:
+        load_rows(
+            connection, "stored", pa.table([pa.ExtensionArray.from_storage(UUID, known)], ["input_hash"])
+        )
+        lost = connection.execute(
+            """SELECT DISTINCT source, path, input_hash FROM (SELECT source, path, input_hash FROM state.raw
+                UNION ALL SELECT source, path, input_hash FROM state.waiting) ANTI JOIN stored USING (input_hash)"""
+        ).fetchall()
+        purges = current_purges(run, connection)
+    if not lost:
+        return 0
+    places = {(source, path) for source, path, _key in lost}
+    wanted, stored = {key.bytes for *_place, key in lost}, 0
+    delta = _Delta()
+    for request, found in run.executor.read(_requests_of(run, purges, places)):
+        if not isinstance(found, Record):
+            continue
+        entry = request.entry
+        row = _row(request.source.name, entry.relative, entry.uri, entry.mtime_ns, found)
+        if row["input_hash"] in wanted:
+            wanted.discard(row["input_hash"])
+            delta.bodies.append((row["input_hash"], found))
+            delta.size += row["size_bytes"]
+            stored += 1
+        if len(delta.bodies) >= FLUSH_ROWS or delta.size >= FLUSH_BYTES:
+            _store_bodies(run, delta)
+            delta = _Delta()
+    _store_bodies(run, delta)
+    return stored
+
+
+def _requests_of(run: Run, purges: Purges, places: set[tuple[str, str]]) -> Iterator[Request]:
+    """Yield the files of these places, to be read whatever is known of them."""
+    folders = (run.config.directory, run.warehouse.folder)
+    for source, files, _problems in list_sources(run, purges):
+        reader = reader_of(run.setup, source)
+        for entry in files:
+            if (source.name, entry.relative) in places:
+                yield Request(source, reader, entry, None, folders if source.query is not None else None)
+
+
 def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
     """Replace the rows of the same ids; a row whose content stays keeps the time it was ingested."""
     row = connection.execute(

@@ -27,7 +27,7 @@ from stemma.resources.engine.run import (
     state_of,
 )
 from stemma.resources.engine.setup import Setup
-from stemma.resources.memo import Segments, joined_as_written
+from stemma.resources.memo import LostError, Segments, joined_as_written
 
 # With this dataset all are published.
 LAST = "embedded"
@@ -104,7 +104,7 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
         outcome.failures += result.failures
         run.progress(dataset, outcome.computed, count)
     if outcome.computed < count:
-        raise StemmaError(
+        raise LostError(
             f"{dataset}: the memo has lost {count - outcome.computed} inputs; see docs/operations.md"
         )
     if len(outcome.failures) == count and not worked_before:

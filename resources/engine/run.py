@@ -146,7 +146,9 @@ def finish(
         "DELETE FROM state.runs WHERE run_id = ? AND dataset = ?", [run.run_id, counts.dataset]
     )
     connection.execute(
-        "INSERT INTO state.runs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        # Runs are numbered as they come: a clock may go backwards.
+        """INSERT INTO state.runs SELECT ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?,
+            coalesce(min(number) FILTER (run_id = ?), max(number) + 1, 1) FROM state.runs""",
         [
             run.run_id,
             counts.dataset,
@@ -161,6 +163,7 @@ def finish(
             counts.rows_computed,
             counts.rows,
             counts.errors,
+            run.run_id,
         ],
     )
 

@@ -15,6 +15,7 @@ from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, remember_checked, state_of
 from stemma.resources.engine.steadiness import NAMES as STEADINESS
 from stemma.resources.engine.steadiness import check_steadiness
+from stemma.resources.memo import LostError
 
 # Documents whose chunks are compared with their text, chosen by content: enough to show an offset that is off.
 SAMPLED_DOCUMENTS = 20
@@ -138,6 +139,8 @@ def _misplaced(run: Run) -> Iterator[tuple[str, int, int, int]]:
         "SELECT document_id, ordinal, char_start, char_end, input_hash, body_hash FROM sampled ORDER BY ALL"
     ).fetchall():
         text = texts.get(body)
+        if text is None or (key, ordinal) not in chunks:
+            raise LostError("chunked: the memo has lost a text or its chunks; see docs/operations.md")
         # Sliced here: DuckDB counts characters from the beginning of the text, for each chunk anew.
-        if text is None or chunks.get((key, ordinal)) != text[start:end]:
+        if chunks[key, ordinal] != text[start:end]:
             yield str(document), ordinal, start, end

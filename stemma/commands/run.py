@@ -302,11 +302,16 @@ def _progress(show: bool) -> Iterator[None]:
                 told = f"  ({rate}{left})" if rate else ""
                 print(f"{dataset:<13}{done:>9,}{of}{told}", file=sys.stderr, flush=True)
 
+        def hear(line: str) -> None:
+            say(line, file=sys.stderr)
+
         pipeline.listeners.append(listen)
+        pipeline.notices.append(hear)
         try:
             yield
         finally:
             pipeline.listeners.remove(listen)
+            pipeline.notices.remove(hear)
 
 
 def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds: float) -> None:

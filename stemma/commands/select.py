@@ -144,7 +144,7 @@ def _facts(
 ) -> dict[str, Any]:
     """Return how the choice was made, and of which state of the corpus."""
     latest = connection.execute(
-        "SELECT run_id FROM lineage.runs ORDER BY finished_at DESC LIMIT 1"
+        "SELECT run_id FROM lineage.runs ORDER BY number DESC NULLS LAST, finished_at DESC LIMIT 1"
     ).fetchone()
     asked = {"seed": options.seed, "rounds": options.rounds} if by == "diversity" else {}
     examples = {"like": options.like} if by == "likeness" else {}

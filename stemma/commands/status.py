@@ -21,7 +21,7 @@ def status(options: argparse.Namespace) -> int:
                 round(epoch(max(finished_at) - min(started_at)), 1) AS seconds,
                 sum(rows_computed)::BIGINT AS computed, sum(rows_added)::BIGINT AS added,
                 sum(rows_changed)::BIGINT AS changed, sum(rows_removed)::BIGINT AS removed
-            FROM lineage.runs GROUP BY run_id ORDER BY started_at DESC LIMIT 5""",
+            FROM lineage.runs GROUP BY run_id ORDER BY max(number) DESC NULLS LAST, started_at DESC LIMIT 5""",
         )
         waiting = rows(
             connection,

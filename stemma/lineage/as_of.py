@@ -69,13 +69,16 @@ def find_publication(connection: duckdb.DuckDBPyConnection, run: str, catalog: s
     own = [each for each in known if each.run_id == run_id]
     if own:
         return own[-1]
-    row = connection.execute(
-        f"SELECT max(finished_at) FROM {catalog}lineage.runs WHERE run_id = ?", [run_id]
-    ).fetchone()
-    ended = row[0] if row else None
-    before = [
-        each for each in known if ended is not None and each.published_at and each.published_at <= ended
-    ]
+    # By the order of runs, and not by their clocks, which may have gone backwards.
+    earlier = {
+        earlier_run
+        for (earlier_run,) in connection.execute(
+            f"""SELECT DISTINCT run_id FROM {catalog}lineage.runs WHERE number <= (
+                SELECT max(number) FROM {catalog}lineage.runs WHERE run_id = ?)""",
+            [run_id],
+        ).fetchall()
+    }
+    before = [each for each in known if each.run_id in earlier]
     if not before:
         raise UsageError(f"run {run_id} is older than the history: {_oldest(known)}")
     return before[-1]

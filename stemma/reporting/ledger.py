@@ -55,7 +55,7 @@ LAST_RUNS = f"""SELECT run_id, min(started_at) AS started_at,
         sum(epoch(finished_at - started_at))::DOUBLE AS seconds,
         sum(rows_computed)::BIGINT AS computed, sum(rows_reused)::BIGINT AS reused,
         sum(rows_added)::BIGINT AS added, sum(rows_changed)::BIGINT AS changed, sum(rows_removed)::BIGINT AS removed
-    FROM lineage.runs GROUP BY run_id ORDER BY started_at DESC, run_id LIMIT {RUNS}"""
+    FROM lineage.runs GROUP BY run_id ORDER BY max(number) DESC NULLS LAST, started_at DESC, run_id LIMIT {RUNS}"""
 LAST_RUN = """SELECT dataset, rows_in, rows_computed, rows_reused, rows_added, rows_changed, rows_removed, rows, errors,
         epoch(finished_at - started_at)::DOUBLE AS seconds
     FROM lineage.runs WHERE run_id = $run"""

@@ -334,7 +334,7 @@ def _runs(found: Row) -> str:
     return (
         runs
         + f"<h3>The last one, by dataset</h3>{last}{note}"
-        + _ask("FROM lineage.runs ORDER BY started_at DESC")
+        + _ask("FROM lineage.runs ORDER BY number DESC, started_at DESC")
     )
 
 

@@ -12,8 +12,8 @@ from stemma.deduplication.numbers import same_numbers
 from stemma.resources.engine.duplicates.index import note_pending
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, load_rows
-from stemma.resources.memo import Segments
+from stemma.resources.engine.run import Run, fetch_value, load_rows
+from stemma.resources.memo import LostError, Segments
 
 # Pairs whose signatures are compared together, and of those that remain, pairs whose texts are in memory together.
 COMPARED_PAIRS = 50_000
@@ -123,7 +123,10 @@ def fetch_memo(run: Run, memo: Segments, pairs: pa.Table, side: str, columns: st
     )
     connection.unregister("block")
     memo.locate(connection, "block_keys", "block_places", temporary=True)
-    return connection.execute(f"FROM {memo.bodies(connection, 'block_places', columns)}").to_arrow_table()
+    rows = connection.execute(f"FROM {memo.bodies(connection, 'block_places', columns)}").to_arrow_table()
+    if rows.num_rows < fetch_value(connection, "SELECT count(*) FROM block_keys"):
+        raise LostError("deduplicated: the memo has lost what pairs are measured by; see docs/operations.md")
+    return rows
 
 
 def numbered(pairs: pa.Table, side: str, rows: pa.Table) -> np.ndarray:

@@ -132,7 +132,7 @@ def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
             USING (document_id, text_hash, current)"""
     )
     connection.execute(
-        """UPDATE state.versions SET until = ?, until_run = ?
+        """UPDATE state.versions SET until = greatest(?, since), until_run = ?
         FROM (FROM texts WHERE known AND until IS NULL AND live IS NULL) AS ended
         WHERE versions.document_id = ended.document_id AND versions.until IS NULL""",
         [now, run.run_id],
