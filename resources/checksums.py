@@ -52,11 +52,12 @@ def _values(array: pa.Array, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
         return _strings(array, np.int32, rows, valid)
     if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
         return _strings(array, np.int64, rows, valid)
-    if pa.types.is_fixed_size_list(kind) and not array.values.null_count:
+    if pa.types.is_fixed_size_list(kind):
+        # What is null among the values is null in a list that is null itself, or counts by what lies there.
         return _fixed(array.values, kind.list_size, kind.value_type.bit_width, rows + array.offset)
     if pa.types.is_boolean(kind):
         return array.fill_null(False).to_numpy(zero_copy_only=False)[rows].astype(np.uint32) + np.uint32(1)
-    if pa.types.is_fixed_size_list(kind) or not kind.bit_width or kind.bit_width % 8:
+    if not kind.bit_width or kind.bit_width % 8:
         raise TypeError(f"no checksum of {kind}")
     return _fixed(array, 1, kind.bit_width, rows)
 
