@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from stemma.config import Config, load_config
 from stemma.resources.engine import Run, Setup, run_all
+from stemma.resources.engine.upkeep import compact
 from stemma.resources.warehouse import Size, Warehouse
 
 SHARED = Path(os.environ.get("STEMMA_SHARED", Path(__file__).resolve().parents[2] / "shared"))
@@ -104,12 +105,12 @@ def show(day: int, config: Config, size: Size) -> None:
     print(f"| {day} | {facts[0]:,} | {facts[1]:.1f} | {facts[2]:,} | {sizes_} | {files} |", flush=True)
 
 
-def compacted(config: Config) -> tuple[Size, Size]:
-    warehouse = Warehouse(config.warehouse.path)
+def compacted(config: Config, keep_days: int) -> tuple[Size, Size]:
+    run = Run("compact", Setup.of(config), Warehouse(config.warehouse.path))
     try:
-        return warehouse.compact()
+        return compact(run, keep_days=keep_days)
     finally:
-        warehouse.close()
+        run.warehouse.close()
 
 
 def sizes(size: Size) -> str:

@@ -16,12 +16,13 @@ Nothing is taken from a segment unchecked: the index when it is read, a row when
 
 import contextlib
 import json
+import math
 import os
 import re
 import shutil
 import uuid
 import zlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -101,6 +102,10 @@ class Index:
     keys: pa.Array
     sizes: list[int]
     failed: bool
+
+
+# What of the memo is to stay: by (stage, recipe) the schema of the outputs, and keys as binary(16).
+Live = Mapping[tuple[str, str], tuple[pa.Schema, pa.Array]]
 
 
 class LostError(StemmaError):
@@ -352,7 +357,7 @@ class Segments:
         sizes = [size for index in indexes for size in index.sizes]
         failed = any(index.failed for index in indexes)
         with (
-            self._new_segment() as segment,
+            self._new_segment(max(path.stat().st_mtime for path in small)) as segment,
             self._writer(segment.temporary, keys, sizes, failed) as writer,
         ):
             for path in small:
@@ -366,9 +371,10 @@ class Segments:
             (self.folder / name).unlink(missing_ok=True)
         return len(small)
 
-    def keep_only(self, keys: pa.Array) -> int:
+    def keep_only(self, keys: pa.Array, *, before: float = math.inf) -> int:
         """Write segments anew without the rows of other keys than these (binary(16)); return how many rows went.
 
+        Segments whose newest row was written at the time `before` (seconds since 1970) or later stay as they are.
         Nobody else may work with the memo meanwhile. Killed in between, it leaves rows twice or rows that should have
         gone, and whoever begins again ends as it should.
         """
@@ -378,6 +384,8 @@ class Segments:
             if path.suffix != SUFFIX or path.name in retired:
                 # A half-written segment, one that a merge has replaced, or the list of these.
                 path.unlink()
+                continue
+            if path.stat().st_mtime >= before:
                 continue
             index = self._mapped.index(path)
             live = pc.is_in(index.keys, keys).to_numpy(zero_copy_only=False)
@@ -394,7 +402,7 @@ class Segments:
             kept = index.keys.filter(pa.array(live)).to_pylist()
             sizes = [int(part.sum()) for part in parts if part.any()]
             with (
-                self._new_segment() as segment,
+                self._new_segment(path.stat().st_mtime) as segment,
                 self._writer(segment.temporary, b"".join(kept), sizes, index.failed) as writer,
             ):
                 batches = self._mapped.batches(path, pa.OSFile(str(path)))
@@ -435,13 +443,16 @@ class Segments:
             return set()
 
     @contextlib.contextmanager
-    def _new_segment(self) -> Iterator[_NewSegment]:
+    def _new_segment(self, written: float | None = None) -> Iterator[_NewSegment]:
+        """Give a place for a segment, whose rows were written now or before (seconds since 1970)."""
         temporary = self.folder / f".{uuid.uuid4().hex}.tmp"
         segment = _NewSegment(temporary, temporary)
         try:
             yield segment
-            with temporary.open("rb") as written:
-                os.fsync(written.fileno())
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            if written is not None:
+                os.utime(temporary, (written, written))
             segment.path = self.folder / f"{_sequence(self.files()):08d}-{uuid.uuid4().hex[:12]}{SUFFIX}"
             os.replace(temporary, segment.path)
         finally:
@@ -599,20 +610,29 @@ class Memo:
             for folder in sorted(stage.iterdir()):
                 yield stage.name, folder.name, folder
 
-    def keep_only(self, live: Mapping[tuple[str, str], tuple[pa.Schema, pa.Array]]) -> int:
-        """Drop all that is not kept under (stage, recipe), with its schema, and these keys; return how many rows went.
+    def keep_only(self, live: Live, *, before: float = math.inf, used: Collection[str] = frozenset()) -> int:
+        """Drop what was written before a time and is not live, but nothing of the recipes in `used`.
 
-        Nobody else may work with the memo meanwhile. Raises StemmaError where a segment is damaged.
+        Of a recipe that is live other keys go, of all other recipes everything. Returns how many rows went of those
+        that are live. Nobody else may work with the memo meanwhile. Raises StemmaError where a segment is damaged.
         """
         self._mapped.clear()
         removed = 0
         for stage, recipe, folder in self.recipes():
-            outputs, keys = live.get((stage, recipe), (pa.schema([]), None))
-            if keys is None:
-                shutil.rmtree(folder)
-            else:
-                removed += self.segments(stage, recipe, outputs).keep_only(keys)
+            if (stage, recipe) in live:
+                outputs, keys = live[stage, recipe]
+                removed += self.segments(stage, recipe, outputs).keep_only(keys, before=before)
+            elif recipe not in used:
+                newest = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
+                if newest < before:
+                    shutil.rmtree(folder)
         return removed
+
+    def empty_quarantine(self, before: float) -> None:
+        """Delete the damaged segments that were put aside before a time (seconds since 1970)."""
+        for path in self.quarantine.iterdir() if self.quarantine.is_dir() else ():
+            if path.stat().st_ctime < before:
+                path.unlink()
 
     def size_bytes(self) -> int:
         """Return the bytes on disk."""

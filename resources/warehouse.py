@@ -17,13 +17,12 @@ import shutil
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 
 from stemma.cleaning.clean import SCORES
 from stemma.datasets import MATCHES, sql_type
@@ -32,7 +31,7 @@ from stemma.hashing import key
 from stemma.lineage.history import forget_all
 from stemma.lineage.views import work_folder
 from stemma.resources.copying import EarlyCopy, copy_file, sync
-from stemma.resources.memo import Memo, join_as_usual
+from stemma.resources.memo import Live, Memo, join_as_usual
 from stemma.resources.scratch import SPILL, Scratch, others_work, remove_abandoned
 
 STORAGE_VERSION = "v1.5.0"
@@ -53,14 +52,9 @@ HOLDER_BYTES = 400
 ALONE_SECONDS = 0.5
 # What a DuckDB file has at its ninth byte.
 DUCKDB_MAGIC = b"DUCK"
-# Memos that `compact` keeps whatever their recipe.
-MEMO_BY_CONTENT = ("read",)
 
 # What a state of another version of Stemma hands on: all else is planned anew, and found in the memo.
 HANDED_ON = ("runs", "recipes", "versions", "embedding_health", "measures", "purged")
-
-# What of the memo is to stay: by (stage, recipe) the schema of the outputs, and keys as binary(16).
-Live = Mapping[tuple[str, str], tuple[pa.Schema, pa.Array]]
 
 STATE_SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS state.datasets (
@@ -491,27 +485,40 @@ class Warehouse:
 
     # -- upkeep ------------------------------------------------------------------------------------------------
 
-    def compact(self, *, keep_days: int = 30, forget_history: bool = False) -> tuple[Size, Size]:
+    def compact(
+        self,
+        live: Callable[[duckdb.DuckDBPyConnection], Live],
+        *,
+        keep_days: int = 30,
+        forget_history: bool = False,
+    ) -> tuple[Size, Size]:
         """Rewrite state and published file without dead space, and drop what the memo keeps for nobody.
 
-        A recipe that no dataset uses now is forgotten once its newest result is older than `keep_days`: until
-        then, going back to an earlier setting is free. `forget_history` leaves in the published file what it is now,
-        and nothing of earlier publications. Returns the sizes before and after.
+        What the corpus is not made of is forgotten once it is older than `keep_days`: until then, going back to an
+        earlier setting or text is free. `live` says what it is made of, as for `erase`. `forget_history` leaves in
+        the published file what it is now, and nothing of earlier publications. Waits until no other process works
+        here. Returns the sizes before and after.
         """
         before = self.size()
-        connection = self.connection
-        with self.session():
-            used = {
-                recipe
-                for row in connection.execute("SELECT stage_recipe FROM state.datasets").fetchall()
-                for recipe in row[0].split()
-            }
-        with self._lock():
+        with self._alone():
+            kept, used = self._in_use(live)
             self._discard_leftovers()
             self.sweep()
-            self._forget(used, time.time() - keep_days * 86400)
-            self._rewrite_files(connection, forget_history)
+            horizon = time.time() - keep_days * 86400
+            self.memo.keep_only(kept, before=horizon, used=used)
+            self.memo.empty_quarantine(horizon)
+            self._rewrite_files(self.connection, forget_history)
         return before, self.size()
+
+    def _in_use(self, live: Callable[[duckdb.DuckDBPyConnection], Live]) -> tuple[Live, set[str]]:
+        """Return what is live with the settings of now, and the recipes that the state was made by."""
+        connection = self.connection
+        self._attach_state(connection)
+        try:
+            recipes = connection.execute("SELECT stage_recipe FROM state.datasets").fetchall()
+            return live(connection), {recipe for (listed,) in recipes for recipe in listed.split()}
+        finally:
+            connection.execute("DETACH state")
 
     def _rewrite_files(self, connection: duckdb.DuckDBPyConnection, forget_history: bool) -> None:
         self._refuse_foreign(connection)
@@ -541,13 +548,8 @@ class Warehouse:
         state and the published file are written anew, without dead blocks and without a history. Whoever is killed
         meanwhile leaves a corpus that can be read, and may begin again.
         """
-        connection = self.connection
         with self._alone():
-            self._attach_state(connection)
-            try:
-                kept = live(connection)
-            finally:
-                connection.execute("DETACH state")
+            kept, _used = self._in_use(live)
             self._discard_leftovers()
             self.sweep()
             self.report_path.unlink(missing_ok=True)
@@ -556,7 +558,7 @@ class Warehouse:
             removed = self.memo.keep_only(kept)
             # Damaged segments hold texts like any other.
             shutil.rmtree(self.memo.quarantine, ignore_errors=True)
-            self._rewrite_files(connection, forget_history=True)
+            self._rewrite_files(self.connection, forget_history=True)
             return removed
 
     @contextlib.contextmanager
@@ -572,12 +574,6 @@ class Warehouse:
                 self._waiting(f"another run works on {self.path}; waiting for its end")
                 told = True
             time.sleep(ALONE_SECONDS)
-
-    def _forget(self, used: set[str], horizon: float) -> None:
-        for stage, recipe, folder in self.memo.recipes():
-            newest = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
-            if stage not in MEMO_BY_CONTENT and recipe not in used and newest < horizon:
-                shutil.rmtree(folder)
 
     def size(self) -> Size:
         """Return the bytes on disk of each layer."""

@@ -14,6 +14,7 @@ import stemma
 from stemma.cli import main
 from stemma.errors import UsageError
 from stemma.lineage.as_of import open_as_of
+from stemma.resources.engine.upkeep import compact
 
 # What is not asked for as of a run: postings of chunks that are not there yet, or no more, are in it.
 PRIVATE = ("search.posting_rows", "search.index")
@@ -239,12 +240,12 @@ def test_compaction_keeps_the_history_and_forgets_it_when_asked(tmp_path: Path) 
     corpus.run()
     seen = edited(corpus, 2)
     run = corpus.start()
-    run.warehouse.compact()
+    compact(run)
     assert as_of(corpus, "-1") == seen[0]
     assert corpus.value("SELECT count(*) FROM history.cleaned_at('run-1')") == 4
     held = "name = 'main.cleaned_rows' AND cells::VARCHAR ILIKE '%unforgettable%'"
     assert corpus.value(f"SELECT count(*) FROM history.gone WHERE {held}") == 1
-    run.warehouse.compact(forget_history=True)
+    compact(run, forget_history=True)
     run.warehouse.close()
     assert publications(corpus) == ["run-3"]
     assert kept_rows(corpus) == {}

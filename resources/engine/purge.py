@@ -6,31 +6,16 @@ the corpus is not made of now is erased: so earlier contents and texts of a docu
 to know them. Each step can be begun again; a run that dies in between leaves a corpus that can be read.
 """
 
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-
-import duckdb
-import pyarrow as pa
 
 from stemma.errors import StemmaError
 from stemma.resources.engine import DATASETS, publish
-from stemma.resources.engine.chunked import chunked
-from stemma.resources.engine.deduplicated import signing_stages
-from stemma.resources.engine.duplicates.bloom import METHOD
-from stemma.resources.engine.embedded import embedded
-from stemma.resources.engine.raw import BODIES, BODIES_RECIPE, raw_recipe, update_purged
+from stemma.resources.engine.raw import raw_recipe, update_purged
 from stemma.resources.engine.run import Run, state_of
+from stemma.resources.engine.upkeep import live_results
 from stemma.resources.engine.vector_index import discard_others
 from stemma.resources.purges import NO_PURGES, Purge, joined, read_purges, write_purges
-from stemma.resources.warehouse import Live
-
-# What the state needs of the memo: contents and texts of documents, and what hangs on a text.
-CONTENTS = """SELECT input_hash FROM state.raw UNION SELECT input_hash FROM state.waiting
-    UNION SELECT input_hash FROM state.cleaned UNION SELECT input_hash FROM state.deduplicated"""
-TEXTS = """SELECT text_hash FROM state.cleaned UNION SELECT text_hash FROM state.deduplicated
-    UNION SELECT text_hash FROM state.dedup_documents UNION SELECT text_hash FROM state.passage_texts"""
 
 
 @dataclass(frozen=True)
@@ -88,35 +73,3 @@ def purge(run: Run) -> Purged:
         raise StemmaError(f"not published: {publication.reason}")
     results = run.warehouse.erase(lambda connection: live_results(run, connection))
     return Purged(run.counts["raw"].rows_removed, results)
-
-
-def live_results(run: Run, connection: duckdb.DuckDBPyConnection) -> Live:
-    """Return what of the memo the corpus is made of, with the settings of now; `state` is attached."""
-    setup = run.setup
-    _discard_filters(run.warehouse.folder / METHOD, connection)
-    contents, texts = _keys(connection, CONTENTS), _keys(connection, TEXTS)
-    live = {("read", BODIES_RECIPE): (BODIES, contents)}
-    chunks = f"SELECT input_hash FROM {chunked(setup).desired} UNION SELECT input_hash FROM state.chunked"
-    vectors = f"SELECT input_hash FROM {embedded(setup).desired} UNION SELECT input_hash FROM state.embedded"
-    for stages, keys in (
-        ((setup.clean,), contents),
-        ((*setup.annotations, *signing_stages(setup)), texts),
-        ((setup.chunk,), _keys(connection, chunks)),
-        ((setup.embed,), _keys(connection, vectors)),
-    ):
-        live |= {(stage.name, setup.recipe(stage)): (stage.outputs, keys) for stage in stages}
-    return live
-
-
-def _keys(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Array:
-    """Return the single column of a query, of UUIDs, as binary(16)."""
-    found = connection.execute(query).to_arrow_table().column(0).combine_chunks()
-    return found.storage if isinstance(found, pa.ExtensionArray) else pa.array([], pa.binary(16))
-
-
-def _discard_filters(home: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Delete the Bloom filters that the state does not name."""
-    named = {folder for (folder,) in connection.execute("SELECT folder FROM state.bloom_filters").fetchall()}
-    for folder in home.iterdir() if home.is_dir() else ():
-        if folder.name not in named:
-            shutil.rmtree(folder)

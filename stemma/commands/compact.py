@@ -1,25 +1,32 @@
 """stemma compact: files without dead space, a memo without what nothing uses, a history without old runs."""
 
 import argparse
+import sys
+from uuid import uuid4
 
 from stemma.commands.dagster_history import delete_old_runs
-from stemma.commands.output import print_json, print_table
+from stemma.commands.output import print_json, print_table, say
 from stemma.config import load_config
 from stemma.reporting.text import human_bytes
 
 
 def compact(options: argparse.Namespace) -> int:
-    """Rewrite state and published file, drop unused results older than --keep-days; print sizes before and after.
+    """Rewrite state and published file, drop old results that nothing uses; print sizes before and after.
 
     With --history-days, Dagster's history loses the finished runs that are older.
     With --forget-history nothing of earlier publications stays in the published file.
     """
+    from stemma.resources.engine import Run, Setup, upkeep
     from stemma.resources.warehouse import Warehouse
 
     config = load_config(options.config)
-    warehouse = Warehouse(config.warehouse.path, waiting=print)
+    # What is said of waiting is no part of the answer.
+    warehouse = Warehouse(config.warehouse.path, waiting=lambda line: say(line, file=sys.stderr))
+    run = Run(f"compact-{uuid4()}", Setup.of(config), warehouse)
     try:
-        before, after = warehouse.compact(keep_days=options.keep_days, forget_history=options.forget_history)
+        before, after = upkeep.compact(
+            run, keep_days=options.keep_days, forget_history=options.forget_history
+        )
     finally:
         warehouse.close()
     deleted = delete_old_runs(config, options.history_days) if options.history_days else 0
