@@ -26,7 +26,7 @@ from stemma.embedding import feature_hashing
 from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.lineage.checks import BLOCKING, run_check
-from stemma.lineage.comparison import compare_files
+from stemma.lineage.comparison import TABLES, compare_files
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, run_all
 from stemma.resources.engine.run import silent
 from stemma.resources.warehouse import Warehouse
@@ -268,6 +268,16 @@ class Corpus:
                 run.warehouse.close()
             compared = compare_files(self.path, run.warehouse.path)
         return [table for table in compared if table["missing"] or table["extra"]]
+
+    def fingerprints(self) -> dict[str, tuple[Any, ...]]:
+        """Return rows and a hash of each published table, without what a rebuild has otherwise."""
+        with duckdb.connect(str(self.path), read_only=True, config=READER) as connection:
+            return {
+                table: connection.execute(
+                    f"SELECT count(*), sum(hash({', '.join(columns)})::HUGEINT) FROM {table}"
+                ).fetchall()[0]
+                for table, columns in TABLES.items()
+            }
 
     def family_differences(self) -> dict[str, list[tuple[Any, ...]]]:
         """Rebuild families beside, and return the rows of them and of their index that only one of the two has."""
