@@ -565,6 +565,15 @@ def _verify(words: Words) -> None:
         metavar="S",
         help="rebuild this share of the files only (0.1: a tenth), and compare what depends on no other document",
     )
+    word.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="which sample of the files: another for each number"
+    )
+    word.add_argument(
+        "--scratch",
+        type=Path,
+        metavar="DIR",
+        help="make the rebuild below this folder (default: the corpus's own work folder)",
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
