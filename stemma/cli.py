@@ -18,7 +18,12 @@ EXIT_CODES = "exit codes: 0 done, 1 the run or a blocking check failed, 2 wrong 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    words = parser()
+    for word in given:
+        if not _is_utf8(word):
+            words.error(f"an argument is not UTF-8: {word!a}")
+    options = words.parse_args(given)
     try:
         code: int = options.command(options)
         sys.stdout.flush()
@@ -47,6 +52,15 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"stemma: {message} ('{self.prog} --help' shows what there is)\n")
+
+
+def _is_utf8(word: str) -> bool:
+    """Tell whether an argument is text: other bytes come as lone surrogates, which no query and no file can hold."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _one_line(error: Exception) -> str:

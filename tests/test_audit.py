@@ -1,6 +1,5 @@
 """The audit: what is published and what the engine keeps, against a rebuild of all or of a sample of the files."""
 
-import contextlib
 import itertools
 import json
 import shutil
@@ -63,7 +62,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     corpus.write("again.txt", sentence("doc001.txt", 30))
     corpus.write("one.txt", f"{sentence('one', 30)}\n\n{PASSAGE}")
     corpus.write("two.txt", f"{sentence('two', 30)}\n\n{PASSAGE}")
-    corpus.write("german.txt", "Der Fluss fließt langsam durch das Tal, und am Abend leuchten die Fenster. " * 3)
+    corpus.write(
+        "german.txt", "Der Fluss fließt langsam durch das Tal, und am Abend leuchten die Fenster. " * 3
+    )
     corpus.write("rows.jsonl", '{"id": 1, "text": "one record of a file of records"}\n{broken\n')
     corpus.run()
     corpus.write("doc002.txt", sentence("changed", 30))
@@ -165,19 +166,24 @@ def test_a_difference_is_told_with_its_way_back(both: duckdb.DuckDBPyConnection)
     assert set(found) == {"corpus.cleaned", "corpus.deduplicated"}
     for table, example in found.items():
         assert (example.table, example.kind, example.first) == (table, "changed", "corpus.cleaned")
-        assert example.uri and example.uri.endswith("/doc003.txt") and example.source == "docs"
+        assert example.uri
+        assert example.uri.endswith("/doc003.txt")
+        assert example.source == "docs"
         assert example.place == f"bytes 0–{len(sentence('doc003.txt', 30))}"
         assert set(example.columns) == {"text"}
         ours, other = example.columns["text"]
-        assert ours and other and ours.rstrip("…!") == other.rstrip("…") and ours.endswith("!")
-    (with_chunk,) = both.execute(
-        f"SELECT chunk_id::VARCHAR FROM corpus_file.main.chunked {rows}"
-    ).fetchall()
+        assert ours
+        assert other
+        assert ours.rstrip("…!") == other.rstrip("…")
+        assert ours.endswith("!")
+    (with_chunk,) = both.execute(f"SELECT chunk_id::VARCHAR FROM corpus_file.main.chunked {rows}").fetchall()
     statement = f"DELETE FROM corpus_file.main.embedded WHERE chunk_id = '{with_chunk[0]}'"
     (example,) = next(each.examples for each in planted(both, statement) if each.table == "corpus.embedded")
     assert (example.kind, example.key) == ("only in the rebuild", {"chunk_id": with_chunk[0]})
-    assert example.uri and example.uri.endswith("/doc003.txt")
-    assert example.place and example.place.startswith("characters 0–")
+    assert example.uri
+    assert example.uri.endswith("/doc003.txt")
+    assert example.place
+    assert example.place.startswith("characters 0–")
 
 
 def test_the_engines_own_tables_are_compared(made: Corpus, rebuilt: Path) -> None:
@@ -190,7 +196,9 @@ def test_the_engines_own_tables_are_compared(made: Corpus, rebuilt: Path) -> Non
         with made.state() as connection:
             (rows,) = connection.execute(f"SELECT count(*) FROM {table.name}").fetchall()[0]
             if rows:
-                connection.execute(f"DELETE FROM {table.name} WHERE rowid = (SELECT min(rowid) FROM {table.name})")
+                connection.execute(
+                    f"DELETE FROM {table.name} WHERE rowid = (SELECT min(rowid) FROM {table.name})"
+                )
                 planted_in.add(f"state.{table.name}")
     assert len(planted_in) > 8
     assert differing(compare_states(Warehouse(made.path), Warehouse(rebuilt))) == planted_in
@@ -253,7 +261,7 @@ def test_the_scratch_place_is_removed_and_never_fills_the_disk(
     monkeypatch.setattr(audits.shutil, "disk_usage", used)
     with pytest.raises(StemmaError, match="the rebuild was given up: less than 256 MB are left"):
         audit(made.config())
-    with pytest.raises(StemmaError, match="a rebuild needs about .* --scratch"):
+    with pytest.raises(StemmaError, match=r"a rebuild needs about .* --scratch"):
         audit(made.config())
     assert scratch_folders(made) == []
     assert list((tmp_path / "elsewhere").iterdir()) == []
@@ -281,11 +289,12 @@ def test_the_audit_is_an_asset_check_and_a_weekly_job(damageable: Corpus) -> Non
     defs = build_definitions(config, str(config.file))
     job = defs.resolve_job_def("audit")
     assert defs.resolve_schedule_def("weekly_audit").job_name == "audit"
-    assert "0 4 * * 0" == defs.resolve_schedule_def("weekly_audit").cron_schedule
+    assert defs.resolve_schedule_def("weekly_audit").cron_schedule == "0 4 * * 0"
     quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
     result = job.execute_in_process(run_config=quiet)
     (evaluation,) = result.get_asset_check_evaluations()
-    assert result.success and evaluation.passed
+    assert result.success
+    assert evaluation.passed
     assert (evaluation.asset_key, evaluation.check_name) == (dg.AssetKey("embedded"), "equals_rebuild")
     damage(damageable, "UPDATE main.chunked SET section = '<b>nobody</b>'")
     share = {"ops": {"rebuild_and_compare": {"config": {"share": 0.7}}}}

@@ -534,6 +534,16 @@ def test_long_texts_are_tokenized_in_pieces_without_a_difference(minilm_file: Pa
     assert sum(counter.count([piece for _, piece in pieces]) or []) == sum(counter.count([text]) or [])
 
 
+def test_the_last_token_of_a_text_is_as_long_beside_another_text(minilm_file: Path) -> None:
+    """What a tokenizer drops belongs to the token before it, up to the text's end; found by fuzzing."""
+    model = load_tokenizer(minilm_file)
+    text = "\U0008d092\x1c팅⟲\U000fb4b2"
+    alone = cut_all([text], max_tokens=1, model=model)[0]
+    for other in ("x", "\n" * 20, ""):
+        assert cut_all([text, other], max_tokens=1, model=model)[0] == alone
+        assert cut_all([other, text], max_tokens=1, model=model)[1] == alone
+
+
 def test_a_file_that_is_no_tokenizer_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(StemmaError, match="not a tokenizer"):

@@ -158,9 +158,7 @@ def _rebuild(
     seed: int,
     progress: Callable[[str, int, int], None],
 ) -> None:
-    scratch = dataclasses.replace(
-        config, warehouse=dataclasses.replace(config.warehouse, path=rebuilt.path)
-    )
+    scratch = dataclasses.replace(config, warehouse=dataclasses.replace(config.warehouse, path=rebuilt.path))
     # What was purged is part of what the corpus is made of.
     if ours.purges_path.exists():
         shutil.copyfile(ours.purges_path, rebuilt.purges_path)

@@ -54,7 +54,10 @@ def described(example: Difference) -> list[str]:
         lines.append(f"  of {where}{f', {place}' if place else ''}")
     if example.first and example.first != example.table:
         lines.append(f"  that document differs first in {example.first}")
-    lines += [f"  {name}: {ours!r} in the corpus, {other!r} in the rebuild" for name, (ours, other) in example.columns.items()]
+    lines += [
+        f"  {name}: {ours!r} in the corpus, {other!r} in the rebuild"
+        for name, (ours, other) in example.columns.items()
+    ]
     return lines
 
 

@@ -264,9 +264,7 @@ def compare_databases(
     return [_compare(connection, corpus, rebuilt, table) for table in tables]
 
 
-def _compare(
-    connection: duckdb.DuckDBPyConnection, corpus: str, rebuilt: str, table: Compared
-) -> Comparison:
+def _compare(connection: duckdb.DuckDBPyConnection, corpus: str, rebuilt: str, table: Compared) -> Comparison:
     key = ", ".join(table.key or table.columns)
     hashed = f"{_content(connection, corpus, table)} AS row_content"
     ours, others = (
@@ -421,7 +419,5 @@ def _with_document(connection: duckdb.DuckDBPyConnection, example: Difference) -
             source, uri, record, start, end = found
             if place is None and start is not None:
                 place = f"bytes {start}–{end}"
-            return replace(
-                example, document_id=document, source=source, uri=uri, record=record, place=place
-            )
+            return replace(example, document_id=document, source=source, uri=uri, record=record, place=place)
     return replace(example, document_id=document, place=place)
