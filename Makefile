@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 TEST_PROCESSES := $(shell $(PYTHON) -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 1))")
 export DAGSTER_HOME := $(CURDIR)/.dagster
 
-.PHONY: run test test-slow browser ui bench lint format lock audit clean
+.PHONY: run test test-slow fuzz browser ui bench lint format lock audit clean
 
 run: $(VENV)/.installed
 	@$(BIN)/stemma run
@@ -18,6 +18,11 @@ test: $(VENV)/.installed browser
 
 test-slow: $(VENV)/.installed browser
 	@$(BIN)/python -m pytest -m slow --timeout 3600 --hypothesis-profile random
+
+# New inputs for readers, cleaner, tokeniser, chunker, configuration and command line: FUZZ_SECONDS for each.
+fuzz: $(VENV)/.installed
+	@FUZZ_SECONDS=$${FUZZ_SECONDS:-300} $(BIN)/python -m pytest -m slow tests/test_fuzz.py tests/test_reading_mutations.py \
+	  --numprocesses $(TEST_PROCESSES) --timeout 7200
 
 # Chromium, for the tests in a browser: installed where that is possible without asking anybody. Without it they are
 # skipped, so this never fails.

@@ -111,7 +111,7 @@ def compare(root: Path, engines: list[str]) -> None:
     from stemma.lineage.comparison import compare_files
 
     tables = compare_files(*(root / f"{engine}.duckdb" for engine in engines))
-    differing = [table["table"] for table in tables if table["missing"] or table["extra"]]
+    differing = [each.table for each in tables if each.differs]
     print(
         f"\n{len(tables)} tables compared; {'all are the same' if not differing else f'DIFFERENT: {differing}'}\n"
     )

@@ -118,7 +118,7 @@ class Side:
 
 def differing(one: Side, other: Side) -> list[str]:
     """Return the tables in which two corpora differ."""
-    return [row["table"] for row in compare_files(one.path, other.path) if row["missing"] or row["extra"]]
+    return [each.table for each in compare_files(one.path, other.path) if each.differs]
 
 
 def whole_year(first: str = FIRST, last: str = LAST) -> dict[str, dict[str, str]]:

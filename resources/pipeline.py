@@ -80,9 +80,9 @@ class Pipeline(dg.ConfigurableResource):
         with self._looking() as run:
             return staleness(run, quiet_seconds=quiet_seconds)
 
-    def audit(self, context: dg.OpExecutionContext, share: float) -> Audit:
+    def audit(self, context: dg.AssetCheckExecutionContext, share: float, seed: int) -> Audit:
         """Rebuild the corpus, or a share of its files, beside it, and compare; see resources/engine/audit.py."""
-        return audit(self.config(), share, _progress(context))
+        return audit(self.config(), share, _progress(context), seed=seed)
 
     def _taken_in(self, days: Days, config: Config) -> Days:
         until_now = days.last is None
@@ -167,7 +167,9 @@ def _waiting(context: dg.AssetExecutionContext) -> Callable[[str], None]:
     return tell
 
 
-def _progress(context: dg.OpExecutionContext | dg.AssetExecutionContext) -> Callable[[str, int, int], None]:
+def _progress(
+    context: dg.AssetCheckExecutionContext | dg.AssetExecutionContext,
+) -> Callable[[str, int, int], None]:
     started = last = time.monotonic()
 
     def report(dataset: str, done: int, total: int) -> None:

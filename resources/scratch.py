@@ -9,6 +9,8 @@ from pathlib import Path
 
 # What DuckDB spills goes into a folder of each connection: in a common one, two processes take each other's files.
 SPILL = "spill"
+# What an audit rebuilds.
+AUDIT = "audit"
 
 
 class Scratch:

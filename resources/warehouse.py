@@ -32,7 +32,7 @@ from stemma.lineage.history import forget_all
 from stemma.lineage.views import work_folder
 from stemma.resources.copying import EarlyCopy, copy_file, sync
 from stemma.resources.memo import Live, Memo, join_as_usual
-from stemma.resources.scratch import SPILL, Scratch, others_work, remove_abandoned
+from stemma.resources.scratch import AUDIT, SPILL, Scratch, others_work, remove_abandoned
 
 STORAGE_VERSION = "v1.5.0"
 # The next published file is a scratch file until it is swapped in, so it needs no write-ahead log; and rows go
@@ -567,7 +567,8 @@ class Warehouse:
         told = False
         while True:
             with self._lock():
-                if not others_work(self.folder, SPILL, self._spill and self._spill.path):
+                ours = self._spill and self._spill.path
+                if not any(others_work(self.folder, prefix, ours) for prefix in (SPILL, AUDIT)):
                     yield
                     return
             if not told:
@@ -580,8 +581,9 @@ class Warehouse:
         return Size(_bytes(self.path), _bytes(self.state_path), self.memo.size_bytes())
 
     def sweep(self) -> None:
-        """Remove what dead processes left: what they spilled, and segments half written more than an hour ago."""
-        remove_abandoned(self.folder, SPILL)
+        """Remove what dead processes left: what they spilled or rebuilt, and segments half written an hour ago."""
+        for prefix in (SPILL, AUDIT):
+            remove_abandoned(self.folder, prefix)
         horizon = time.time() - 3600
         for _stage, _recipe, folder in self.memo.recipes():
             for path in folder.glob(".*.tmp"):

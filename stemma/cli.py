@@ -18,7 +18,12 @@ EXIT_CODES = "exit codes: 0 done, 1 the run or a blocking check failed, 2 wrong 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; returns the exit code."""
-    options = parser().parse_args(arguments)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    words = parser()
+    for word in given:
+        if not _is_utf8(word):
+            words.error(f"an argument is not UTF-8: {word!a}")
+    options = words.parse_args(given)
     try:
         code: int = options.command(options)
         sys.stdout.flush()
@@ -54,6 +59,15 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.exit(2, f"stemma: {message} ('{self.prog} --help' shows what there is)\n")
+
+
+def _is_utf8(word: str) -> bool:
+    """Tell whether an argument is text: other bytes come as lone surrogates, which no query and no file can hold."""
+    try:
+        word.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _one_line(error: Exception) -> str:
@@ -571,6 +585,15 @@ def _verify(words: Words) -> None:
         default=1.0,
         metavar="S",
         help="rebuild this share of the files only (0.1: a tenth), and compare what depends on no other document",
+    )
+    word.add_argument(
+        "--seed", type=int, default=0, metavar="N", help="which sample of the files: another for each number"
+    )
+    word.add_argument(
+        "--scratch",
+        type=Path,
+        metavar="DIR",
+        help="make the rebuild below this folder (default: the corpus's own work folder)",
     )
     word.add_argument("--json", action="store_true", help="print as JSON")
 

@@ -3,7 +3,7 @@
 import dagster as dg
 
 from stemma.assets import ASSETS
-from stemma.assets.audit import audit_job
+from stemma.assets.audit import audit_job, equals_rebuild, without_audit
 from stemma.assets.partitions import todays_partition
 from stemma.config import Config, load_config
 from stemma.resources.engine import Setup, recipes
@@ -19,20 +19,21 @@ def build_definitions(config: Config, config_file: str = "") -> dg.Definitions:
     current = recipes(Setup.of(config))
     job = dg.define_asset_job(
         JOB,
-        selection=dg.AssetSelection.assets(*ASSETS),
+        selection=without_audit(),
         description="Bring all five datasets up to date with the sources and publish them: all days, or one.",
         executor_def=dg.in_process_executor,
         tags=todays_partition(config.partitions),
     )
     by_day = dg.define_asset_job(
         BY_DAY,
-        selection=dg.AssetSelection.assets(*ASSETS),
+        selection=without_audit(),
         description="Take in the chosen days alone, and publish: for backfills and the nightly schedule.",
         executor_def=dg.in_process_executor,
     )
     audit = audit_job()
     return dg.Definitions(
         assets=[_source(config), *(ASSETS[name](recipe, config) for name, recipe in current.items())],
+        asset_checks=[equals_rebuild],
         jobs=[job, by_day, audit],
         schedules=schedules(by_day, audit),
         sensors=sensors(job),

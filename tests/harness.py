@@ -2,6 +2,7 @@
 
 import builtins
 import contextlib
+import copy
 import dataclasses
 import itertools
 import os
@@ -26,14 +27,18 @@ from stemma.embedding import feature_hashing
 from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.lineage.checks import BLOCKING, run_check
-from stemma.lineage.comparison import compare_files
+from stemma.lineage.comparison import TABLES, Comparison, compare_files
+from stemma.lineage.views import VIEWS
 from stemma.resources.engine import DATASETS, Publication, Run, Setup, run_all
+from stemma.resources.engine.audit import compare_states
 from stemma.resources.engine.run import silent
 from stemma.resources.warehouse import Warehouse
 
 NOTHING = {"raw": 0, "cleaned": 0, "deduplicated": 0, "chunked": 0, "embedded": 0}
 """What a run computes that has nothing to do."""
 
+# Views whose tables have columns of history, or numbers that mean nothing.
+NEEDED = {"main.cleaned", "lineage.decisions", "search.postings"}
 READER = {"autoinstall_known_extensions": False, "autoload_known_extensions": False}
 
 _WORDS = """
@@ -104,6 +109,10 @@ class Corpus:
         self.steady = False
         # Whether runs compute a few remembered rows again, as those of users do: a tenth of a small run.
         self.audit = False
+        # What of the cleaner's recipe is raised by hand, as for a change that it cannot see.
+        self.cleaner_version = 1
+        # Contents of documents that were deleted.
+        self.trash: list[bytes] = []
         self._setups: dict[str, Setup] = {}
         self._numbers = itertools.count(1)
         self.set(**sections)
@@ -147,6 +156,15 @@ class Corpus:
         for name, keys in sections.items():
             self._sections.setdefault(name, {}).update(keys)
 
+    def settings(self) -> tuple[Any, ...]:
+        """Return all that is configured, for `restore`."""
+        return copy.deepcopy(self._sections), list(self.sources), self.cleaner_version
+
+    def restore(self, settings: tuple[Any, ...]) -> None:
+        """Configure all as it was."""
+        sections, sources, self.cleaner_version = settings
+        self._sections, self.sources = copy.deepcopy(sections), list(sources)
+
     def config(self) -> Config:
         """Return the configuration, through stemma.toml and back."""
         config = Config(sources=tuple(self.sources), directory=self.root)
@@ -162,11 +180,13 @@ class Corpus:
 
     def _setup(self) -> Setup:
         config = self.config()
-        if not self.steady:
-            return Setup.of(config)
-        if repr(config) not in self._setups:
-            self._setups[repr(config)] = Setup.of(config)
-        return self._setups[repr(config)]
+        name = f"{self.cleaner_version} {config!r}"
+        setup = self._setups.get(name) if self.steady else None
+        if setup is None:
+            setup = self._setups[name] = Setup.of(config)
+            version = self.cleaner_version
+            setup.__dict__["clean"] = dataclasses.replace(setup.clean, version=version)
+        return setup
 
     # -- runs --------------------------------------------------------------------------------------------------
 
@@ -256,18 +276,38 @@ class Corpus:
         """Return the names of the blocking checks that the published file fails."""
         return failed_checks(self.path)
 
-    def differences(self) -> list[dict[str, Any]]:
-        """Rebuild from nothing beside, and return the tables that differ from what is published."""
+    def differences(self) -> list[Comparison]:
+        """Rebuild from nothing beside; return the tables that differ from the published ones and from the state."""
         with tempfile.TemporaryDirectory(prefix="stemma-rebuild-") as folder:
-            run = self.start(path=Path(folder) / "corpus.duckdb")
-            if self.purges.exists():
-                shutil.copyfile(self.purges, run.warehouse.purges_path)
-            try:
-                run_all(run)
-            finally:
-                run.warehouse.close()
-            compared = compare_files(self.path, run.warehouse.path)
-        return [table for table in compared if table["missing"] or table["extra"]]
+            rebuilt = self.rebuild(Path(folder))
+            compared = compare_files(self.path, rebuilt)
+            compared += compare_states(Warehouse(self.path), Warehouse(rebuilt))
+        return [table for table in compared if table.differs]
+
+    def rebuild(self, folder: Path) -> Path:
+        """Make the corpus of the sources and the configuration as they are now in another folder."""
+        run = self.start(path=folder / self.path.name)
+        if self.purges.exists():
+            shutil.copyfile(self.purges, run.warehouse.purges_path)
+        try:
+            run_all(run)
+        finally:
+            run.warehouse.close()
+        return run.warehouse.path
+
+    def fingerprints(self) -> dict[str, tuple[Any, ...]]:
+        """Return rows and a hash of each published table, without what a rebuild has otherwise.
+
+        Views that are made of these tables alone are left out: they take as long as all the rest.
+        """
+        with duckdb.connect(str(self.path), read_only=True, config=READER) as connection:
+            return {
+                table: connection.execute(
+                    f"SELECT count(*), sum(hash({', '.join(columns)})::HUGEINT) FROM {table}"
+                ).fetchall()[0]
+                for table, columns in TABLES.items()
+                if table not in VIEWS or table in NEEDED
+            }
 
     def family_differences(self) -> dict[str, list[tuple[Any, ...]]]:
         """Rebuild families beside, and return the rows of them and of their index that only one of the two has."""

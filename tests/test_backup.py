@@ -25,7 +25,7 @@ def corpus(tmp_path: Path) -> Corpus:
 
 def is_same(one: Path, other: Path) -> bool:
     """Tell whether two published files hold the same corpus, with the same history."""
-    if any(table["missing"] or table["extra"] for table in compare_files(one, other)):
+    if any(table.differs for table in compare_files(one, other)):
         return False
     histories = []
     for path in (one, other):

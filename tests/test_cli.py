@@ -203,7 +203,8 @@ def test_version(stemma: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [[], ["rnu"], ["run", "--no-such-option"], ["sql"], ["search", "x", "-k", "many"]]
+    "wrong",
+    [[], ["rnu"], ["run", "--no-such-option"], ["sql"], ["search", "x", "-k", "many"], ["search", "\udcff"]],
 )
 def test_wrong_use_of_the_command_line_exits_2(stemma: Any, wrong: list[str]) -> None:
     stemma(*wrong).is_one_line(2, "--help")
@@ -606,8 +607,9 @@ def test_verify_says_0_and_after_tampering_1(copied: Path, stemma: Any) -> None:
         connection.execute("UPDATE main.cleaned_rows SET title = 'tampered' WHERE starts_with(title, 'How')")
     told = stemma("verify")
     assert told.code == 1
-    (line,) = [line for line in told.out.splitlines() if line.startswith("corpus.cleaned")]
-    assert "tampered" in line
+    assert any(line.startswith("corpus.cleaned: 2 rows differ") for line in told.out.splitlines()), told.out
+    assert "title: 'tampered' in the corpus, 'How to tune a violin' in the rebuild" in told.out
+    assert f"of {copied}/docs/guide.md, bytes 0–" in told.out
 
 
 def test_compact_keeps_every_row(copied: Path, stemma: Any) -> None:

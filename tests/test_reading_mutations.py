@@ -13,7 +13,7 @@ from harness import slow
 from test_reading_archives import office, tarred, zipped, zstd
 from test_reading_formats import BODY, MAIL, TABLE, arrow, chunked, mbox, multipart, page
 
-from stemma.reading import ReadOptions, Record, read
+from stemma.reading import ReadError, ReadOptions, Record, read
 
 ROWS = b'{"id": "a", "text": "one", "date": "2024-05-06"}\n' * 5
 PARTS = (
@@ -87,14 +87,19 @@ def test_damage_ends_in_records_and_errors(name: str, rounds: int) -> None:
             found = list(read(io.BytesIO(data), name, options))
         except Exception as error:
             raise AssertionError(f"round {number}: {data!r}") from error
-        keys = [result.record for result in found if isinstance(result, Record)]
-        assert len(keys) == len(set(keys)), data
-        for result in found:
-            shown = [result.record or ""]
-            shown += (
-                [result.content or "", repr(result)]
-                if isinstance(result, Record)
-                else [result.error, result.detail]
-            )
-            "".join(shown).encode()
-            assert isinstance(result, Record) or "\n" not in result.detail, data
+        check_found(found, data)
+
+
+def check_found(found: list[Record | ReadError], data: bytes) -> None:
+    """See that records have keys of their own, and all that is shown of them and of errors can be."""
+    keys = [result.record for result in found if isinstance(result, Record)]
+    assert len(keys) == len(set(keys)), data
+    for result in found:
+        shown = [result.record or ""]
+        shown += (
+            [result.content or "", repr(result)]
+            if isinstance(result, Record)
+            else [result.error, result.detail]
+        )
+        "".join(shown).encode()
+        assert isinstance(result, Record) or "\n" not in result.detail, data

@@ -238,7 +238,7 @@ def _chosen(run: Run) -> list[SourceConfig]:
 
 
 def _sampled(run: Run, file: FileEntry) -> bool:
-    return int.from_bytes(key("sample", file.uri)[:4]) < run.share * 2**32
+    return int.from_bytes(key(f"sample {run.sample}", file.uri)[:4]) < run.share * 2**32
 
 
 def _listing(source: SourceConfig, left_out: tuple[Path, ...]) -> tuple[list[FileEntry], list[ListingError]]:

@@ -32,7 +32,7 @@ class Run:
         allow_deletes: lets more documents of a source vanish than the guard would.
         days: what of the sources `raw` takes in; the datasets below follow it.
         sources: names of the sources that are read; the documents of others stay as they are. None: all.
-        share: of the sources' files only this share is read, always the same ones (an audit of a sample).
+        share: of the sources' files only this share is read, for an audit; the same ones for the same `sample`.
         left_out: files and folders that are no part of the sources, beside the warehouse's own.
         dry: plan only; nothing is computed or written.
         audit: recompute a few remembered rows of each stage that computes anyway, and compare.
@@ -46,6 +46,7 @@ class Run:
     days: Days = ALL_DAYS
     sources: tuple[str, ...] = ()
     share: float = 1.0
+    sample: int = 0
     left_out: tuple[Path, ...] = ()
     dry: bool = False
     audit: bool = True

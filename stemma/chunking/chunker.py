@@ -70,7 +70,8 @@ def chunk(
             same, but cheap is where few words are the same on both sides), "recursive" (paragraph, line, sentence,
             word, character), "fixed" (windows of tokens), or "module:function", a function of text, max_tokens and
             overlap that returns (start, end) of each chunk, with nothing but white space left out between them.
-        max_tokens: no chunk has more tokens, special tokens not counted, nor 16 times as many bytes.
+        max_tokens: no chunk has more tokens, special tokens not counted, nor 16 times as many bytes, unless it is a
+            single character that has.
         target_tokens: what "structure" and "semantic" aim at; None is three fifths of `max_tokens` - `overlap`.
         overlap: tokens at most that a chunk repeats of the one before; less than `max_tokens`.
         tokenizer: names the counter that `model` is; it is part of the recipe and not used otherwise.

@@ -160,7 +160,10 @@ class TokenIndex:
 def _with_long_tokens_marked(joined: Joined, starts: Positions) -> Positions:
     byte_positions = _byte_positions(joined)
     token_bytes = byte_positions[starts]
-    lengths = np.diff(token_bytes, append=byte_positions[-1])
+    # The last token of a text ends with it: what stands after it is another text's, or nothing.
+    text_ends = joined.ends[np.searchsorted(joined.starts, starts, side="right") - 1]
+    nexts = np.minimum(np.append(starts[1:], len(joined.codes) - 1), text_ends)
+    lengths = byte_positions[nexts] - token_bytes
     long = np.flatnonzero(lengths > TOKEN_BYTES)
     if not len(long):
         return starts

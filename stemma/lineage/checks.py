@@ -38,6 +38,7 @@ BLOCKING = {
 }
 
 DESCRIPTIONS = {
+    "equals_rebuild": "The corpus is, row for row, what a rebuild from nothing gives; made by the job audit.",
     "every_document_in_one_place": "Each document of raw is kept to the end, in decisions, or in errors: one of them.",
     "one_decision_each": "No document was removed by two stages, nor twice by one rule.",
     "unique_document_ids": "No document stands in the dataset twice.",
