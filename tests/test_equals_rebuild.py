@@ -16,7 +16,7 @@ from typing import Any
 
 import duckdb
 import pytest
-from harness import NOTHING, POISON, WORDS, Corpus, poison, sentence, slow
+from harness import NOTHING, POISON, WORDS, Corpus, examples, poison, sentence, slow
 from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 
@@ -299,17 +299,36 @@ HISTORY = st.lists(OPERATIONS, min_size=6, max_size=24)
 QUIET = {"deadline": None, "suppress_health_check": list(HealthCheck), "database": None}
 
 
-def test_any_history_equals_a_rebuild() -> None:
-    near: list[int] = []
+BASE = sentence(0, 60)
+EVERYTHING: list[tuple[Any, ...]] = [
+    ("write", "a.txt", BASE),
+    ("write", "b.md", BASE.replace(BASE.split()[30], "changed")),
+    ("write", "x/2024-05-01-e.txt", sentence(1, 60)),
+    ("records", [("r1", sentence(2, 60)), ("broken", "")]),
+    ("run",),
+    ("rename", "a.txt", "../more/a.txt"),
+    ("delete", "x/2024-05-01-e.txt"),
+    ("broken off run", 150),
+    ("revive", "y/g.txt"),
+    ("run days", DAYS[-1]),
+    ("there and back", "chunk", {"max_tokens": 20}),
+    ("there and back", *OTHER_CLEANER),
+    ("set", "deduplicate", {"threshold": 0.5}),
+    ("move folder", "y", "../more/x"),
+    ("interrupted run", 5),
+    ("run all days", DAYS[::-1]),
+]
 
-    @seed(1)
-    @settings(max_examples=3, **QUIET)
-    @given(HISTORY)
-    def check(operations: list[tuple[Any, ...]]) -> None:
-        near.append(lives_through(operations))
 
-    check()
-    assert sum(near) > 0
+@pytest.mark.parametrize("each_run", [False, *slow(True)])
+def test_a_history_of_everything_equals_a_rebuild(each_run: bool) -> None:
+    assert lives_through(EVERYTHING, each_run=each_run) > 0
+
+
+@settings(max_examples=examples(4), **QUIET)
+@given(HISTORY)
+def test_any_history_equals_a_rebuild(operations: list[tuple[Any, ...]]) -> None:
+    lives_through(operations)
 
 
 @pytest.mark.slow

@@ -117,8 +117,7 @@ def epub() -> bytes:
             '<package xmlns="http://www.idpf.org/2007/opf"><metadata xmlns:dc="http://purl.org/dc/elements/1.1/">'
             "<dc:title>T</dc:title></metadata><manifest>"
             '<item id="a" href="a.xhtml" media-type="application/xhtml+xml"/></manifest>'
-            '<spine><itemref idref="a"/></spine>'
-            "</package>",
+            '<spine><itemref idref="a"/></spine></package>',
         )
         book.writestr("a.xhtml", "<html><body><h1>One</h1><p>Some text of a book.</p></body></html>")
     return sink.getvalue()
@@ -293,48 +292,13 @@ def test_chunks(seconds: float, minilm_file: Path) -> None:  # noqa: F811
 # -- configuration -------------------------------------------------------------------------------------------------
 
 VALUES = (
-    *(
-        "true",
-        "false",
-        "0",
-        "1",
-        "-1",
-        "0.5",
-        "1.0",
-        "nan",
-        "inf",
-        "-inf",
-        "99999999999999999999",
-        "1e400",
-        "0x10",
-    ),
-    *(
-        '""',
-        '"a"',
-        '"../x"',
-        '"/"',
-        '"a:b"',
-        '"${HOME}"',
-        '"${NO_SUCH}"',
-        '"${"',
-        '"\\u0000"',
-        '"\\n"',
-        '"漢字"',
-    ),
-    *(
-        "[]",
-        '["a"]',
-        "[1]",
-        '["a", "a"]',
-        "[[]]",
-        "{}",
-        "{a = 1}",
-        '{a = "b"}',
-        "{a = {}}",
-        "[{}]",
-        "2024-05-06",
-    ),
-    *("10:00:00", "'''x'''", '"semantic"', '["exact", "near"]', '["en"]', "3", "160", '"hash:16"', '"local"'),
+    r"""
+true|false|0|1|-1|3|160|0.5|1.0|nan|inf|-inf|99999999999999999999|1e400|0x10|2024-05-06|10:00:00
+""|"a"|"../x"|"/"|"a:b"|"${HOME}"|"${NO_SUCH}"|"${"|"\u0000"|"\n"|"漢字"|"semantic"|"hash:16"|"local"
+[]|["a"]|[1]|["a", "a"]|[[]]|["exact", "near"]|["en"]|{}|{a = 1}|{a = "b"}|{a = {}}|[{}]
+""".strip()
+    .replace("\n", "|")
+    .split("|")
 )
 
 
@@ -397,65 +361,16 @@ def test_configuration(seconds: float, tmp_path: Path, monkeypatch: pytest.Monke
 ONLY_PARSED = {"ui", "run"}
 # Words of which an option's value may be made.
 WORDS = (
-    *(
-        "",
-        "-",
-        "--",
-        "0",
-        "1",
-        "-1",
-        "5",
-        "0.5",
-        "nan",
-        "inf",
-        "1e999",
-        "9" * 30,
-        "x",
-        "docs",
-        "cleaned",
-        "all",
-        "*",
-    ),
-    *(
-        "doc000.txt",
-        "docs/doc000.txt",
-        "none.toml",
-        "out.parquet",
-        "out.jsonl",
-        "out.csv",
-        "no/such/out.jsonl",
-        ".",
-    ),
-    *(
-        "river stone",
-        "'; DROP TABLE x; --",
-        "SELECT 1",
-        "FROM corpus.raw",
-        "SELECT",
-        "source = 'docs'",
-        "1 = 1",
-    ),
-    *(
-        "language = 'en' OR",
-        "\x00",
-        "\ud800",
-        "漢字",
-        "a\nb",
-        "%s",
-        "{0}",
-        "2024-05-06",
-        "-1 day",
-        "00000000-0000",
-    ),
-    *(
-        "00000000-0000-0000-0000-000000000000",
-        "[embed]",
-        "chunk.max_tokens=5",
-        "a=b",
-        "=",
-        "http://127.0.0.1:9/x",
-    ),
+    """
+|-|--|0|1|-1|5|0.5|nan|inf|1e999|999999999999999999999999999999|x|docs|cleaned|all|*|.|=|a=b|%s|{0}|漢字|2024-05-06
+doc000.txt|docs/doc000.txt|none.toml|out.parquet|out.jsonl|out.csv|no/such/out.jsonl|http://127.0.0.1:9/x|[embed]
+river stone|'; DROP TABLE x; --|SELECT 1|FROM corpus.raw|SELECT|source = 'docs'|1 = 1|language = 'en' OR
+00000000-0000|00000000-0000-0000-0000-000000000000|chunk.max_tokens=5
+""".strip()
+    .replace("\n", "|")
+    .split("|")
 )
+WORDS += ["\x00", "\ud800", "a\nb"]
 
 
 def commands() -> dict[str, list[argparse.Action]]:

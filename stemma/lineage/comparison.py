@@ -250,8 +250,10 @@ def _compare_files(
 
 @contextmanager
 def _attached(corpus: Path, rebuilt: Path, spill: Path | None) -> Iterator[duckdb.DuckDBPyConnection]:
-    config = {"temp_directory": str(spill), "memory_limit": MEMORY} if spill else {}
-    with duckdb.connect(config={**config}) as connection:
+    with duckdb.connect() as connection:
+        if spill:
+            connection.execute(f"SET memory_limit = '{MEMORY}'")
+            connection.execute("SET temp_directory = ?", [str(spill)])
         for name, path in (("corpus_file", corpus), ("rebuilt_file", rebuilt)):
             connection.execute(f"ATTACH '{str(path).replace(chr(39), chr(39) * 2)}' AS {name} (READ_ONLY)")
         yield connection
