@@ -607,9 +607,12 @@ def test_verify_says_0_and_after_tampering_1(copied: Path, stemma: Any) -> None:
         connection.execute("UPDATE main.cleaned_rows SET title = 'tampered' WHERE starts_with(title, 'How')")
     told = stemma("verify")
     assert told.code == 1
-    assert any(line.startswith("corpus.cleaned: 2 rows differ") for line in told.out.splitlines()), told.out
+    assert any(
+        line.startswith("corpus.cleaned: rows that differ: 2 of the corpus, 2 of")
+        for line in told.out.splitlines()
+    ), told.out
     assert "title: 'tampered' in the corpus, 'How to tune a violin' in the rebuild" in told.out
-    assert f"of {copied}/docs/guide.md, bytes 0–" in told.out
+    assert "/docs/guide.md, bytes 0–" in told.out
 
 
 def test_compact_keeps_every_row(copied: Path, stemma: Any) -> None:

@@ -44,7 +44,7 @@ def _print(found: "Audit") -> None:
     if not found.differing:
         say("No row differs.")
     for each in found.differing:
-        say(f"\n{each.table}: {each.missing + each.extra} rows differ, for example")
+        say(f"\n{each.table}: rows that differ: {each.missing} of the corpus, {each.extra} of the rebuild")
         for example in each.examples:
             for line in described(example):
                 say(f"  {line}")

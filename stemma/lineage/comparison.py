@@ -316,7 +316,9 @@ def _examples(
         named = {name: None if value is None else str(value) for name, value in zip(key, values, strict=True)}
         ours, others = (_rows(connection, side, table, key, values) for side in (corpus, rebuilt))
         shown = {name: _excerpt(value, 0) for name, value in named.items()}
-        told = {"document_id": (ours or others or [{}])[0].get("document_id")}
+        row = (ours or others or [{}])[0]
+        # A family is named after one of its documents.
+        told = {"document_id": row.get("document_id") or row.get("cluster_id")}
         if len(ours) == len(others) == 1:
             yield Difference(_shown_name(table.name), "changed", shown, _changes(ours[0], others[0]), **told)
         else:
