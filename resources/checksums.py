@@ -57,7 +57,7 @@ def _values(array: pa.Array, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
         return _fixed(array.values, kind.list_size, kind.value_type.bit_width, rows + array.offset)
     if pa.types.is_boolean(kind):
         return array.fill_null(False).to_numpy(zero_copy_only=False)[rows].astype(np.uint32) + np.uint32(1)
-    if not kind.bit_width or kind.bit_width % 8:
+    if not (pa.types.is_primitive(kind) or pa.types.is_fixed_size_binary(kind)):
         raise TypeError(f"no checksum of {kind}")
     return _fixed(array, 1, kind.bit_width, rows)
 

@@ -202,7 +202,7 @@ class Mapped:
         try:
             yield
         except DAMAGE as error:
-            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno is not None):
+            if (isinstance(error, OSError) and error.errno is not None) or _is_short_of_memory(error, path):
                 # It is not there, or cannot be read at all: that says nothing of what was written.
                 raise
             reason = str(error).split("\n")[0] or type(error).__name__
@@ -529,6 +529,12 @@ def _read_index(path: Path) -> Index:
         keys, sizes = metadata[b"keys"], json.loads(metadata[b"batches"])
         array = pa.Array.from_buffers(pa.binary(16), len(keys) // 16, [None, pa.py_buffer(keys)])
         return Index(array, sizes, metadata[b"failed"] == b"true")
+
+
+def _is_short_of_memory(error: Exception, path: Path) -> bool:
+    """Tell whether memory was missing, and not asked for by a damaged length: no part is larger than its file."""
+    asked = re.search(r"of size (\d+)", str(error)) if isinstance(error, MemoryError) else None
+    return isinstance(error, MemoryError) and not (asked and int(asked[1]) > path.stat().st_size)
 
 
 def _owner(path: Path) -> bytes:

@@ -216,6 +216,14 @@ def _parser_died(death: _Died) -> ReadError:
     return ReadError(None, None, None, PARSER_DIED, death.detail)
 
 
+def _stopped(kind: bytes, detail: str) -> ReadError:
+    """Return the error of a file whose reading ended: for want of memory, or by what the reader raised."""
+    name, _, reason = detail.partition(": ")
+    if kind == b"retry" or not name.isidentifier():
+        return ReadError(None, None, None, "too large", f"{detail}: parsing it was stopped")
+    return ReadError(None, None, None, name, reason or name)
+
+
 def _split(stage: Stage, batch: pa.Table) -> tuple[pa.Table, pa.Table]:
     """Return the rows to be computed together and those to be computed alone."""
     if stage.alone is None:
@@ -301,8 +309,7 @@ class _Worker:
             while kind != b"end":
                 kind, *parts = self._answer(process, time.monotonic() + limits.seconds)
                 if kind not in (b"items", b"end"):
-                    detail = parts[0].decode("utf-8", "replace")
-                    yield ReadError(None, None, None, "too large", f"{detail}: parsing it was stopped")
+                    yield _stopped(kind, parts[0].decode("utf-8", "replace"))
                     return
                 yield from items_from_parts(*parts)
         except BrokenPipeError:

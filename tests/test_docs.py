@@ -93,6 +93,19 @@ def named(items: Iterator[tuple[str, str]]) -> list[object]:
     return [pytest.param(content, id=place) for place, content in items]
 
 
+def test_every_fault_has_its_test() -> None:
+    """docs/reliability.md names tests as `test_file.py::test_name`, or files; there are all of them."""
+    rows = [
+        line for line in section(ROOT / "docs/reliability.md", "Faults").splitlines() if line.startswith("| ")
+    ]
+    for row in rows[1:]:
+        named = re.findall(r"`(test_\w+\.py)(?:::(test_\w+))?`", row.rsplit(" | ", 1)[1])
+        assert named, row
+        for file, test in named:
+            text = (ROOT / "tests" / file).read_text(encoding="utf-8")
+            assert not test or f"def {test}(" in text, f"{file}::{test}"
+
+
 @pytest.mark.parametrize("page", GENERATED)
 def test_generated_tables_are_up_to_date(page: str) -> None:
     assert (ROOT / page).read_text(encoding="utf-8") == regenerate(page), "run: python tests/test_docs.py"
