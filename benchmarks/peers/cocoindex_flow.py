@@ -9,6 +9,7 @@ CocoIndex follows only decorated functions: the cleaner's helper is an ordinary 
 leaves stale rows, without a word. `--redo helper` does what its owner then has to do: raise the cleaner's version.
 """
 
+import functools
 import os
 import sqlite3
 from collections.abc import Iterator
@@ -31,7 +32,7 @@ ROWS = coco.ContextKey[sqlite.ManagedConnection]("rows")
 ARGUMENTS = parse_arguments(__doc__)
 # A version replaces what CocoIndex makes of the code, so there is none until it is needed.
 CLEAN = coco.fn(version=2)(clean) if ARGUMENTS.redo == "helper" else coco.fn(clean)
-EMBEDDER = Embedder(ARGUMENTS.log, coco.fn(vectors_of))
+EMBEDDER = Embedder(ARGUMENTS.log)
 
 
 @dataclass
@@ -54,7 +55,9 @@ def environment(builder: coco.EnvironmentBuilder) -> Iterator[None]:
         yield
 
 
+# It stands for the embedding function itself, decorated: by `wraps` its source is what CocoIndex watches.
 @coco.fn.as_async(memo=True, batching=True, max_batch_size=256)
+@functools.wraps(vectors_of, assigned=("__module__", "__name__", "__qualname__"))
 def embed(texts: list[str]) -> list[bytes]:
     return [vector.tobytes() for vector in EMBEDDER(texts)]
 

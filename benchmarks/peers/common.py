@@ -165,3 +165,8 @@ def disk_megabytes(folder: Path) -> int:
         os.lstat(Path(root, name)).st_blocks * 512 for root, _, names in os.walk(folder) for name in names
     )
     return round(sum(sizes) / 1e6)
+
+
+if __name__ == "__main__":
+    # What should be in a store, without a peer: `--task expected`.
+    run_flow(parse_arguments(__doc__), dict, lambda: ())

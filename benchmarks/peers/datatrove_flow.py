@@ -1,4 +1,4 @@
-"""datatrove, the batch alternative: folder → clean → MinHash duplicates out → chunk → embed → Parquet, whole each time.
+"""datatrove, a batch alternative: folder → clean → MinHash duplicates out → chunk → embed → Parquet, all each time.
 
 Five steps, as in its example of MinHash deduplication: read and clean; signatures; buckets; clusters; filter, chunk,
 embed and write. Its own settings (English words by spaCy, 14 buckets of 8 hashes), word 5-grams. Each run writes a
@@ -113,7 +113,9 @@ def main() -> None:
             Cleaner(),
             JsonlWriter(cleaned, compression=None),
         )
-        step("signatures", JsonlReader(cleaned, add_file_path=False), MinhashDedupSignature(signatures, config))
+        step(
+            "signatures", JsonlReader(cleaned, add_file_path=False), MinhashDedupSignature(signatures, config)
+        )
         step(
             "buckets",
             MinhashDedupBuckets(signatures, buckets, config=config),

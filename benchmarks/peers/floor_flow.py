@@ -1,8 +1,8 @@
 """The floor: only what no incremental pipeline can leave out, on plain dictionaries.
 
 Read and hash every file, clean and chunk what changed, embed texts never seen, append the results to Parquet. With
-Stemma's own functions, or with those of the peers' flows (--variant plain). What is kept from run to run is a JSON file,
-read before the clock starts and written after it stops.
+Stemma's own functions, or with those of the peers' flows (--variant plain). What is kept from run to run is a JSON
+file, read before the clock starts and written after it stops.
 """
 
 import hashlib
@@ -40,8 +40,9 @@ def plain_functions(chunk_size: int) -> Functions:
 
 
 def stemma_functions(arguments: Namespace) -> Functions:
-    from stemma.resources.engine import Setup
     from stemma_flow import MODEL, configured, import_lazily_loaded
+
+    from stemma.resources.engine import Setup
 
     import_lazily_loaded(MODEL)
     setup = Setup.of(configured(arguments.folder, arguments.state, arguments.chunk_size, MODEL))
@@ -90,7 +91,9 @@ def bring_up_to_date(folder: Path, state: Path, known: dict[str, Any], functions
     for part in batches([(name, text) for name, text in hashes.items() if name not in known["chunked"]]):
         for (name, _), pieces in zip(part, functions.chunk([text for _, text in part]), strict=True):
             known["chunked"][name] = 1
-            unseen |= {key: piece for piece in pieces if (key := digest(piece.encode())) not in known["chunks"]}
+            unseen |= {
+                key: piece for piece in pieces if (key := digest(piece.encode())) not in known["chunks"]
+            }
     known["chunks"].update(dict.fromkeys(unseen, 1))
     for texts in batches(list(unseen.values())):
         table = pa.table({"text": texts}).append_column("embedding", functions.embed(texts))
@@ -103,7 +106,9 @@ def main() -> None:
     store = arguments.state / "known.json"
 
     def update() -> dict[str, Any]:
-        known = json.loads(store.read_text()) if store.exists() else {"files": {}, "chunked": {}, "chunks": {}}
+        known = (
+            json.loads(store.read_text()) if store.exists() else {"files": {}, "chunked": {}, "chunks": {}}
+        )
         if arguments.redo == "cleaner":
             known["files"] = {}
         elif arguments.redo == "chunk-size":

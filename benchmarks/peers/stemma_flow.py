@@ -1,10 +1,7 @@
 """Stemma: folder → all five datasets, brought up to date once by the engine, without Dagster.
 
-As configured by default, but for the embedder (`hash:384`) and the size of chunks. It does more than its peers: language,
-scores, near-duplicates, lineage, checks, publication. `--redo` is ignored: there is nothing to tell it.
-
-With `--variant plain` it does the peers' job: their cleaner, their splitter as a strategy of the user's own, no
-duplicates. What the cleaner measures is then left out.
+As configured by default, but for the embedder (`hash:384`) and the size of chunks. It does more than its peers:
+language, scores, near-duplicates, lineage, checks, publication. `--redo` is ignored: there is nothing to tell it.
 """
 
 import dataclasses
@@ -41,7 +38,8 @@ def import_lazily_loaded(model: str) -> None:
     import ftfy
     import pycld2
 
-    assert ftfy and pycld2
+    assert ftfy
+    assert pycld2
     if not model.startswith("hash"):
         import sentence_transformers
 

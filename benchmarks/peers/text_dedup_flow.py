@@ -1,4 +1,4 @@
-"""text-dedup, the batch alternative: folder → clean → MinHash duplicates out → chunk → embed → Parquet, whole each time.
+"""text-dedup, a batch alternative: folder → clean → MinHash duplicates out → chunk → embed → Parquet, all each time.
 
 Its MinHash script on a Parquet file of the cleaned texts, with word 5-grams, threshold 0.7, 128 permutations and two
 processes, and a plain loop around it. Each run writes a folder of its own, which takes the place of the last one when
