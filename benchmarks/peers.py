@@ -461,8 +461,10 @@ def _speed_row(
     if name.startswith("floor"):
         floors[has_own] = seconds
     ratio = f"{seconds / floors[has_own]:.2f}" if has_own in floors else ""
+    in_store = outcome.figures.get("store_seconds")
+    part = "" if in_store is None else f" ({in_store:.2f} in Chroma)"
     line = (
-        f"{start} {seconds:.2f} | {ratio} | {outcome.process_seconds:.2f} | {outcome.cpu_seconds:.2f} |"
+        f"{start} {seconds:.2f}{part} | {ratio} | {outcome.process_seconds:.2f} | {outcome.cpu_seconds:.2f} |"
         f" {outcome.peak_mb:.0f} | {outcome.figures['embed_calls']:,} |"
     )
     if stages and "stages" in outcome.figures:

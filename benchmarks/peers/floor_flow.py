@@ -115,6 +115,8 @@ def main() -> None:
             known["chunked"] = {}
         plain = arguments.variant == "plain"
         functions = plain_functions(arguments.chunk_size) if plain else stemma_functions(arguments)
+        # Where pandas is installed, pyarrow imports it with the first list that it is given.
+        pa.array([""])
         watch = Stopwatch()
         embed_calls = bring_up_to_date(arguments.folder, arguments.state, known, functions)
         seconds = watch.seconds()

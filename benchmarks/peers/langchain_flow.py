@@ -21,6 +21,7 @@ from typing import Any
 os.environ["ANONYMIZED_TELEMETRY"] = "False"
 
 import chromadb
+from chroma_clock import ChromaClock
 from chromadb.config import Settings
 from cleaning import clean
 from common import Embedder, Row, list_files, parse_arguments, run_flow, split
@@ -76,7 +77,7 @@ def collection(embeddings: HashEmbeddings | None = None) -> Chroma:
 
 
 def update() -> dict[str, Any]:
-    embeddings = HashEmbeddings(ARGUMENTS.log)
+    clock, embeddings = ChromaClock(), HashEmbeddings(ARGUMENTS.log)
     records = SQLRecordManager("chroma/chunks", db_url=f"sqlite:///{ARGUMENTS.state}/records.sqlite")
     records.create_schema()
     result = index(
@@ -89,7 +90,7 @@ def update() -> dict[str, Any]:
         force_update=ARGUMENTS.redo == "embedder",
         key_encoder="blake2b",
     )
-    return {"embed_calls": embeddings.embedder.calls, "result": dict(result)}
+    return {"embed_calls": embeddings.embedder.calls, "store_seconds": clock.seconds, "result": dict(result)}
 
 
 def rows() -> Iterator[Row]:

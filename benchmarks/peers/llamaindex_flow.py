@@ -27,6 +27,7 @@ from typing import Any
 os.environ["ANONYMIZED_TELEMETRY"] = "False"
 
 import chromadb
+from chroma_clock import ChromaClock
 from chromadb.config import Settings
 from cleaning import clean
 from common import Embedder, Row, list_files, parse_arguments, run_flow, split
@@ -92,6 +93,7 @@ def main() -> None:
     def update() -> dict[str, Any]:
         if arguments.redo:
             shutil.rmtree(storage)
+        clock = ChromaClock()
         embedding = HashEmbedding(embed_batch_size=256, log=arguments.log)
         splitter = SentencePieces(chunk_size=arguments.chunk_size, include_prev_next_rel=False)
         clean_first = arguments.variant == "clean-first"
@@ -113,7 +115,7 @@ def main() -> None:
             num_workers=2 if arguments.variant == "workers" else None,
         )
         pipeline.persist(str(storage))
-        return {"embed_calls": embedding.calls}
+        return {"embed_calls": embedding.calls, "store_seconds": clock.seconds}
 
     def rows() -> Iterator[Row]:
         store = collection()

@@ -40,6 +40,8 @@ def import_lazily_loaded(model: str) -> None:
 
     assert ftfy
     assert pycld2
+    # Where pandas is installed, pyarrow imports it with the first list that it is given (0.4 s).
+    pa.array([""])
     if not model.startswith("hash"):
         import sentence_transformers
 
