@@ -2,6 +2,9 @@
 
 As configured by default, but for the embedder (`hash:384`) and the size of chunks. It does more than its peers:
 language, scores, near-duplicates, lineage, checks, publication. `--redo` is ignored: there is nothing to tell it.
+
+--variant plain: the peers' job by Stemma's engine: their cleaner and splitter (stemma_plain.py), no duplicates; the
+vectors stay those of `hash:384`, and lineage, checks and publication stay.
 """
 
 import dataclasses
@@ -31,6 +34,24 @@ def configured(folder: Path, state: Path, chunk_size: int, model: str) -> Any:
         chunk=dataclasses.replace(config.chunk, max_tokens=chunk_size // CHARACTERS_A_TOKEN),
         embed=dataclasses.replace(config.embed, model=model),
     )
+
+
+def as_peers_do(config: Any) -> Any:
+    """The configuration with the peers' cleaner and splitter instead of Stemma's, and without duplicates."""
+    import stemma_plain
+
+    from stemma.resources.engine import setup
+
+    # By a name that worker processes find as well.
+    setup.clean = stemma_plain.plain_clean
+    chunk = dataclasses.replace(
+        config.chunk,
+        strategy="stemma_plain:plain_spans",
+        max_tokens=config.chunk.max_tokens * stemma_plain.SLACK,
+        target_tokens=None,
+    )
+    deduplicate = dataclasses.replace(config.deduplicate, layers=())
+    return dataclasses.replace(config, chunk=chunk, deduplicate=deduplicate)
 
 
 def import_lazily_loaded(model: str) -> None:
@@ -78,6 +99,8 @@ def main() -> None:
     arguments = parse_arguments(__doc__)
     model = os.environ.get("STEMMA_BENCH_MODEL", MODEL)
     config = configured(arguments.folder, arguments.state, arguments.chunk_size, model)
+    if arguments.variant == "plain":
+        config = as_peers_do(config)
 
     def published() -> duckdb.DuckDBPyConnection:
         return duckdb.connect(str(config.warehouse.path), read_only=True)
