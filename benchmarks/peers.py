@@ -606,6 +606,8 @@ def copy_tree(source: Path, target: Path) -> None:
 
 def exit_of(outcome: Outcome) -> str:
     """How a run ended, where it did not end well."""
+    if not outcome.is_done:
+        print(f"exit {outcome.code}: {outcome.error}", file=sys.stderr)
     return "" if outcome.is_done else f" (exit {outcome.code})"
 
 

@@ -138,10 +138,12 @@ def run_flow(
     update: Callable[[], dict[str, Any]],
     rows: Callable[[], Iterable[Row]],
     expected: Callable[[], Iterable[Row]] | None = None,
+    prepare: Callable[[], None] = lambda: None,
 ) -> None:
     """Do the task that the arguments name; `update` returns its figures, among them `embed_calls`.
 
-    The seconds are those of `update`, unless it reports its own.
+    `prepare` comes before it and is no part of its seconds: the start or installation of a server. The seconds are
+    those of `update`, unless it reports its own.
     """
     if arguments.task == "rows":
         write_rows(rows(), arguments.out)
@@ -149,8 +151,9 @@ def run_flow(
         chosen = expected() if expected else expected_rows(arguments.folder, arguments.chunk_size)
         write_rows(chosen, arguments.out)
     else:
+        prepare()
         if arguments.log:
-            # Whoever watches the log sees that the imports are done.
+            # Whoever watches the log sees that imports and preparations are done.
             with arguments.log.open("a") as file:
                 file.write("0\n")
         watch = Stopwatch()
