@@ -517,6 +517,8 @@ class Trial:
     keep: Path
     base: Outcome | None = None
     right: Rows = field(default_factory=Counter)
+    # Rows that the store holds after the full run.
+    held: int = 0
 
     @property
     def log(self) -> Path:
@@ -529,9 +531,10 @@ class Trial:
         self.base = self.update()
         self.right = self.expected()
         finding = self.finding(self.base, self.right)
+        self.held = sum(self.rows().values())
         for name, path in (("state", self.bench.state), ("folder", self.bench.folder)):
             copy_tree(path, self.keep / name)
-        return finding._replace(rows=f"{finding.rows}: {sum(self.right.values()):,} rows")
+        return finding._replace(rows=f"{finding.rows}: {self.held:,} rows")
 
     def restore(self, with_state: bool = True) -> None:
         """Bring folder, code and state back; without the state, everything starts from nothing."""
@@ -675,12 +678,11 @@ def after_crash(trial: Trial) -> list[Result]:
 def after_emptied(trial: Trial) -> list[Result]:
     """The folder is there and empty, as one that is not mounted; then it is back."""
     trial.restore()
-    before = sum(trial.right.values())
     shutil.rmtree(trial.bench.folder)
     trial.bench.folder.mkdir()
     outcome = trial.update()
     left = sum(trial.rows().values())
-    count = marked(f"{left:,} of {before:,} left", left == before)
+    count = marked(f"{left:,} of {trial.held:,} left", left == trial.held)
     first = Finding(f"{count}{exit_of(outcome)}", f"{trial.embedded():,}")
     copy_tree(trial.keep / "folder", trial.bench.folder)
     return [Result(first, "it is back", trial.finding(trial.update(), trial.right))]
