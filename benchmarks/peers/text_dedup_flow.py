@@ -5,6 +5,7 @@ processes, and a plain loop around it. Each run writes a folder of its own, whic
 all is done.
 """
 
+import itertools
 import os
 import shutil
 from collections.abc import Iterator
@@ -58,7 +59,7 @@ def main() -> None:
 
     def embed(chunks: Iterator[tuple[str, str]], out: Path) -> None:
         with pq.ParquetWriter(out, SCHEMA) as writer:
-            while batch := [chunk for chunk, _ in zip(chunks, range(ROWS_A_BATCH))]:  # noqa: B905
+            while batch := list(itertools.islice(chunks, ROWS_A_BATCH)):
                 paths, texts = [path for path, _ in batch], [text for _, text in batch]
                 vectors = pa.FixedSizeListArray.from_arrays(
                     pa.concat_arrays(
