@@ -39,7 +39,7 @@ ui: $(VENV)/.installed
 	@$(BIN)/stemma ui
 
 bench: $(VENV)/.installed
-	@$(BIN)/python benchmarks/incremental.py
+	@$(BIN)/python benchmarks/peers.py
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -1,28 +1,31 @@
 """Pixeltable: folder → clean → chunk → embed → its own tables, brought up to date once.
 
-    python pixeltable_flow.py --folder DIR --state DIR [--chunk-size 800] [--cleaner 1|2]
-
 Everything lies below --state, in a Postgres that Pixeltable starts and this script stops. Postgres refuses
 to run as root; for root Pixeltable would create a system user and open the permissions of every folder above,
 so this script becomes `nobody` instead. The environment's interpreter and the documents must then be readable
 for everybody (Debian's /usr/bin/python3.11 is, one below /root is not).
 
 Pixeltable has no folder as a source, does not see that a function was edited, and can't change a view's
-splitter. So the flow compares the folder with the table by content hash, asks for `recompute_columns` when
-the cleaner was edited, and drops and makes the view anew for another chunk size. --undeclared leaves out the
-second: the rows then stay as the old cleaner made them, without a word.
+splitter. So the flow compares the folder with the table by content hash. Told by `--redo` what was edited it asks for
+`recompute_columns`, or drops and makes the view anew for another chunk size; else the rows stay as the old code and
+setting made them, without a word.
+
+Rows go in with `on_error="ignore"`: a document that fails has an error in its computed columns
+(`cleaned.errormsg`) and no chunks. Without it one such document stops the whole insert.
 """
 
-import argparse
 import hashlib
 import os
 import pwd
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from common import Stopwatch, disk_megabytes, list_files, parse_arguments, report
+from common import Row, Stopwatch, list_files, parse_arguments, run_flow
+
+ARGUMENTS = parse_arguments(__doc__)
 
 
 def become_nobody(state: Path) -> None:
@@ -36,23 +39,15 @@ def become_nobody(state: Path) -> None:
     os.setuid(nobody.pw_uid)
 
 
-def setting_changed(state: Path, name: str, value: int) -> bool:
-    """Whether the value differs from the one of the last call, which it replaces."""
-    kept = state / f"{name}.txt"
-    changed = kept.exists() and kept.read_text() != str(value)
-    kept.write_text(str(value))
-    return changed
-
-
-def make_tables(chunk_size: int, replace_chunks: bool) -> tuple[Any, Any]:
+def make_tables() -> tuple[Any, Any]:
     import pixeltable as pxt
     from pixeltable_udfs import clean, embed, pieces
 
     columns = {"path": pxt.Required[pxt.String], "text": pxt.String, "content_hash": pxt.String}
     documents = pxt.create_table("documents", columns, primary_key="path", if_exists="ignore")
     documents.add_computed_column(cleaned=clean(documents.text), if_exists="ignore")
-    exists = "replace_force" if replace_chunks else "ignore"
-    splitter = pieces(documents.cleaned, chunk_size)
+    exists = "replace_force" if ARGUMENTS.redo == "chunk-size" else "ignore"
+    splitter = pieces(documents.cleaned, ARGUMENTS.chunk_size)
     chunks = pxt.create_view("chunks", documents, iterator=splitter, if_exists=exists)
     chunks.add_computed_column(embedding=embed(chunks.piece), if_exists="ignore")
     return documents, chunks
@@ -77,18 +72,19 @@ def synchronize(documents: Any, folder: Path) -> None:
     if changed:
         documents.batch_update(changed)
     if new:
-        documents.insert(new)
+        documents.insert(new, on_error="ignore")
 
 
-def update(arguments: argparse.Namespace) -> tuple[int, int]:
-    """One update of the state to the folder; the numbers of documents and chunks there are then."""
-    documents, chunks = make_tables(
-        arguments.chunk_size, setting_changed(arguments.state, "chunk-size", arguments.chunk_size)
-    )
-    if setting_changed(arguments.state, "cleaner", arguments.cleaner) and not arguments.undeclared:
+def update_tables() -> dict[str, Any]:
+    """One update of the state to the folder."""
+    documents, chunks = make_tables()
+    if ARGUMENTS.redo in ("cleaner", "helper"):
         documents.recompute_columns(documents.cleaned)
-    synchronize(documents, arguments.folder)
-    return documents.count(), chunks.count()
+    elif ARGUMENTS.redo == "embedder":
+        chunks.recompute_columns(chunks.embedding)
+    synchronize(documents, ARGUMENTS.folder)
+    errors = documents.where(documents.cleaned.errortype != None).count()  # noqa: E711
+    return {"errors": errors}
 
 
 @dataclass
@@ -120,43 +116,51 @@ class Server:
         postmaster.wait(timeout=60)
 
 
-def main() -> None:
-    arguments = parse_arguments(__doc__)
-    become_nobody(arguments.state)
-    state = str(arguments.state)
-    os.environ.update(HOME=state, TMPDIR=state, XDG_RUNTIME_DIR=state)
-    os.environ.update(PIXELTABLE_HOME=f"{state}/pixeltable", PIXELTABLE_VERBOSITY="0")
-
-    # Only now: what the packages open on import must belong to the user that goes on to use it.
+def prepare() -> None:
+    """Start Postgres, and make its database where there is none."""
     import pixeltable as pxt
+
+    pxt.init()
+
+
+def update() -> dict[str, Any]:
     import pixeltable_udfs
 
-    pixeltable_udfs.cleaner = arguments.cleaner
-    startup = Stopwatch()
-    pxt.init()
-    startup_seconds, _ = startup.elapsed()
-    server = Server(arguments.state)
+    pixeltable_udfs.log_to(ARGUMENTS.log)
+    server = Server(ARGUMENTS.state)
     server_before = server.cpu_seconds()
     watch = Stopwatch()
     try:
-        documents, chunks = update(arguments)
-        seconds, cpu_seconds = watch.elapsed()
+        figures = update_tables()
+        seconds = watch.seconds()
         server_seconds = server.cpu_seconds() - server_before
     finally:
         server.stop()
-    report(
-        peer="pixeltable",
-        version=pxt.__version__,
-        documents=documents,
-        chunks=chunks,
-        embed_calls=pixeltable_udfs.EMBEDDER.calls,
-        seconds=seconds,
-        cpu_seconds=cpu_seconds + server_seconds,
-        server_cpu_seconds=server_seconds,
-        startup_seconds=startup_seconds,
-        disk_mb=disk_megabytes(arguments.state),
-    )
+    return {
+        **figures,
+        "embed_calls": pixeltable_udfs.EMBEDDER.calls,
+        "seconds": seconds,
+        "server_cpu_seconds": server_seconds,
+    }
+
+
+def rows() -> Iterator[Row]:
+    import pixeltable as pxt
+
+    pxt.init()
+    try:
+        chunks = pxt.get_table("chunks")
+        for row in chunks.select(chunks.path, chunks.piece, chunks.embedding).collect():
+            yield Row(row["path"], row["piece"], row["embedding"])
+    finally:
+        Server(ARGUMENTS.state).stop()
 
 
 if __name__ == "__main__":
-    main()
+    if ARGUMENTS.task != "expected":
+        become_nobody(ARGUMENTS.state)
+        state = str(ARGUMENTS.state)
+        # What the packages open on import must belong to the user that goes on to use it.
+        os.environ.update(HOME=state, TMPDIR=state, XDG_RUNTIME_DIR=state)
+        os.environ.update(PIXELTABLE_HOME=f"{state}/pixeltable", PIXELTABLE_VERBOSITY="0")
+    run_flow(ARGUMENTS, update, rows, prepare=prepare)

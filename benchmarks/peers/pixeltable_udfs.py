@@ -2,16 +2,20 @@
 module that can be imported again; it never looks at their bodies."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TypedDict
 
+import cleaning
 import pixeltable as pxt
-from common import CLEANERS, DIMENSIONS, Embedder, split
+from common import Embedder, split
+from embedding_function import DIMENSIONS
 from pixeltable.func import Batch
 
-EMBEDDER = Embedder()
+EMBEDDER = Embedder(None)
 
-# Which body `clean` has in this process: an edit of its code, as Pixeltable sees (or rather doesn't see) it.
-cleaner = 1
+
+def log_to(log: Path | None) -> None:
+    EMBEDDER.log = log
 
 
 class Piece(TypedDict):
@@ -20,7 +24,7 @@ class Piece(TypedDict):
 
 @pxt.udf
 def clean(text: str) -> str:
-    return CLEANERS[cleaner](text)
+    return cleaning.clean(text)
 
 
 @pxt.iterator
