@@ -15,9 +15,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from growth import MB, apply, configured, make_load
+from load import MB, apply, configure, make_load
 
-from stemma.config import Config
+from stemma.config import Config, load_config
 from stemma.resources.engine import DATASETS, Run, Setup, publish
 from stemma.resources.warehouse import Warehouse
 
@@ -43,7 +43,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="stemma-history-") as folder:
         root = Path(folder)
         load = make_load(root, options.docs, options.days)
-        configs = {kept: remembering(configured(root), root, kept) for kept in REMEMBERED}
+        configs = {kept: remembering(load_config(configure(root)), root, kept) for kept in REMEMBERED}
         for day, events in enumerate([None, *sorted(load.glob("day-*.jsonl.gz"))]):
             if events is not None:
                 apply(root / "docs", events)

@@ -62,7 +62,7 @@ def main() -> None:
 def measure(root: Path, size: int, days: int, *, verify: bool) -> dict[str, Figures]:
     """Print a row for each run over so many documents; returns the figures of the runs, by name."""
     load = make_load(root, size, max(days, 1))
-    (root / "stemma.toml").write_text('[[sources]]\npath = "docs"\n\n[embed]\nmodel = "hash:384"\n')
+    configure(root)
     print(f"\n### {size:,} documents\n")
     names = ("run", "documents", "text MB", "chunks", "seconds", "cpu s", "MB", "published MB", "dead")
     print(f"| {' | '.join(names)} | state MB | memo MB | files |\n{'|---' * 12}|")
@@ -89,6 +89,13 @@ def make_load(root: Path, docs: int, days: int) -> Path:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(row["text"])
     return load
+
+
+def configure(root: Path) -> Path:
+    """Write the configuration; vectors need no model, since their bytes are those of any other."""
+    path = root / "stemma.toml"
+    path.write_text('[[sources]]\npath = "docs"\n\n[embed]\nmodel = "hash:384"\n')
+    return path
 
 
 def place(docs: Path, name: str) -> Path:

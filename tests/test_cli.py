@@ -639,7 +639,7 @@ def test_a_damaged_published_file_is_one_clear_line(copied: Path, stemma: Any) -
             assert told.code in (1, 2)
     (copied / CORPUS).unlink()
     (copied / CORPUS).write_bytes(b"this is no database")
-    stemma("run", "--quiet").is_one_line(1, str(copied / CORPUS), "move it away")
+    stemma("run", "--quiet").is_one_line(1, str(copied / CORPUS), "ove it away")
     (copied / CORPUS).unlink()
     assert stemma("run", "--quiet").code == 0, "as the message said: it is made anew from the state"
     assert query(copied / CORPUS, "SELECT count(*) FROM corpus.raw") == [(20,)]
