@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # One more than there are cores: tests of servers and browsers wait a third of their time.
 TEST_PROCESSES := $(shell $(PYTHON) -c "import os; print(min(4, len(os.sched_getaffinity(0)) + 1))")
 export DAGSTER_HOME := $(CURDIR)/.dagster
+# Where this is set, every process compiles all code anew: a second of each command.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test test-slow fuzz browser ui bench lint format lock audit clean
 
