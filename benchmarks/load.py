@@ -137,16 +137,17 @@ def run_step(root: Path) -> Figures:
     from stemma.resources.engine import DATASETS, publish
 
     run = open_run(root)
-    peak, began = Peak(), time.perf_counter()
-    seconds = {}
+    began = time.perf_counter()
+    seconds, peaks = {}, {}
     for stage in STAGES:
-        started = time.perf_counter()
+        peak, started = Peak(), time.perf_counter()
         _ = publish(run) if stage == "publication" else DATASETS[stage](run)
-        seconds[stage] = time.perf_counter() - started
+        seconds[stage], peaks[stage] = time.perf_counter() - started, peak.end()
     return {
         "seconds": time.perf_counter() - began,
         "stages": seconds,
-        "peak": peak.end(),
+        "peaks": peaks,
+        "peak": max(peaks.values()),
         **facts(run),
     }
 
@@ -202,7 +203,7 @@ def show(name: str, each: Figures) -> Figures:
 
 def print_costs(measured: dict[int, dict[str, Figures]]) -> None:
     """Print what a run costs at each size, by dataset, and how that grows from the smallest to the largest."""
-    print("\n### Seconds by size\n")
+    print("\n### Seconds, and memory at most, by size\n")
     print(f"| documents | run | {' | '.join(STAGES)} | total |\n{'|---' * (len(STAGES) + 3)}|")
     low, high = min(measured), max(measured)
     for name in ("full", "no-op", "day 1"):
@@ -220,7 +221,9 @@ def print_costs(measured: dict[int, dict[str, Figures]]) -> None:
 
 
 def print_row(start: str, each: Figures) -> None:
-    cells = " | ".join(f"{each['stages'][stage]:.2f}" for stage in STAGES)
+    cells = " | ".join(
+        f"{each['stages'][stage]:.2f} ({each['peaks'][stage] / MB:,.0f} MB)" for stage in STAGES
+    )
     print(f"| {start} | {cells} | {each['seconds']:.2f} |")
 
 

@@ -29,7 +29,7 @@ def processor_seconds(process: int) -> float:
 
 
 class Peak:
-    """The largest memory of this process and all below it, looked at once a second."""
+    """The largest memory of this process and all below it, looked at at once and then four times a second."""
 
     def __init__(self) -> None:
         self._largest = 0
@@ -38,8 +38,10 @@ class Peak:
         self._thread.start()
 
     def _watch(self) -> None:
-        while not self._end.wait(1.0):
+        while True:
             self._largest = max(self._largest, sum(map(proportional_bytes, below(os.getpid()))))
+            if self._end.wait(0.25):
+                return
 
     def end(self) -> int:
         self._end.set()
