@@ -65,7 +65,7 @@ clean:
 	rm -rf $(VENV) $(VENV)-audit .stemma .dagster build *.egg-info
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "Installing Stemma's pinned environment into $(VENV) (once) ..."
+	@echo "Installing Stemma's pinned environment into $(VENV) (once; 2 GB, some minutes) ..."
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stemma needs Python 3.11 or newer")'
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock

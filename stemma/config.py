@@ -666,7 +666,10 @@ def parse_override(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except ValueError as error:
-        raise UsageError(f"{text}: write section.key=value, as in stemma.toml: {error}") from error
+        raise UsageError(
+            f"{text}: write section.key=value, as in stemma.toml, and texts in quotes"
+            f" ('embed.model=\"hash:384\"'): {error}"
+        ) from error
 
 
 def _start(file: Path) -> Path:

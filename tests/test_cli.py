@@ -702,7 +702,8 @@ def test_run_of_a_mistyped_path_is_not_remembered(
     write_documents(tmp_path / "docs")
     monkeypatch.chdir(tmp_path)
     assert stemma("run", "docs", "--select", "raw", "--quiet").code == 0
-    stemma("run", "dosc", "--select", "raw", "--quiet").is_one_line(1, "dosc")
+    stemma("run", "dosc", "--select", "raw", "--quiet").is_one_line(2, "dosc: no such file or folder")
+    stemma("run", "dosc/*.txt", "--select", "raw", "--quiet").is_one_line(1, "dosc")
     assert stemma("run", "--select", "raw", "--quiet").code == 0
     assert [path.name for path in (tmp_path / ".stemma").glob("*.toml")] == ["stemma.toml"]
 

@@ -219,6 +219,18 @@ def test_a_run_whose_vectors_were_of_another_model_cannot_be_asked(
     )
 
 
+def test_a_file_that_the_next_run_would_read_is_told(
+    corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    inside = corpus.docs / "corpus.jsonl"
+    try:
+        for path, is_told in ((inside, True), (tmp_path / "corpus.jsonl", False)):
+            assert export(corpus, str(path)) == 0
+            assert ("the next run will read it" in capsys.readouterr().err) == is_told
+    finally:
+        inside.unlink()
+
+
 def test_wrong_use_is_refused(corpus: Corpus, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert export(corpus, str(tmp_path / "out.csv")) == 2
     assert export(corpus, str(tmp_path)) == 2

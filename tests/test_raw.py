@@ -13,11 +13,14 @@ import fsspec
 import pytest
 from harness import NOTHING, Corpus, sentence
 
-from stemma.config import SourceConfig
+from stemma.config import SourceConfig, load_config
 from stemma.errors import RetryableError
 from stemma.hashing import digest
 from stemma.resources import looking, sources
+from stemma.resources.engine import Run, Setup
+from stemma.resources.engine.raw import list_sources
 from stemma.resources.sources import FileEntry, list_files, read_stable
+from stemma.resources.warehouse import Warehouse
 
 
 @pytest.fixture
@@ -221,3 +224,20 @@ def test_a_file_in_motion_is_read_whole_or_put_off(
     corpus.run(allow_deletes=True)
     assert corpus.value("SELECT count(*) FROM corpus.raw") == 4
     assert corpus.differences() == []
+
+
+def test_the_settings_in_use_are_no_document(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path)
+    corpus.fill(2)
+    (tmp_path / "docs").rename(tmp_path / "inside")
+    settings = tmp_path / "inside" / "stemma.toml"
+    settings.write_text('[[sources]]\nname = "docs"\npath = "."\n\n[embed]\nmodel = "hash:16"\n')
+    (tmp_path / "inside" / "other.toml").write_text('title = "no settings of ours"')
+    config = load_config(settings)
+    run = Run("run", Setup.of(config), Warehouse(config.warehouse.path))
+    try:
+        listed = [file.relative for _source, files, _errors in list_sources(run) for file in files]
+    finally:
+        run.warehouse.close()
+    assert "stemma.toml" not in listed
+    assert len(listed) == 3

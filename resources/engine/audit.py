@@ -73,7 +73,7 @@ def audit(
     """
     path = config.warehouse.path
     if not path.exists():
-        raise StemmaError(f"{path}: nothing published yet; 'stemma run' makes it")
+        raise StemmaError(f"{path}: nothing published yet; 'stemma run PATH' makes it")
     stale = _stale(config)
     ours = Warehouse(path)
     damaged = _damaged(ours) if share >= WHOLE else ()

@@ -210,9 +210,12 @@ Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
 def list_sources(run: Run, purges: Purges = NO_PURGES) -> Listed:
     """Return each source with its files and what could not be listed. Raises StemmaError as `list_files` does.
 
+    The file of the settings is no document.
+
     Files that were purged as a whole are left out, and so never opened.
     """
-    left_out = (*run.warehouse.own_paths, *run.left_out)
+    settings = [run.config.file] if run.config.file else []
+    left_out = (*run.warehouse.own_paths, *settings, *run.left_out)
     listings = [(source, *_listing(source, left_out)) for source in _chosen(run)]
     if purges:
         out = purges.documents

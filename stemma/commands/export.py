@@ -4,7 +4,7 @@ import argparse
 from functools import partial
 from pathlib import Path
 
-from stemma.commands.output import print_json, say
+from stemma.commands.output import print_json, say, warn_of_source
 from stemma.commands.published import SETTINGS, open_published, published_path
 from stemma.config import Config, load_config
 from stemma.errors import UsageError
@@ -38,6 +38,7 @@ def export(options: argparse.Namespace) -> int:
     else:
         listed = ", ".join(f"{count:,} {name}" for name, count in counts.items() if count or name == "added")
         say(f"{done.path}: {options.what}: {listed}")
+    warn_of_source(config, path)
     return 0
 
 

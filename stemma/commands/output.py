@@ -1,16 +1,21 @@
 """How answers are printed: as tables for people, as JSON for programs."""
 
+import itertools
 import json
 import math
+import re
 import shutil
 import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any, TextIO
 from uuid import UUID
 
 from rich.cells import cell_len, set_cell_size
+
+from stemma.config import Config
 
 # The width of an id: a column is never cut below it.
 CELL_COLUMNS = 36
@@ -19,6 +24,24 @@ PIPED_COLUMNS = 200
 MOST_CHARACTERS = 1000
 # No control characters: within words they join letters, or say where a word may be divided.
 JOINERS = "\u00ad\u200c\u200d"
+GLOB = re.compile(r"[*?\[]")
+
+
+def warn_of_source(config: Config, path: Path) -> None:
+    """Say so where a file that is written lies in a source: the next run would take it for documents."""
+    written = path.expanduser().absolute()
+    for source in config.sources:
+        if not source.path or "://" in source.path:
+            continue
+        fixed = itertools.takewhile(lambda part: not GLOB.search(part), Path(source.path).parts)
+        root = (config.directory / Path(*fixed)).absolute()
+        if written.is_relative_to(root) and root.is_dir():
+            say(
+                f"{path} lies in the source '{source.name}': the next run will read it; write it elsewhere,"
+                " or exclude it there",
+                file=sys.stderr,
+            )
+            return
 
 
 def print_json(value: Any) -> None:

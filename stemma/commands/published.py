@@ -47,7 +47,7 @@ def published_path(config: Config) -> Path:
     """Return where the published file is. Raises StemmaError when there is none yet."""
     path: Path = config.warehouse.path
     if not path.exists():
-        raise StemmaError(f"{path}: nothing published yet; 'stemma run' makes it")
+        raise StemmaError(f"{path}: nothing published yet; 'stemma run PATH' makes it")
     return path
 
 

@@ -151,7 +151,8 @@ def _print_listing(
         say("same content: so many other documents have the very same content; it stays with them.")
     if any(row["alike"] for row in found):
         say("alike: so many near-duplicates of the same family stay; 'stemma families' shows them.")
-    say(f"{len(found):,} documents would be purged; nothing was done. --yes does it, and cannot be undone.")
+    named = f"{len(found):,} document{'s' * (len(found) != 1)}"
+    say(f"{named} would be purged; nothing was done. --yes does it, and cannot be undone.")
 
 
 def _purge(config: Config, options: argparse.Namespace, found: list[dict[str, Any]]) -> dict[str, Any]:

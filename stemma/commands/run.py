@@ -4,6 +4,7 @@ import argparse
 import os
 import re
 import shlex
+import shutil
 import sys
 import time
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from stemma.commands.output import print_json, print_table, say
+from stemma.commands.output import GLOB, print_json, print_table, say
 from stemma.config import REMEMBERED_FILE, Config, load_config, merged, parse_override, to_toml, with_paths
 from stemma.errors import StemmaError, UsageError
 
@@ -90,6 +91,9 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
     if not options.paths:
         yield config, config.file
         return
+    for path in options.paths:
+        if "://" not in path and not GLOB.search(path) and not Path(path).expanduser().exists():
+            raise UsageError(f"{path}: no such file or folder")
     config = with_paths(config, options.paths, Path.cwd())
     if options.dry_run:
         yield config, None
@@ -452,7 +456,9 @@ def _next_commands(config: Config, options: argparse.Namespace) -> None:
         f"stemma ui{given}": "the graph, the runs, the checks",
     }
     width = max(map(len, commands))
-    print("Next:")
+    on_path = shutil.which("stemma") is not None
+    activate = Path(sys.executable).with_name("activate")
+    print("Next:" if on_path or not activate.exists() else f"Next, after `source {activate}`:")
     for command, meaning in commands.items():
         print(f"  {command:<{width}}   {meaning}")
     print(f"Any DuckDB client opens {config.warehouse.path} read-only, at any time.")

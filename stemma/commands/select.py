@@ -10,7 +10,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stemma.commands.output import print_json, print_table, say
+from stemma.commands.output import print_json, print_table, say, warn_of_source
 from stemma.commands.published import open_published
 from stemma.config import Config, load_config
 from stemma.errors import StemmaError, UsageError
@@ -72,6 +72,7 @@ def select(options: argparse.Namespace) -> int:
     if options.out is not None:
         _write(options.out, rows, facts)
         say(f"{rows.num_rows:,} of {len(ids):,} {options.unit} in {options.out}")
+        warn_of_source(config, options.out)
     elif options.json:
         print_json({**facts, "rows": rows.to_pylist()})
     else:

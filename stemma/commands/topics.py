@@ -47,7 +47,9 @@ def topics(options: argparse.Namespace) -> int:
         print_json(told)
         return 0
     rows = [(each["documents"], ", ".join(each["words"]), each["examples"][0]) for each in told]
-    print_table(f"{len(listed):,} topics", ["documents", "words", "for example"], rows)
+    print_table(
+        f"{len(listed):,} topic{'s' * (len(listed) != 1)}", ["documents", "words", "for example"], rows
+    )
     return 0
 
 

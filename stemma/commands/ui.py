@@ -27,7 +27,10 @@ def ui(options: argparse.Namespace) -> int:
     arguments = ["-m", "stemma.definitions", "--host", options.host, "--port", str(options.port)]
     # Viewers need no daemon: schedules and sensors are for whoever may start runs.
     arguments = [*arguments, "--read-only"] if options.read_only else ["dev", *arguments]
-    print(f"Stemma's assets: http://{options.host}:{options.port} (Ctrl-C ends it)", flush=True)
+    print(
+        f"Stemma's assets: http://{options.host}:{options.port} (ready in half a minute; Ctrl-C ends it)",
+        flush=True,
+    )
     os.execv(program, [program, *arguments])
 
 

@@ -62,7 +62,10 @@ def query_embedder(connection: duckdb.DuckDBPyConnection, config: Config) -> Emb
 
     def embed(text: str) -> list[float]:
         if model is None:
-            raise StemmaError("the corpus has no vectors yet; 'stemma run' makes them")
+            raise StemmaError(
+                "the corpus has no vectors: its sources hold no documents ('stemma status' tells), or no run has"
+                " embedded them"
+            )
         if not loaded:
             loaded.append(_load(model[0], parameters.get("precision", config.embed.precision), config))
         return loaded[0](text)
@@ -92,7 +95,7 @@ def _attached(path: Path, as_of: str | None) -> duckdb.DuckDBPyConnection:
     first of them was opened.
     """
     if not path.exists():
-        raise StemmaError(f"{path}: nothing published yet; 'stemma run' makes it")
+        raise StemmaError(f"{path}: nothing published yet; 'stemma run PATH' makes it")
     settings: dict[str, Any] = {"python_enable_replacements": False, "arrow_lossless_conversion": True}
     if as_of is not None:
         return open_as_of(path, as_of, settings)
