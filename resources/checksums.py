@@ -53,8 +53,7 @@ def _values(array: pa.Array, rows: np.ndarray, valid: np.ndarray) -> np.ndarray:
     if pa.types.is_large_string(kind) or pa.types.is_large_binary(kind):
         return _strings(array, np.int64, rows, valid)
     if pa.types.is_fixed_size_list(kind):
-        # What is null among the values is null in a list that is null itself, or counts by what lies there.
-        return _fixed(array.values, kind.list_size, kind.value_type.bit_width, rows + array.offset)
+        return _fixed_lists(array, kind, rows + array.offset)
     if pa.types.is_boolean(kind):
         return array.fill_null(False).to_numpy(zero_copy_only=False)[rows].astype(np.uint32) + np.uint32(1)
     if not (pa.types.is_primitive(kind) or pa.types.is_fixed_size_binary(kind)):
@@ -94,6 +93,17 @@ def _lists(array: pa.Array, values: pa.Array, kind: type, rows: np.ndarray, vali
     data = row_checksums(values, below).tobytes()
     places = zip((4 * firsts).tolist(), (4 * (firsts + lengths)).tolist(), strict=True)
     return np.fromiter((crc32(data[start:end]) for start, end in places), np.uint32, len(rows))
+
+
+def _fixed_lists(array: pa.Array, kind: pa.FixedSizeListType, places: np.ndarray) -> np.ndarray:
+    size, values = kind.list_size, array.values
+    found = _fixed(values, size, kind.value_type.bit_width, places)
+    if values.null_count:
+        whole = len(values) // size * size
+        valid = values.is_valid().to_numpy(zero_copy_only=False)[:whole].reshape(-1, size)[places]
+        holes = np.flatnonzero(~valid.all(axis=1))
+        found[holes] ^= np.array([crc32(np.packbits(row).tobytes()) for row in valid[holes]], np.uint32)
+    return found
 
 
 def _fixed(array: pa.Array, size: int, bits: int, rows: np.ndarray) -> np.ndarray:

@@ -198,4 +198,4 @@ def test_verify_sees_a_posting_that_is_gone() -> None:
         corpus.path.chmod(0o644)
         with duckdb.connect(str(corpus.path)) as connection:
             connection.execute("DELETE FROM search.posting_rows WHERE rowid = 0")
-        assert [table["table"] for table in corpus.differences()] == ["search.postings"]
+        assert [each.table for each in corpus.differences()] == ["search.postings"]
