@@ -532,7 +532,9 @@ class Warehouse:
                     copy_file(path, source)
                     source.chmod(0o600)
                     _forget_history(connection, source)
-                _rewrite(connection, source, target)
+                # Small groups of rows are for what is read in part: the state would grow by half with its next change.
+                options = NEXT_OPTIONS if path == self.path else f"STORAGE_VERSION '{STORAGE_VERSION}'"
+                _rewrite(connection, source, target, options)
                 if source != path:
                     source.unlink()
                 sync(target)
@@ -636,10 +638,12 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _rewrite(connection: duckdb.DuckDBPyConnection, source: Path, target: Path) -> None:
+def _rewrite(
+    connection: duckdb.DuckDBPyConnection, source: Path, target: Path, options: str = NEXT_OPTIONS
+) -> None:
     connection.execute(f"ATTACH '{_escaped(source)}' AS rewrite_from (READ_ONLY)")
     try:
-        connection.execute(f"ATTACH '{_escaped(target)}' AS rewrite_to ({NEXT_OPTIONS})")
+        connection.execute(f"ATTACH '{_escaped(target)}' AS rewrite_to ({options})")
         try:
             connection.execute("COPY FROM DATABASE rewrite_from TO rewrite_to")
             connection.execute("CHECKPOINT rewrite_to")
