@@ -6,6 +6,7 @@ dataclass: checking, error messages, and the table in docs/configuration.md are 
 
 import dataclasses
 import difflib
+import itertools
 import math
 import os
 import re
@@ -1110,6 +1111,13 @@ def _scalar_type(key: dataclasses.Field[Any]) -> type[Any]:
 def _resolved(config: Config) -> Config:
     path = _absolute(str(config.warehouse.path), config.directory)
     return dataclasses.replace(config, warehouse=WarehouseConfig(Path(path)))
+
+
+def local_folder(path: str) -> Path | None:
+    """Return a source's path up to its first wildcard; None for a URL."""
+    if _URL.match(path):
+        return None
+    return Path(*itertools.takewhile(lambda part: not _MAGIC.search(part), Path(path).parts))
 
 
 def _absolute(path: str, directory: Path) -> str:

@@ -93,6 +93,15 @@ def expected_rows(folder: Path, chunk_size: int, kept: set[str] | None = None) -
             yield Row(path, piece, vector)
 
 
+def expected_of_kept(
+    arguments: argparse.Namespace, update: Callable[[], Any], rows: Callable[[], Iterable[Row]]
+) -> Iterator[Row]:
+    """The same for a batch system; which documents are kept is taken from a run in `--state`, whole as each."""
+    update()
+    kept = {row.path for row in rows()}
+    return expected_rows(arguments.folder, arguments.chunk_size, kept)
+
+
 def write_rows(rows: Iterable[Row], out: Path) -> None:
     """One JSON line a row: path, hash of the text, hash of the vector as float32."""
     with out.open("w") as file:

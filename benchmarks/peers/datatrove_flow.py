@@ -7,6 +7,7 @@ datatrove would find every task completed and do nothing, whatever had changed.
 """
 
 import contextlib
+import functools
 import os
 import shutil
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cleaning import clean
-from common import Embedder, Row, calls_in, expected_rows, list_files, parse_arguments, run_flow, split
+from common import Embedder, Row, calls_in, expected_of_kept, list_files, parse_arguments, run_flow, split
 from datatrove.data import Document, DocumentsPipeline
 from datatrove.executor import LocalPipelineExecutor
 from datatrove.pipeline.base import PipelineStep
@@ -143,13 +144,7 @@ def main() -> None:
             for row in pq.read_table(file).to_pylist():
                 yield Row(row["path"], row["text"], row["embedding"])
 
-    def expected() -> Iterator[Row]:
-        """Which documents are kept is taken from a run in `--state`, whole as each."""
-        update()
-        kept = {row.path for row in rows()}
-        return expected_rows(arguments.folder, arguments.chunk_size, kept)
-
-    run_flow(arguments, update, rows, expected)
+    run_flow(arguments, update, rows, functools.partial(expected_of_kept, arguments, update, rows))
 
 
 if __name__ == "__main__":

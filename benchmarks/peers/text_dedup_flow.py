@@ -5,6 +5,7 @@ processes, and a plain loop around it. Each run writes a folder of its own, whic
 all is done.
 """
 
+import functools
 import itertools
 import os
 import shutil
@@ -15,7 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 from cleaning import clean
-from common import Embedder, Row, expected_rows, list_files, parse_arguments, run_flow, split
+from common import Embedder, Row, expected_of_kept, list_files, parse_arguments, run_flow, split
 from datasets import load_from_disk
 from embedding_function import DIMENSIONS
 from text_dedup.minhash import main as minhash
@@ -86,13 +87,7 @@ def main() -> None:
         for row in pq.read_table(arguments.state / "published/chunks.parquet").to_pylist():
             yield Row(row["path"], row["text"], row["embedding"])
 
-    def expected() -> Iterator[Row]:
-        """Which documents are kept is taken from a run in `--state`, whole as each."""
-        update()
-        kept = {row.path for row in rows()}
-        return expected_rows(arguments.folder, arguments.chunk_size, kept)
-
-    run_flow(arguments, update, rows, expected)
+    run_flow(arguments, update, rows, functools.partial(expected_of_kept, arguments, update, rows))
 
 
 if __name__ == "__main__":

@@ -21,6 +21,7 @@ from stemma.lineage.comparison import (
 from stemma.resources.engine import Run, Setup, run_all
 from stemma.resources.engine.run import silent
 from stemma.resources.engine.staleness import staleness
+from stemma.resources.memo import quoted
 from stemma.resources.scratch import AUDIT, Scratch, remove_abandoned
 from stemma.resources.warehouse import Warehouse
 
@@ -100,8 +101,7 @@ def compare_states(ours: Warehouse, rebuilt: Warehouse) -> list[Comparison]:
     """Compare what two warehouses keep for the engine alone: from it the next run goes on, so it must be right too."""
     try:
         with ours.session() as connection:
-            place = str(rebuilt.state_path).replace("'", "''")
-            connection.execute(f"ATTACH '{place}' AS rebuilt (READ_ONLY)")
+            connection.execute(f"ATTACH {quoted(str(rebuilt.state_path))} AS rebuilt (READ_ONLY)")
             compared = compare_databases(connection, "state", "rebuilt", STATE)
         return [
             dataclasses.replace(

@@ -1,8 +1,8 @@
 """deduplicated: families of duplicates, and the documents that are kept of each.
 
 The families are a function of the live documents alone. What a change costs follows the change: the index of
-buckets is kept, only buckets that a document entered or left propose pairs anew, only those are
-measured, and only families that an edge or a member touched are solved again.
+buckets is kept, only buckets that a document entered or left propose pairs anew, only those are measured, and only
+families that an edge or a member touched are solved again.
 """
 
 from collections.abc import Iterable, Iterator

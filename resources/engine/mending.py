@@ -5,6 +5,8 @@ be in a backup. The state still names what it held. A result is a function of it
 as it is, and only the memo is filled up, from the top down: contents from the files, texts from contents, and so on.
 """
 
+from collections.abc import Callable
+
 import duckdb
 
 from stemma.resources.engine.chunked import chunked, cleaned_bodies
@@ -49,19 +51,21 @@ class Mending:
         if not self._tried:
             return
         run = self._run
-        self._computed += store_again(run)
-        if self._last == "raw":
-            return
-        for dataset in (cleaned(run.setup), None, chunked(run.setup), embedded(run.setup)):
+        refills: dict[str, Callable[[], int | None]] = {
+            "raw": lambda: store_again(run),
+            "cleaned": lambda: _refill(run, cleaned(run.setup)),
+            "deduplicated": lambda: _refill_signatures(run),
+            "chunked": lambda: _refill(run, chunked(run.setup)),
+            "embedded": lambda: _refill(run, embedded(run.setup)),
+        }
+        for name, refill in refills.items():
+            computed = refill()
             # Another recipe's results are planned, and computed, by the dataset's own update.
-            if not (_refill_signatures(run, self) if dataset is None else _refill(run, self, dataset)):
+            if computed is None:
                 return
-            if self._last == ("deduplicated" if dataset is None else dataset.name):
+            self._computed += computed
+            if name == self._last:
                 return
-
-    def count(self, computed: int) -> None:
-        """Note that so many results were computed."""
-        self._computed += computed
 
     @property
     def warnings(self) -> list[str]:
@@ -71,29 +75,29 @@ class Mending:
         return [*self._told, f"{self._computed} results that the memo had lost were made anew"]
 
 
-def _refill(run: Run, mending: Mending, dataset: RowDataset) -> bool:
+def _refill(run: Run, dataset: RowDataset) -> int | None:
+    """Compute what is lost of a dataset; returns how many results, None where it was made by another recipe."""
     with run.warehouse.session() as connection:
         if state_of(connection, dataset.name).stage_recipe != dataset.stage_recipe(run.setup):
-            return False
+            return None
         _audit_nothing(connection)
         connection.execute(f"CREATE OR REPLACE TABLE scope AS SELECT * FROM {dataset.desired}")
-    mending.count(run_stage(run, dataset.stage, dataset.name, "scope", dataset.bodies(run)).computed)
-    return True
+    return run_stage(run, dataset.stage, dataset.name, "scope", dataset.bodies(run)).computed
 
 
-def _refill_signatures(run: Run, mending: Mending) -> bool:
+def _refill_signatures(run: Run) -> int | None:
+    """Sign what is lost of deduplicated, as `_refill` computes."""
     stages = signing_stages(run.setup)
     with run.warehouse.session() as connection:
         made_by = state_of(connection, "deduplicated").stage_recipe
         if made_by != " ".join(run.setup.recipe(stage) for stage in stages):
-            return False
+            return None
         _audit_nothing(connection)
         connection.execute(
             f"CREATE OR REPLACE TABLE scope AS SELECT document_id, text_hash AS input_hash, body_hash FROM {live(run)}"
         )
-    for stage in stages:
-        mending.count(run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run)).computed)
-    return True
+    bodies = cleaned_bodies(run)
+    return sum(run_stage(run, stage, "deduplicated", "scope", bodies).computed for stage in stages)
 
 
 def _audit_nothing(connection: duckdb.DuckDBPyConnection) -> None:

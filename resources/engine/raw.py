@@ -188,7 +188,6 @@ def _requests(
     run: Run, listings: "Listed", known: dict[tuple[str, str], Known], scan: _Scan
 ) -> Iterator[Request]:
     """Yield the files that must be looked at; note what listing them said."""
-    folders = (run.config.directory, run.warehouse.folder)
     for source, files, problems in listings:
         reader = reader_of(run.setup, source)
         scan.errors += [_listing_error(source, problem) for problem in problems]
@@ -201,7 +200,7 @@ def _requests(
                 if before.uri != entry.uri:
                     scan.moved.append(_file_row(source, entry, before.file_hash, reader))
             else:
-                yield Request(source, reader, entry, before, folders if source.query is not None else None)
+                yield Request(source, reader, entry, before, _folders_of(run, source))
 
 
 Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
@@ -210,9 +209,7 @@ Listed = list[tuple[SourceConfig, list[FileEntry], list[ListingError]]]
 def list_sources(run: Run, purges: Purges = NO_PURGES) -> Listed:
     """Return each source with its files and what could not be listed. Raises StemmaError as `list_files` does.
 
-    The file of the settings is no document.
-
-    Files that were purged as a whole are left out, and so never opened.
+    The file of the settings is no document. Files that were purged as a whole are left out, and so never opened.
     """
     settings = [run.config.file] if run.config.file else []
     left_out = (*run.warehouse.own_paths, *settings, *run.left_out)
@@ -558,14 +555,18 @@ def store_again(run: Run) -> int:
     return stored
 
 
+def _folders_of(run: Run, source: SourceConfig) -> tuple[Path, Path] | None:
+    """Return the folders that a query is asked in: the corpus's own, and its work folder."""
+    return (run.config.directory, run.warehouse.folder) if source.query is not None else None
+
+
 def _requests_of(run: Run, purges: Purges, places: set[tuple[str, str]]) -> Iterator[Request]:
     """Yield the files of these places, to be read whatever is known of them."""
-    folders = (run.config.directory, run.warehouse.folder)
     for source, files, _problems in list_sources(run, purges):
         reader = reader_of(run.setup, source)
         for entry in files:
             if (source.name, entry.relative) in places:
-                yield Request(source, reader, entry, None, folders if source.query is not None else None)
+                yield Request(source, reader, entry, None, _folders_of(run, source))
 
 
 def _upsert_rows(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:

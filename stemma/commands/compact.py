@@ -1,11 +1,10 @@
 """stemma compact: files without dead space, a memo without what nothing uses, a history without old runs."""
 
 import argparse
-import sys
 from uuid import uuid4
 
 from stemma.commands.dagster_history import delete_old_runs
-from stemma.commands.output import print_json, print_table, say
+from stemma.commands.output import print_json, print_table, say_aside
 from stemma.config import load_config
 from stemma.reporting.text import human_bytes
 
@@ -20,8 +19,7 @@ def compact(options: argparse.Namespace) -> int:
     from stemma.resources.warehouse import Warehouse
 
     config = load_config(options.config)
-    # What is said of waiting is no part of the answer.
-    warehouse = Warehouse(config.warehouse.path, waiting=lambda line: say(line, file=sys.stderr))
+    warehouse = Warehouse(config.warehouse.path, waiting=say_aside)
     run = Run(f"compact-{uuid4()}", Setup.of(config), warehouse)
     try:
         before, after = upkeep.compact(

@@ -16,7 +16,7 @@ import duckdb
 import numpy as np
 import pyarrow as pa
 
-from stemma.commands.output import print_json, say, shown
+from stemma.commands.output import print_json, say, say_aside, shown
 from stemma.commands.published import open_published, rows
 from stemma.config import Config, SourceConfig, load_config
 from stemma.errors import StemmaError, UsageError
@@ -54,7 +54,7 @@ def lookup(options: argparse.Namespace) -> int:
 
     config = load_config(options.config)
     with open_published(config) as published:
-        warehouse = Warehouse(config.warehouse.path, waiting=lambda line: say(line, file=sys.stderr))
+        warehouse = Warehouse(config.warehouse.path, waiting=say_aside)
         run = Run(f"lookup-{uuid.uuid4()}", Setup.of(config), warehouse)
         try:
             source = _source_of(config, options.text)

@@ -1,9 +1,7 @@
 """How answers are printed: as tables for people, as JSON for programs."""
 
-import itertools
 import json
 import math
-import re
 import shutil
 import sys
 import unicodedata
@@ -15,7 +13,7 @@ from uuid import UUID
 
 from rich.cells import cell_len, set_cell_size
 
-from stemma.config import Config
+from stemma.config import Config, local_folder
 
 # The width of an id: a column is never cut below it.
 CELL_COLUMNS = 36
@@ -24,22 +22,17 @@ PIPED_COLUMNS = 200
 MOST_CHARACTERS = 1000
 # No control characters: within words they join letters, or say where a word may be divided.
 JOINERS = "\u00ad\u200c\u200d"
-GLOB = re.compile(r"[*?\[]")
 
 
 def warn_of_source(config: Config, path: Path) -> None:
     """Say so where a file that is written lies in a source: the next run would take it for documents."""
     written = path.expanduser().absolute()
     for source in config.sources:
-        if not source.path or "://" in source.path:
-            continue
-        fixed = itertools.takewhile(lambda part: not GLOB.search(part), Path(source.path).parts)
-        root = (config.directory / Path(*fixed)).absolute()
-        if written.is_relative_to(root) and root.is_dir():
-            say(
+        folder = local_folder(source.path) if source.query is None else None
+        if folder is not None and written.is_relative_to(folder) and folder.is_dir():
+            say_aside(
                 f"{path} lies in the source '{source.name}': the next run will read it; write it elsewhere,"
-                " or exclude it there",
-                file=sys.stderr,
+                " or exclude it there"
             )
             return
 
@@ -81,6 +74,11 @@ def _is_shown(character: str) -> bool:
 def say(text: str = "", *, file: TextIO | None = None) -> None:
     """Print a line for a person; nothing in it gives the terminal an order."""
     print(harmless(text), file=file)
+
+
+def say_aside(line: str) -> None:
+    """Print a line that is no part of the answer, on standard error."""
+    say(line, file=sys.stderr)
 
 
 def plain(value: Any) -> Any:

@@ -1,7 +1,6 @@
 """stemma purge: documents leave the corpus and the disk for good, and stay out."""
 
 import argparse
-import sys
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from uuid import UUID, uuid4
 import duckdb
 
 from stemma.commands.dagster_history import delete_all_runs, has_history
-from stemma.commands.output import print_json, print_table, say
+from stemma.commands.output import print_json, print_table, say, say_aside
 from stemma.commands.published import open_published, rows
 from stemma.config import Config, load_config
 from stemma.datasets import DATASETS, RAW
@@ -163,8 +162,7 @@ def _purge(config: Config, options: argparse.Namespace, found: list[dict[str, An
     from stemma.resources.warehouse import Warehouse, utc_now
 
     now: datetime = utc_now()
-    # What is said of waiting is no part of the answer.
-    warehouse = Warehouse(config.warehouse.path, waiting=lambda line: say(line, file=sys.stderr))
+    warehouse = Warehouse(config.warehouse.path, waiting=say_aside)
     run = Run(f"purge-{uuid4()}", Setup.of(config), warehouse)
     try:
         list_purges(

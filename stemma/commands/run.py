@@ -13,8 +13,17 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from stemma.commands.output import GLOB, print_json, print_table, say
-from stemma.config import REMEMBERED_FILE, Config, load_config, merged, parse_override, to_toml, with_paths
+from stemma.commands.output import print_json, print_table, say, say_aside
+from stemma.config import (
+    REMEMBERED_FILE,
+    Config,
+    load_config,
+    local_folder,
+    merged,
+    parse_override,
+    to_toml,
+    with_paths,
+)
 from stemma.errors import StemmaError, UsageError
 
 # No telemetry; nothing but events, which say all: Dagster's capture of output starts two processes a step; and no
@@ -92,7 +101,7 @@ def _configured(options: argparse.Namespace) -> Iterator[tuple[Config, Path | No
         yield config, config.file
         return
     for path in options.paths:
-        if "://" not in path and not GLOB.search(path) and not Path(path).expanduser().exists():
+        if local_folder(path) == Path(path) and not Path(path).expanduser().exists():
             raise UsageError(f"{path}: no such file or folder")
     config = with_paths(config, options.paths, Path.cwd())
     if options.dry_run:
@@ -306,16 +315,13 @@ def _progress(show: bool) -> Iterator[None]:
                 told = f"  ({rate}{left})" if rate else ""
                 print(f"{dataset:<13}{done:>9,}{of}{told}", file=sys.stderr, flush=True)
 
-        def hear(line: str) -> None:
-            say(line, file=sys.stderr)
-
         pipeline.listeners.append(listen)
-        pipeline.notices.append(hear)
+        pipeline.notices.append(say_aside)
         try:
             yield
         finally:
             pipeline.listeners.remove(listen)
-            pipeline.notices.remove(hear)
+            pipeline.notices.remove(say_aside)
 
 
 def _summarize(options: argparse.Namespace, config: Config, result: Any, seconds: float) -> None:

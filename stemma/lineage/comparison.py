@@ -64,6 +64,8 @@ def _published(dataset: Dataset, *key: str) -> Compared:
     return Compared(dataset.stored, key or tuple(dataset.key.split(", ")), columns)
 
 
+_VIEWS = "kind = 'view' AND name NOT LIKE 'corpus.%'"
+
 # In the order in which they are made: a document that differs in two of them does so because of the first.
 PUBLISHED = (
     Compared("lineage.files", ("source", "path"), ("source", "path", "uri", "file_hash", "size")),
@@ -100,7 +102,7 @@ PUBLISHED = (
         "lineage.definitions",
         ("name",),
         ("name", "query"),
-        "kind = 'view' AND name NOT LIKE 'corpus.%'",
+        _VIEWS,
     ),
 )
 TABLES = {table.name: list(table.columns) for table in PUBLISHED}
@@ -135,7 +137,7 @@ _CONDITIONS = {
     CHUNKS.stored: _KEPT,
     POSTINGS.stored: _CHUNKS_KEPT,
     TRACE.stored: _KEPT,
-    "lineage.definitions": "kind = 'view' AND name NOT LIKE 'corpus.%'",
+    "lineage.definitions": _VIEWS,
 }
 SAMPLED = tuple(
     replace(table, condition=_CONDITIONS[table.name]) for table in PUBLISHED if table.name in _CONDITIONS
@@ -387,8 +389,9 @@ def _first_table(connection: duckdb.DuckDBPyConnection, example: Difference) -> 
     """Return the first table, in the order of their making, whose rows of the example's document differ."""
     for table in PUBLISHED:
         if "document_id" in table.columns:
+            content = _content(connection, "corpus_file", table)
             sides = [
-                f"(SELECT hash({', '.join(table.columns)}) FROM {side}.{table.name} WHERE document_id = $1)"
+                f"(SELECT {content} FROM {side}.{table.name} WHERE document_id = $1)"
                 for side in ("corpus_file", "rebuilt_file")
             ]
             query = (
