@@ -7,7 +7,6 @@ and remembered in the user's cache.
 import importlib.metadata
 import json
 import logging
-import os
 import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from stemma import hashing
 from stemma.embedding.arrays import Vectors
 from stemma.errors import StemmaError
 from stemma.resources import graphs
+from stemma.resources.cache import cached, keep
 
 BACKENDS = ("auto", "torch", "openvino")
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -71,14 +71,12 @@ def choose(backend: str, precision: str, device: str, digests: Mapping[str, str]
         _versions(),
         sorted(digests.items()),
     ]
-    remembered = graphs.cache_folder() / "faithful" / f"{hashing.key(json.dumps(facts)).hex()}.json"
-    if remembered.is_file():
-        return Choice(**json.loads(remembered.read_text(encoding="utf-8")))
+    name = hashing.key(json.dumps(facts)).hex()
+    remembered = cached("faithful", name)
+    if remembered is not None:
+        return Choice(**remembered)
     chosen = _fastest_faithful(candidates, embed)
-    remembered.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    temporary = remembered.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps(vars(chosen)), encoding="utf-8")
-    os.replace(temporary, remembered)
+    keep("faithful", name, vars(chosen))
     return chosen
 
 

@@ -19,24 +19,16 @@ from stemma import hashing
 from stemma.embedding.encoding import document_prompt, query_prompt
 from stemma.embedding.graph import Graph, encode_graph_query
 from stemma.errors import StemmaError
+from stemma.resources.cache import cache_folder
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
 
-CACHE_VARIABLE = "STEMMA_CACHE"
 LIBRARIES = ("openvino", "sentence-transformers", "transformers", "tokenizers", "torch")
 # What a graph can hold: modules that are functions of tensors alone.
 _MODULES = frozenset({"Transformer", "Pooling", "Dense", "Normalize", "LayerNorm"})
 _PRECISIONS = {"float32": "f32", "bfloat16": "bf16"}
 _GRAPH, _TOKENIZER, _FACTS = "model.xml", "tokenizer.json", "graph.json"
-
-
-def cache_folder() -> Path:
-    """Return the folder for what can be made again: $STEMMA_CACHE, else stemma in the user's cache folder."""
-    named = os.environ.get(CACHE_VARIABLE)
-    if named:
-        return Path(named).expanduser().absolute()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache").absolute() / "stemma"
 
 
 def installed() -> bool:

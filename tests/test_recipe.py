@@ -13,11 +13,25 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
+from stemma.incremental import outline
 from stemma.incremental.recipe import code_hash, explain, recipe
 from stemma.incremental.stage import Stage
 
 SCHEMA = pa.schema([("text", pa.string())])
 PACKAGE = "imagined"
+
+
+@pytest.fixture(autouse=True)
+def kept(monkeypatch) -> dict[str, str]:
+    """Outlines as the cache has them, by module: in every test, so that none is taken for that of other code."""
+    kept: dict[str, str] = {}
+
+    def load(module: str) -> outline.Data | None:
+        return json.loads(kept[module]) if module in kept else None
+
+    monkeypatch.setattr(outline, "_load", load)
+    monkeypatch.setattr(outline, "_save", lambda module, data: kept.update({module: json.dumps(data)}))
+    return kept
 
 
 class Project:
@@ -783,3 +797,25 @@ def test_recipes_do_not_depend_on_what_else_was_hashed_before(project):
     code_hash(module.unrelated)
     code_hash(sys.modules["imagined.a"].helper)
     assert code_hash(module.run) == alone
+
+
+def test_a_kept_outline_says_what_the_source_says_and_spares_reading_it(project, kept, monkeypatch):
+    project.write(**FILES)
+    afresh = explain(stage(project.load().run))
+    assert {name for name in kept if name.startswith(PACKAGE)} >= {f"{PACKAGE}.main", f"{PACKAGE}.a"}
+    parsed = []
+    monkeypatch.setattr(outline, "_outlined", lambda *arguments: parsed.append(arguments))
+    assert explain(stage(project.load().run)) == afresh
+    assert parsed == []
+
+
+def test_a_kept_outline_of_another_source_or_python_is_made_anew(project, kept, monkeypatch):
+    project.write(**FILES)
+    before = code_hash(project.load().run)
+    for name, data in list(kept.items()):
+        kept[name] = data.replace('"key": "', '"key": "0')
+    made = len(kept)
+    kept["imagined.main"] = "{}"
+    assert code_hash(project.load().run) == before
+    assert len(kept) == made
+    assert '"key": "0' not in kept["imagined.a"]

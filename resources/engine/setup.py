@@ -25,8 +25,10 @@ from stemma.deduplication.passages import SPANS
 from stemma.errors import UsageError
 from stemma.functions import is_function, let_import, load_function
 from stemma.hashing import UUID
+from stemma.incremental.outline import keep_outlines
 from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
+from stemma.resources.cache import cached, keep
 from stemma.resources.classifier import classifier_stage
 from stemma.resources.embedder import Embedder, resolve_embedder
 from stemma.resources.evaluation_sets import EvaluationSet, evaluation_sets
@@ -40,6 +42,9 @@ SECTION_TOKENS = 48
 SECTIONED_TEXT = pa.schema([*TEXT, ("section", pa.string())])
 # Signing takes 20 µs a text: it pays with many texts only to send them elsewhere, or to write what came of them.
 SIGNING: dict[str, Any] = {"small_rows": 4_096, "batch_rows": 4_096}
+
+# What the code of each module says is found once by a user and machine, and not by each process: 0.2 s.
+keep_outlines(functools.partial(cached, "outlines"), functools.partial(keep, "outlines"))
 
 
 @dataclass(frozen=True)

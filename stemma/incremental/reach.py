@@ -5,7 +5,6 @@ text of one object says what it does, and beside it stands what each of its name
 exchanged are seen as well as a changed body.
 """
 
-import ast
 import functools
 import importlib
 import inspect
@@ -19,8 +18,9 @@ from enum import Enum
 from typing import Any
 
 from stemma import hashing
+from stemma.incremental.outline import Piece, evaluated
 from stemma.incremental.source import ModuleSource, Namespace, code_facts, code_references, module_source
-from stemma.incremental.syntax import Import, Reference, assigned_expression, literal_value
+from stemma.incremental.syntax import Import, Reference
 
 PROJECT = "stemma"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
@@ -184,12 +184,12 @@ class Reach:
             closure = {name: _code_of(cell) for name, cell in closure.items()}
         label = f"{namespace.get('__name__')}.{code.co_qualname}"
         source = self._source(namespace)
-        nodes = source.function_nodes(code) if source else []
-        if source and nodes:
-            lines, references = _read_all(source, nodes)
+        pieces = source.function_pieces(code) if source else []
+        if pieces:
+            lines, references = _read_all(pieces)
         else:
             lines, references = [repr(code_facts(code))], code_references(code)
-        if not only_code and (not nodes or "<" in code.co_qualname):
+        if not only_code and (not pieces or "<" in code.co_qualname):
             # The defaults of a nested function are values of one call of the outer one.
             lines.append(self.describe((function.__defaults__, function.__kwdefaults__)))
         lines += [f"{name} = {self.describe(cell)}" for name, cell in sorted(closure.items())]
@@ -208,21 +208,21 @@ class Reach:
             vars(sys.modules[cls.__module__]) if cls.__module__ in sys.modules else {},
         )
         source = self._source(namespace)
-        nodes = source.class_nodes(cls.__qualname__) if source else []
+        pieces = source.class_pieces(cls.__qualname__) if source else []
         bases = [self.describe(base) for base in cls.__mro__[1:]]
         lines = [f"bases: {', '.join(bases)}"]
-        if source and nodes:
+        if pieces:
             closures = [_closure(method) for method in methods.values() if method is not None]
-            texts, references = _read_all(source, nodes)
+            texts, references = _read_all(pieces)
             lines += texts
             lines += self._meanings(namespace, references, ChainMap(*closures))
-            lines += self._patched_attributes(cls, [statement for node in nodes for statement in node.body])
+            lines += self._patched_attributes(cls, [each for piece in pieces for each in piece.attributes])
         for name, method in sorted(methods.items()):
             if method is None or _generated(method):
                 continue
             named_so = method.__code__.co_qualname == f"{cls.__qualname__}.{name}"
-            in_class = nodes and named_so and method.__globals__ is namespace
-            if not (in_class and source and source.function_nodes(method.__code__)):
+            in_class = pieces and named_so and method.__globals__ is namespace
+            if not (in_class and source and source.function_pieces(method.__code__)):
                 lines.append(f"{name} -> {self.describe(vars(cls)[name])}")
         return _qualified(cls), lines
 
@@ -231,12 +231,13 @@ class Reach:
         label = f"{namespace.get('__name__')}.{name}"
         if source is None:
             return label, [self.describe(live)]
-        statements = source.statements(name)
-        lines, references = _read_all(source, statements)
+        statements = source.outline.statements(name)
+        lines, references = _read_all(statements)
         lines += self._meanings(namespace, references - {Reference((name,))}, {})
         if isinstance(live, re.Pattern):
             lines.append(f"flags {live.flags}")
-        patched = self._patched(assigned_expression(statements), live) and name not in source.rebound
+        literal = statements[0].literal if len(statements) == 1 else None
+        patched = self._patched(literal, live) and name not in source.outline.rebound
         if patched or _is_code(live):
             lines.append(f"now {self.describe(live)}")
         # Registries filled by decorators, and tables patched in place.
@@ -247,31 +248,25 @@ class Reach:
         source = self._source(vars(module))
         if source is None:
             return module.__name__, sorted(name for name in vars(module) if not name.startswith("__"))
-        lines, references = _read_all(source, [source.tree])
+        lines, references = _read_all([source.outline.piece(0)])
         return module.__name__, lines + self._meanings(vars(module), references, {})
 
-    def _patched(self, expression: ast.expr | None, live: Any) -> bool:
+    def _patched(self, literal: str | None, live: Any) -> bool:
         """Tell whether a constant's live value is not the one that its right side spells out."""
-        if expression is None:
+        if literal is None:
             return False
-        try:
-            expected = literal_value(expression)
-        except ValueError:
-            return False
+        expected = evaluated(literal)
         if not expected and isinstance(expected, (dict, list, set)):
             return False  # begins empty: filled by running code, with entries that `_follow` looks at
         actual = live.pattern if isinstance(live, re.Pattern) else live
         return self.describe(actual) != self.describe(expected)
 
-    def _patched_attributes(self, cls: type, statements: Iterable[ast.stmt]) -> Iterator[str]:
-        for statement in statements:
-            expression = assigned_expression([statement])
-            for target in getattr(statement, "targets", [getattr(statement, "target", None)]):
-                name = getattr(target, "id", "")
-                live = vars(cls).get(name)
-                # Other types are descriptors (dataclass slots, enum members) that the class statement made.
-                if live is not None and type(live) in _PLAIN and self._patched(expression, live):
-                    yield f"now {name} = {live!r}"
+    def _patched_attributes(self, cls: type, attributes: Iterable[tuple[str, str]]) -> Iterator[str]:
+        for name, literal in attributes:
+            live = vars(cls).get(name)
+            # Other types are descriptors (dataclass slots, enum members) that the class statement made.
+            if live is not None and type(live) in _PLAIN and self._patched(literal, live):
+                yield f"now {name} = {live!r}"
 
     # What a name means
 
@@ -315,7 +310,7 @@ class Reach:
     def _resolve_binding(self, namespace: Namespace, name: str) -> str | None:
         """Follow a global name through imports to where it is bound, then to its definition or statements."""
         value, source = namespace[name], self._source(namespace)
-        statements = source.statements(name) if source else []
+        statements = source.outline.statements(name) if source else []
         label = self._resolve_imported(namespace, name, value, source)
         if label is None and (not statements or self._is_its_definition(statements, value)):
             return self.describe(value)
@@ -329,9 +324,9 @@ class Reach:
         """Return the label of what an import bound the name to; None where it has another value (now)."""
         if source is None or (id(namespace), name) in self._resolving:
             return None
-        targets = source.imports(name)
-        if not targets and not source.statements(name):
-            targets = [Import(module, name) for module in source.star_imports]
+        targets = source.outline.imports(name)
+        if not targets and not source.outline.statements(name):
+            targets = [Import(module, name) for module in source.outline.star_imports]
         target = next((target for target in targets if _bound_by(target, value)), None)
         if target is None:
             return None
@@ -340,22 +335,19 @@ class Reach:
         self._resolving.discard((id(namespace), name))
         return label
 
-    def _is_its_definition(self, statements: list[ast.stmt], value: Any) -> bool:
+    def _is_its_definition(self, statements: list[Piece], value: Any) -> bool:
         """Tell whether following the value says all: it is our code, or was patched over a plain definition.
 
         What a library's decorator made of a definition says nothing; then the definition itself must speak.
         """
-        decorators = [getattr(statement, "decorator_list", None) for statement in statements]
-        if any(decorator is None for decorator in decorators):
+        decorated = [statement.decorated for statement in statements]
+        if None in decorated:
             return False
-        return not any(decorators) or (_is_code(value) and self._leads_home(value))
+        return not any(decorated) or (_is_code(value) and self._leads_home(value))
 
 
-def _read_all(source: ModuleSource, nodes: Iterable[ast.AST]) -> tuple[list[str], set[Reference]]:
-    readings = [source.read(node) for node in nodes]
-    return [reading.text for reading in readings], {
-        name for reading in readings for name in reading.references
-    }
+def _read_all(pieces: list[Piece]) -> tuple[list[str], set[Reference]]:
+    return [piece.text for piece in pieces], {name for piece in pieces for name in piece.names}
 
 
 def _is_code(value: Any) -> bool:

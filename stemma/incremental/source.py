@@ -1,7 +1,5 @@
-"""The source that a loaded module really runs, indexed by name: definitions, constants, imports."""
+"""The source that a loaded module really runs."""
 
-import ast
-import functools
 import os
 import types
 from collections import defaultdict
@@ -10,95 +8,49 @@ from importlib.machinery import ModuleSpec, SourceFileLoader
 from pathlib import Path
 from typing import Any
 
-from stemma.incremental.syntax import DEFINITIONS, Import, Reading, Reference, read, touched_names
+from stemma.incremental.outline import Outline, Piece, outline
+from stemma.incremental.syntax import Import, Reference
 
 Namespace = dict[str, Any]
 """The globals of a module."""
 
 
 class ModuleSource:
-    """The syntax tree of one module, indexed by name."""
+    """The source of one module: its outline, and which piece of it a code object was compiled from."""
 
-    def __init__(self, source: bytes | str, package: str, compiled: types.CodeType | None = None) -> None:
-        """`compiled` is the module's code if that is at hand: it saves a third of the time."""
-        self.package = package
-        self.tree = ast.parse(source)
-        if compiled is None:
-            compiled = compile(source, "<recipe>", "exec", dont_inherit=True)
+    def __init__(self, outline: Outline, compiled: types.CodeType) -> None:
+        self.outline = outline
         self._codes: dict[str, list[types.CodeType]] = defaultdict(list)
         for code in _nested_codes(compiled):
             self._codes[code.co_qualname].append(code)
-        self._statements: dict[str, list[ast.stmt]] = defaultdict(list)
-        self._imports: dict[str, list[Import]] = defaultdict(list)
-        self.star_imports: list[str] = []
-        for statement in self.tree.body:
-            self._index(statement)
-        self._found: dict[int, tuple[types.CodeType, list[ast.AST]]] = {}
-        self._readings: dict[ast.AST, Reading] = {}
+        self._found: dict[int, tuple[types.CodeType, list[Piece]]] = {}
 
-    def _index(self, statement: ast.stmt) -> None:
-        names, imports, stars = touched_names(statement, self.package)
-        for name, target in imports:
-            self._imports[name].append(target)
-        self.star_imports.extend(stars)
-        if not isinstance(statement, (ast.Import, ast.ImportFrom)):
-            for name in names:
-                self._statements[name].append(statement)
-
-    @functools.cached_property
-    def _definitions(self) -> dict[tuple[str, int], list[ast.AST]]:
-        return _by_name_and_line(_statements_below(self.tree))
-
-    @functools.cached_property
-    def _all_definitions(self) -> dict[tuple[str, int], list[ast.AST]]:
-        return _by_name_and_line(ast.walk(self.tree))
-
-    @functools.cached_property
-    def rebound(self) -> set[str]:
-        """The names that some function declares `global`."""
-        return {name for node in ast.walk(self.tree) if isinstance(node, ast.Global) for name in node.names}
-
-    def statements(self, name: str) -> list[ast.stmt]:
-        """Return the module-level statements that bind or mutate `name`, imports aside, in order."""
-        return self._statements.get(name, [])
-
-    def imports(self, name: str) -> list[Import]:
-        """Return what the module-level imports that bind `name` stand for."""
-        return self._imports.get(name, [])
-
-    def function_nodes(self, code: types.CodeType) -> list[ast.AST]:
+    def function_pieces(self, code: types.CodeType) -> list[Piece]:
         """Return the definitions that compile to exactly `code`; none where this source is not the code's."""
         if id(code) not in self._found:
             candidates = self._codes.get(code.co_qualname, [])
             facts = code_facts(code) if candidates else ()
             same = [candidate for candidate in candidates if code_facts(candidate) == facts]
-            self._found[id(code)] = (code, self._nodes(same))  # with the code, so that its id stays its own
+            # With the code, so that its id stays its own.
+            self._found[id(code)] = (code, [self.outline.piece(number) for number in self._numbers(same)])
         return self._found[id(code)][1]
 
-    def class_nodes(self, qualname: str) -> list[ast.ClassDef]:
+    def class_pieces(self, qualname: str) -> list[Piece]:
         """Return the definitions of the class with this qualified name: several where it is conditional."""
-        return [node for node in self._nodes(self._codes.get(qualname, [])) if isinstance(node, ast.ClassDef)]
+        numbers = self._numbers(self._codes.get(qualname, []))
+        return [self.outline.piece(number) for number in numbers if self.outline.is_class(number)]
 
-    def _nodes(self, codes: Iterable[types.CodeType]) -> list[ast.AST]:
-        found: dict[ast.AST, None] = {}
-        for code in codes:
-            key = (code.co_name, code.co_firstlineno)
-            found.update(dict.fromkeys(self._definitions.get(key) or self._all_definitions.get(key, [])))
-        return list(found)
+    def _numbers(self, codes: Iterable[types.CodeType]) -> list[int]:
+        found = (self.outline.definitions(code.co_name, code.co_firstlineno) for code in codes)
+        return list(dict.fromkeys(number for numbers in found for number in numbers))
 
     def describes(self, namespace: Namespace) -> bool:
         """Tell whether each function at the top level of the module was compiled from this source."""
         return all(
-            self.function_nodes(value.__code__)
+            self.function_pieces(value.__code__)
             for value in list(namespace.values())
             if isinstance(value, types.FunctionType) and value.__globals__ is namespace
         )
-
-    def read(self, node: ast.AST) -> Reading:
-        """Return what a node of this module says."""
-        if node not in self._readings:
-            self._readings[node] = read(node, self.package)
-        return self._readings[node]
 
 
 _SOURCES: dict[str, tuple[ModuleSpec | tuple[int, int] | None, tuple[int, int], ModuleSource | None]] = {}
@@ -109,7 +61,7 @@ def module_source(namespace: Namespace) -> ModuleSource | None:
 
     Importing or reloading a module gives it a new `__spec__`, so the spec tells one load from the next even
     within the clock's resolution. A file that was edited but not reloaded keeps the source that is running,
-    where that was read before the edit; otherwise `function_nodes` finds nothing and the code object speaks.
+    where that was read before the edit; otherwise `function_pieces` finds nothing and the code object speaks.
     """
     file = namespace.get("__file__")
     if not isinstance(file, str) or not file.endswith(".py"):
@@ -143,13 +95,21 @@ def _read(file: str, namespace: Namespace) -> ModuleSource | None:
     try:
         stat, source = _stat(file), Path(file).read_bytes()
         compiled = _cached_code(spec, file)
-        return ModuleSource(source, package, compiled if _stat(file) == stat else None)
+        return _module_source(source, name, package, compiled if _stat(file) == stat else None)
     except OSError:
         loader = namespace.get("__loader__")
         text = loader.get_source(name) if loader is not None and hasattr(loader, "get_source") else None
-        return ModuleSource(text, package) if text is not None else None
+        return None if text is None else _module_source(text, name, package)
     except (SyntaxError, ValueError):  # edited since it was loaded, and not Python any more
         return None
+
+
+def _module_source(
+    source: bytes | str, name: str, package: str, compiled: types.CodeType | None = None
+) -> ModuleSource:
+    if compiled is None:
+        compiled = compile(source, "<recipe>", "exec", dont_inherit=True)
+    return ModuleSource(outline(source, name, package), compiled)
 
 
 def _cached_code(spec: ModuleSpec | None, file: str) -> types.CodeType | None:
@@ -197,22 +157,3 @@ def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
         if isinstance(constant, types.CodeType):
             yield constant
             yield from _nested_codes(constant)
-
-
-def _by_name_and_line(nodes: Iterable[ast.AST]) -> dict[tuple[str, int], list[ast.AST]]:
-    """Index definitions as their code objects are: by name and the line of the first decorator."""
-    index: dict[tuple[str, int], list[ast.AST]] = defaultdict(list)
-    for node in nodes:
-        if isinstance(node, (*DEFINITIONS, ast.Lambda)):
-            first: Any = next(iter(getattr(node, "decorator_list", [])), node)
-            index[getattr(node, "name", "<lambda>"), first.lineno].append(node)
-    return index
-
-
-def _statements_below(node: ast.AST) -> Iterator[ast.AST]:
-    # Far fewer than all nodes, and all definitions but lambdas are among them.
-    for block in ("body", "orelse", "finalbody", "handlers", "cases"):
-        statements = getattr(node, block, None)
-        for statement in statements if isinstance(statements, list) else ():
-            yield statement
-            yield from _statements_below(statement)

@@ -8,17 +8,15 @@ import ast
 import importlib.util
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import Any
+from typing import Any, NamedTuple
 
 DEFINITIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 _COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 _CONTAINERS = {"frozenset": frozenset, "set": set, "tuple": tuple, "list": list, "dict": dict}
 
 
-@dataclass(frozen=True)
-class Import:
+class Import(NamedTuple):
     """What an import statement binds a name to: a module, or an attribute of one."""
 
     module: str
@@ -29,8 +27,7 @@ class Import:
         return self.module if self.attribute is None else f"{self.module}.{self.attribute}"
 
 
-@dataclass(frozen=True)
-class Reference:
+class Reference(NamedTuple):
     """A dotted name that code uses and does not bind itself.
 
     `path` starts at a global or closure name, or below `imported` where an import in the function binds it.
@@ -43,8 +40,7 @@ class Reference:
         return ".".join((f"<{self.imported}>", *self.path) if self.imported else self.path)
 
 
-@dataclass(frozen=True)
-class Reading:
+class Reading(NamedTuple):
     """What a piece of code says, and the names that it uses from outside itself, annotations included."""
 
     text: str
@@ -75,11 +71,8 @@ def literal_value(node: ast.expr) -> object:
         raise ValueError(str(error)) from None
 
 
-def assigned_expression(statements: list[ast.stmt]) -> ast.expr | None:
-    """Return the right side where the statements are one plain assignment to one name, else None."""
-    if len(statements) != 1:
-        return None
-    (statement,) = statements
+def assigned_expression(statement: ast.AST) -> ast.expr | None:
+    """Return the right side of a plain assignment to names, else None."""
     if isinstance(statement, ast.Assign) and all(
         isinstance(target, ast.Name) for target in statement.targets
     ):
