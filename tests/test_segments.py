@@ -1,0 +1,63 @@
+"""Segments of the memo: rows are appended, found and merged, in batches that are neither many nor large."""
+
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+from stemma.hashing import hash_texts
+from stemma.resources import memo
+from stemma.resources.memo import Mapped, Segments
+
+OUTPUTS = pa.schema([("text", pa.string())])
+
+
+@pytest.fixture
+def segments(tmp_path: Path) -> Segments:
+    return Segments(tmp_path / "memo" / "act" / "recipe", OUTPUTS, Mapped(tmp_path / "quarantine"))
+
+
+def rows(segments: Segments, texts: list[str]) -> pa.Table:
+    nulls = pa.nulls(len(texts), pa.string())
+    return pa.table([hash_texts(texts), pa.array(texts), nulls, nulls], schema=segments.schema)
+
+
+def batch_sizes(segments: Segments) -> list[list[int]]:
+    found = []
+    for path in segments.files():
+        with pa.ipc.open_file(path) as file:
+            found.append([file.get_batch(number).num_rows for number in range(file.num_record_batches)])
+    return found
+
+
+def texts_of(segments: Segments, texts: list[str]) -> list[str]:
+    connection = duckdb.connect(config={"arrow_lossless_conversion": True})
+    connection.register("keys", pa.table({"input_hash": hash_texts(texts)}))
+    segments.locate(connection, "keys", "places")
+    found = connection.execute(f"SELECT text FROM {segments.bodies(connection, 'places', 'text')}").fetchall()
+    return sorted(text for (text,) in found)
+
+
+def test_a_batch_holds_as_many_rows_as_fit(segments: Segments) -> None:
+    short = [f"text {number}" for number in range(5_000)]
+    long = [f"{number} " + "x" * 1_000_000 for number in range(5)]
+    segments.append(rows(segments, short))
+    segments.append(rows(segments, long))
+    assert batch_sizes(segments) == [[4_096, 904], [2, 2, 1]]
+    assert texts_of(segments, [short[17], short[4_500], *long]) == sorted([short[17], short[4_500], *long])
+
+
+def test_merging_puts_small_batches_together(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memo, "MERGE_SEGMENTS", 3)
+    monkeypatch.setattr(memo, "BATCH_ROWS", 50)
+    texts = [f"text {number}" for number in range(120)]
+    for start in range(0, 120, 20):
+        segments.append(rows(segments, texts[start : start + 20]))
+    large = ["y" * 3_000_000, "z" * 3_000_000]
+    segments.append(rows(segments, large))
+    assert segments.merge() == 7
+    assert batch_sizes(segments) == [[40, 40, 40, 1, 1]]
+    assert texts_of(segments, texts + large) == sorted(texts + large)
+    assert texts_of(segments, ["text 41", large[1]]) == sorted(["text 41", large[1]])
+    assert segments.check() == 0
