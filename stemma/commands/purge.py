@@ -46,7 +46,7 @@ def purge(options: argparse.Namespace) -> int:
     if options.json:
         print_json(done)
         return 0
-    print(f"purged: {done['documents']:,} documents; {done['results']:,} remembered results erased")
+    print(f"purged: documents {done['documents']:,}, remembered results {done['results']:,}")
     if "runs_deleted" in done:
         print(f"runs deleted from Dagster's history: {done['runs_deleted']}")
     if done.get("runs_left"):
@@ -55,7 +55,7 @@ def purge(options: argparse.Namespace) -> int:
         )
     shared = sum(bool(row["same_content"]) for row in found)
     if shared:
-        print(f"{shared} contents stay: other documents have the very same")
+        print(f"contents that stay, since other documents have the very same: {shared:,}")
     print(STAYS)
     return 0
 
