@@ -395,8 +395,7 @@ def _export(words: Words) -> None:
 def _trace(words: Words) -> None:
     word = _word(words, "trace", "Where a document, chunk or family came from, and what became of it.")
     word.add_argument(
-        "id",
-        help="its id, as 'stemma why' and 'stemma search' print it, or as document_id, chunk_id or cluster_id have it",
+        "id", help="a document_id, chunk_id or cluster_id ('stemma why', 'search' and 'families' print them)"
     )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
@@ -412,7 +411,7 @@ def _why(words: Words) -> None:
     word = _word(
         words,
         "why",
-        "What became of the documents of a file, or of one document: kept, dropped or failed, and why.",
+        "What became of a document, or of all documents of a file, and why.",
     )
     word.add_argument(
         "document", metavar="PATH_OR_ID", help="a file (or the end of its path) or a document_id"
