@@ -595,7 +595,8 @@ def test_why_by_path_by_end_of_path_and_by_id(here: Path, stemma: Any) -> None:
     (entry,) = stemma("why", absolute, "--json").json
     assert entry["fate"] == "kept"
     assert entry["chunks"] > 1
-    for way in ("docs/orchard.txt", "./docs/orchard.txt", "orchard.txt", entry["document_id"]):
+    upwards = "docs/sub/../orchard.txt"
+    for way in ("docs/orchard.txt", "./docs/orchard.txt", upwards, "orchard.txt", entry["document_id"]):
         assert stemma("why", way, "--json").json == [entry], way
     assert "kept, in" in stemma("why", "orchard.txt").out
     (flagged, *_rest) = stemma("why", "rows.jsonl", "--json").json

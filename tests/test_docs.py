@@ -311,7 +311,8 @@ def test_systemd_takes_every_unit(tmp_path: Path) -> None:
             )
     units = sorted(map(str, tmp_path.iterdir()))
     assert len(units) == 4
-    subprocess.run(["systemd-analyze", "verify", *units], check=True)
+    # Of a key that it does not know it only warns.
+    assert subprocess.run(["systemd-analyze", "verify", *units], stderr=subprocess.PIPE).stderr == b""
 
 
 def test_commands_named_in_prose_exist() -> None:

@@ -58,7 +58,7 @@ def lookup(options: argparse.Namespace) -> int:
         run = Run(f"lookup-{uuid.uuid4()}", Setup.of(config), warehouse)
         try:
             source = _source_of(config, options.text)
-            uri = str(Path(options.text).absolute()) if _is_file(options.text) else None
+            uri = os.path.abspath(options.text) if _is_file(options.text) else None
             items = _items(options.text, source)
             news = _cleaned(run, items[:MOST_RECORDS], uri)
             answer = _answer(run, published, news, source, options)

@@ -1,7 +1,7 @@
 """stemma trace and stemma why: from an id or a path to where it came from and what became of it."""
 
 import argparse
-from pathlib import Path
+import os
 from typing import Any
 from uuid import UUID
 
@@ -245,7 +245,7 @@ def condition_of(wanted: str) -> tuple[str, list[Any]]:
 
 def _place(wanted: str) -> tuple[str, list[Any]]:
     """Return the condition for a path as given, or for the end of one."""
-    absolute = str(Path(wanted).expanduser().absolute())
+    absolute = os.path.abspath(os.path.expanduser(wanted))
     return "(uri = ? OR uri = ? OR ends_with(uri, ?))", [wanted, absolute, "/" + wanted.lstrip("./")]
 
 
