@@ -65,9 +65,11 @@ clean:
 	rm -rf $(VENV) $(VENV)-audit .stemma .dagster build *.egg-info
 
 $(VENV)/.installed: requirements.lock pyproject.toml
-	@echo "Installing Stemma's pinned environment into $(VENV) (once; 2 GB, some minutes) ..."
+	@echo "Installing Stemma's pinned environment into $(VENV) (once; 2 GB, some four minutes; a dot is ten seconds)"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Stemma needs Python 3.11 or newer")'
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@(while sleep 10 >/dev/null && kill -0 $$$$; do printf .; done) 2>/dev/null & dots=$$!; \
+	  $(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock \
+	  && $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .; \
+	  status=$$?; kill $$dots; echo; exit $$status
 	@touch $@

@@ -197,6 +197,7 @@ def _load(folder: Path, weights: str | None, *, name: str, backend: str, precisi
     from transformers.utils import logging
 
     logging.disable_progress_bar()
+    logging.set_verbosity_error()
     is_mixed = precision == "bfloat16" and runs_on_cpu(device)
     dtype = torch.bfloat16 if precision == "bfloat16" and not is_mixed else torch.float32
     try:

@@ -39,6 +39,11 @@ def told(error: Exception, warehouse: Warehouse) -> Exception:
     return error
 
 
+def is_damage(error: Exception) -> bool:
+    """Tell whether DuckDB says that a file of its own is damaged."""
+    return isinstance(error, duckdb.Error) and DAMAGED.search(str(error)) is not None
+
+
 def _line(error: Exception, pattern: re.Pattern[str]) -> str | None:
     """Return what of an error says so, if anything does; DuckDB's first line may be about what came of it."""
     found = next((line.strip() for line in str(error).splitlines() if pattern.search(line)), None)

@@ -17,6 +17,7 @@ from tempfile import NamedTemporaryFile, SpooledTemporaryFile
 from typing import Any, BinaryIO, Protocol
 from urllib.parse import unquote, urlsplit
 
+from stemma.config import WILDCARD
 from stemma.errors import RetryableError, StemmaError
 from stemma.hashing import digest
 
@@ -27,7 +28,6 @@ _ATTEMPTS = 3
 _PAUSE_SECONDS = 0.05
 
 _SCHEME = re.compile(r"(?:[a-z0-9]+::)*[a-z][a-z0-9+.-]+://", re.I)
-_MAGIC = re.compile(r"[*?\[]")
 _SKIPPED_FOLDERS = frozenset({"__pycache__", "node_modules"})
 _SKIPPED_ENDINGS = (".duckdb", ".duckdb.wal")
 
@@ -99,12 +99,7 @@ def list_files(source: SourceLike, left_out: Iterable[Path] = ()) -> Listing:
     path = local_path(source.path)
     if path is None:
         return _list_remote(source)
-    path = os.path.abspath(os.path.expanduser(path))
-    if os.path.lexists(path) or not _MAGIC.search(path):
-        root, selected = path, _selector(source.include, source.exclude)
-    else:
-        root, pattern = _split_glob(path)
-        selected = _selector(source.include, source.exclude, pattern)
+    root, selected = _selection(source, path)
     try:
         status = os.stat(root)
     except OSError as error:
@@ -116,6 +111,26 @@ def list_files(source: SourceLike, left_out: Iterable[Path] = ()) -> Listing:
     except OSError as error:
         raise _not_listable(source, error) from error
     return iter(_Walk(root, selected, left_out))
+
+
+def takes_in(source: SourceLike, file: Path) -> bool:
+    """Tell whether a local file, by its absolute path, is one that a source lists where it is there."""
+    path = local_path(source.path) if source.query is None else None
+    if path is None:
+        return False
+    root, selected = _selection(source, path)
+    return str(file) == root or (
+        file.is_relative_to(root) and selected.wanted(file.relative_to(root).as_posix())
+    )
+
+
+def _selection(source: SourceLike, path: str) -> tuple[str, "_Selector"]:
+    """Return the file or folder that a source's local path or glob begins at, and what is wanted of it."""
+    path = os.path.abspath(os.path.expanduser(path))
+    if os.path.lexists(path) or not WILDCARD.search(path):
+        return path, _selector(source.include, source.exclude)
+    root, pattern = _split_glob(path)
+    return root, _selector(source.include, source.exclude, pattern)
 
 
 def local_path(path: str) -> str | None:
@@ -146,7 +161,7 @@ def _within_64_bits(mtime_ns: int) -> int:
 def _split_glob(path: str) -> tuple[str, str]:
     """Return the longest folder without wildcards, and the pattern under it."""
     parts = path.split("/")
-    count = next(index for index, part in enumerate(parts) if _MAGIC.search(part))
+    count = next(index for index, part in enumerate(parts) if WILDCARD.search(part))
     return "/".join(parts[:count]) or "/", "/".join(parts[count:])
 
 
@@ -335,7 +350,7 @@ def _list_remote(source: SourceLike) -> Listing:
         system, path = fsspec.core.url_to_fs(source.path)
         is_web = source.path.lower().startswith("http")
         # A question mark begins the query of an http URL.
-        glob = ("*" in path) if is_web else bool(_MAGIC.search(path))
+        glob = ("*" in path) if is_web else bool(WILDCARD.search(path))
         # On the web everything is a file; an address that ends in a slash is the folder of what its page links to.
         is_folder = is_web and path.endswith("/")
         if not glob and not is_folder and system.isfile(path):

@@ -49,7 +49,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _advice(error: Exception) -> str:
     """Return what to do about an error that no command has words for."""
-    if "Corrupt database file" in str(error) or "Could not read enough bytes" in str(error):
+    from stemma.resources.faults import is_damage
+
+    if is_damage(error):
         return "; the file is damaged: move it away, and 'stemma run' makes it anew"
     return " (--debug shows where)"
 
@@ -391,8 +393,10 @@ def _export(words: Words) -> None:
 
 
 def _trace(words: Words) -> None:
-    word = _word(words, "trace", "From any id the way back to its source and forward to what came of it.")
-    word.add_argument("id", help="a document_id, chunk_id or cluster_id")
+    word = _word(words, "trace", "Where a document, chunk or family came from, and what became of it.")
+    word.add_argument(
+        "id", help="a document_id, chunk_id or cluster_id ('stemma why', 'search' and 'families' print them)"
+    )
     word.add_argument("--json", action="store_true", help="print as JSON")
 
     def command(options: argparse.Namespace) -> int:
@@ -404,7 +408,11 @@ def _trace(words: Words) -> None:
 
 
 def _why(words: Words) -> None:
-    word = _word(words, "why", "What became of a document, and why.")
+    word = _word(
+        words,
+        "why",
+        "What became of a document, or of all documents of a file, and why.",
+    )
     word.add_argument(
         "document", metavar="PATH_OR_ID", help="a file (or the end of its path) or a document_id"
     )

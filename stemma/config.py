@@ -47,7 +47,8 @@ LAYERS = ("exact", "near", "contained", "edit", "semantic", "passage")
 _FILE_KEYS = ("include", "exclude", "format", "trust_mtime")
 
 _URL = re.compile(r"([A-Za-z0-9]+::)*[A-Za-z][A-Za-z0-9+.-]*://")
-_MAGIC = re.compile(r"[*?\[]")
+# What makes a path a glob.
+WILDCARD = re.compile(r"[*?\[]")
 # In a file of this name DuckDB could not tell the database from the schema.
 _DATABASE_NAMES = frozenset({"lineage", "search", "history"})
 _VARIABLE = re.compile(r"\$(\$\{)|\$\{([A-Za-z_][A-Za-z0-9_]*)\}|(\$\{)")
@@ -1117,7 +1118,7 @@ def local_folder(path: str) -> Path | None:
     """Return a source's path up to its first wildcard; None for a URL."""
     if _URL.match(path):
         return None
-    return Path(*itertools.takewhile(lambda part: not _MAGIC.search(part), Path(path).parts))
+    return Path(*itertools.takewhile(lambda part: not WILDCARD.search(part), Path(path).parts))
 
 
 def _absolute(path: str, directory: Path) -> str:
@@ -1157,7 +1158,7 @@ def _name_parts(path: str) -> list[str]:
         path = re.sub(r"^[^/]*@", "", path)  # a user and password are no part of a name
     parts = []
     for part in path.split("/"):
-        if _MAGIC.search(part):
+        if WILDCARD.search(part):
             break
         ascii_part = unicodedata.normalize("NFKD", part).encode("ascii", "ignore").decode().lower()
         parts.append(re.sub(r"[^a-z0-9_.-]+", "-", ascii_part).strip("-."))

@@ -164,6 +164,15 @@ def test_a_model_that_no_graph_can_hold_is_a_clear_error(
         load(resolve_embedder(device="cpu", backend="openvino"))
 
 
+def test_a_loaded_model_warns_nobody(capfd: pytest.CaptureFixture[str]) -> None:
+    """transformers has something to say of each model that becomes a graph, which no user can do anything about."""
+    from transformers.utils import logging as transformers_logging
+
+    load(resolve_embedder())
+    transformers_logging.get_logger("transformers.modeling_utils").warning("`loss_type=None` was set")
+    assert capfd.readouterr().err == ""
+
+
 def test_the_sample_is_of_all_lengths() -> None:
     tokenizer = Tokenizer.from_file(str(resolve_embedder(device="cpu").tokenizer_file))
     tokenizer.no_padding()

@@ -217,17 +217,26 @@ def test_run_prints_what_came_of_the_documents(copied: Path, stemma: Any) -> Non
     told = stemma("run")
     assert told.code == 0, told.err
     lines = told.out.splitlines()
-    heads = ["documents", "in", "kept", "dropped", "in", "error", "families", "chunks", "vectors"]
+    heads = ["documents", "in", "kept", "dropped", "failed", "families", "chunks", "vectors"]
     tables = ("deduplicated", "chunked")
     kept, chunks = (
         str(query(copied / CORPUS, f"SELECT count(*) FROM corpus.{table}")[0][0]) for table in tables
     )
-    assert [line.split() for line in lines if "in error" in line] == [heads]
+    assert [line.split() for line in lines if "failed" in line] == [heads]
     assert ["20", kept, "2", "1", "1", chunks, chunks] in [line.split() for line in lines], told.out
     for said in ("empty", "exact", "seconds", "Next", "stemma search", "lineage.errors", "broken.pdf"):
         assert said in told.out
     assert all(len(line) <= 200 for line in lines)
     assert "\x1b" not in told.out + told.err, "no colours where there is no terminal"
+
+
+def test_run_says_that_nothing_has_changed(copied: Path, stemma: Any) -> None:
+    before = query(copied / CORPUS, "SELECT count(DISTINCT run_id) FROM lineage.runs")[0][0]
+    told = stemma("run", "--quiet").out.splitlines()[1]
+    assert ": nothing has changed; the run was added to lineage.runs, " in told
+    assert query(copied / CORPUS, "SELECT count(DISTINCT run_id) FROM lineage.runs") == [(before + 1,)]
+    changed = stemma("run", "--quiet", "--set", "chunk.max_tokens=60")
+    assert ": published, " in changed.out.splitlines()[1]
 
 
 def test_run_of_a_path_needs_no_configuration_and_is_remembered(
@@ -357,6 +366,20 @@ def test_an_unexpected_error_is_one_line_too(
     stemma("status").is_one_line(1, "ZeroDivisionError", "division by zero", "--debug")
     with pytest.raises(ZeroDivisionError):
         main(["status", "--debug"])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    ["Corrupt database file: computed checksum", "Could not read enough bytes", "Input/output error"],
+)
+def test_damage_that_is_met_anywhere_is_told(
+    here: Path, stemma: Any, monkeypatch: pytest.MonkeyPatch, damage: str
+) -> None:
+    def fail(_config: Any) -> Any:
+        raise duckdb.IOException(damage)
+
+    monkeypatch.setattr("stemma.commands.status.corpus_facts", fail)
+    stemma("status").is_one_line(1, damage, "move it away")
 
 
 def test_ctrl_c_ends_a_run_with_one_line(fresh: Path) -> None:
@@ -493,6 +516,11 @@ def test_sql_shows_no_terminal_codes(here: Path, stemma: Any) -> None:
 # -- search --------------------------------------------------------------------------------------------------------
 
 
+def test_search_says_where_no_chunk_answers(here: Path, stemma: Any) -> None:
+    told = stemma("search", "guitar", "--where", "source = 'nobody'")
+    assert (told.code, told.out, told.err) == (0, "", "(no chunk answers this)\n")
+
+
 def test_search_finds_the_nearest_chunks(here: Path, stemma: Any) -> None:
     told = stemma("search", "orchard of almond trees in the valley", "-k", "2")
     assert told.code == 0
@@ -567,9 +595,12 @@ def test_why_by_path_by_end_of_path_and_by_id(here: Path, stemma: Any) -> None:
     (entry,) = stemma("why", absolute, "--json").json
     assert entry["fate"] == "kept"
     assert entry["chunks"] > 1
-    for way in ("docs/orchard.txt", "./docs/orchard.txt", "orchard.txt", entry["document_id"]):
+    upwards = "docs/sub/../orchard.txt"
+    for way in ("docs/orchard.txt", "./docs/orchard.txt", upwards, "orchard.txt", entry["document_id"]):
         assert stemma("why", way, "--json").json == [entry], way
     assert "kept, in" in stemma("why", "orchard.txt").out
+    (flagged, *_rest) = stemma("why", "rows.jsonl", "--json").json
+    assert f"would drop it: '{flagged['flags'][0]['rule']}' (score" in stemma("why", "rows.jsonl").out
     assert len(stemma("why", "rows.jsonl", "--json").json) == 3, "every record of the file"
 
 
@@ -694,6 +725,8 @@ def test_ui_for_viewers_is_the_webserver_alone(
     asked = dagster_webserver.make_context("dagster-webserver", words).params
     assert (asked["read_only"], asked["host"], asked["port"]) == (True, "127.0.0.1", free_port)
     assert asked["module_name"] == ("stemma.definitions",)
+    # In the folder that holds a clone of the name `stemma`, Python would take the clone for the package.
+    assert (Path(asked["working_directory"]) / "stemma" / "definitions.py").exists()
 
 
 def test_run_of_a_mistyped_path_is_not_remembered(

@@ -4,19 +4,28 @@
 """
 
 import argparse
+import io
+import os
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 import tomllib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
+import dagster as dg
+import duckdb
 import pytest
-from harness import Corpus
+import yaml
+from harness import Corpus, sentence
 
 from stemma import datasets
-from stemma.cli import parser
+from stemma.cli import main, parser
 from stemma.config import docs_table, load_config
+from stemma.definitions import JOB, build_definitions
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [
@@ -29,6 +38,24 @@ GENERATED: dict[str, Callable[[], str]] = {
 }
 GENERATED_PART = re.compile(r"(<!-- Made from [^\n]+ -->\n\n)(.*?)(<!-- end -->\n)", re.S)
 
+# Console lines that are not executed here, by how they begin, and what stands for them.
+NOT_EXECUTED = {
+    "stemma ui": "serves until Ctrl-C: test_graphql.py, test_browser.py, test_deployment.py",
+    "stemma run handbook": "needs a store of S3: test_sources.py reads URLs through fsspec",
+    "make": "makes the environment that tests run in; that there is such a target is tested below",
+    ".venv/bin/python tests/": "writes files of the repository; that these are as they would be written is tested",
+    "source": "is for a person's shell",
+    "export": "is for a person's shell: test_deployment.py and test_ray.py set these variables",
+    "git clone": "needs the network",
+    "pip install": "needs the network; test_deployment.py looks whether all that is installed is pinned",
+    "sudo": "needs root: test_deployment.py has a server and an instance of its own",
+    "set -a": "is for a person's shell: test_deployment.py sets these variables",
+    "docker compose": "needs Docker: test_deployment.py starts the services' commands as processes",
+    "dagster-webserver": "serves until Ctrl-C: test_deployment.py",
+    "pg_dump": "needs that server, or one more: PostgreSQL's own",
+    "createdb": "the same",
+    "ray start": "needs two machines: test_ray.py has a cluster on loopback",
+}
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```$", re.M | re.S)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 MOST_IMAGE_BYTES = 300_000
@@ -61,6 +88,24 @@ def commands(program: str) -> Iterator[tuple[str, list[str]]]:
                 yield place, words[1 : min(ends, default=None)]
 
 
+def console_blocks() -> Iterator[tuple[str, list[str]]]:
+    """Yield (page and line, the commands of a console block in their order)."""
+    for place, block in blocks("console"):
+        yield place, [line.removeprefix("$ ") for line in block.splitlines() if line.startswith("$ ")]
+
+
+def launchpad_settings() -> Iterator[tuple[str, str]]:
+    """Yield (page, settings) for each YAML block, and for what is said of `resources: …` and `ops: …` in a sentence."""
+    yield from blocks("yaml")
+    for page in PAGES:
+        for setting in re.findall(r"`((?:resources|ops): \{[^`]+)`", page.read_text(encoding="utf-8")):
+            yield page.name, setting
+
+
+def is_executed(line: str) -> bool:
+    return not line.startswith(tuple(NOT_EXECUTED))
+
+
 def words_of_the_command_line() -> dict[str, argparse.ArgumentParser]:
     (actions,) = (a for a in parser()._actions if isinstance(a, argparse._SubParsersAction))
     return dict(actions.choices)
@@ -87,6 +132,78 @@ def sample(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
     corpus.write("broken.pdf", b"%PDF-1.4 broken")
     corpus.run()
     return corpus
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the pages speak of: a home with folders of documents, a configuration, and a corpus of three publications.
+
+    `saved` is a copy to begin each block with; `words` is what stands in the pages for what differs here.
+    """
+
+    home: Path
+    saved: Path
+    words: dict[str, str]
+
+    def tidy(self) -> None:
+        """Put all back as it was."""
+        shutil.rmtree(self.home)
+        shutil.copytree(self.saved, self.home)
+
+
+@pytest.fixture(scope="session")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    home = tmp_path_factory.mktemp("desk") / "home"
+    files: dict[str, str | bytes] = {
+        "stemma.toml": "".join(f'[[sources]]\npath = "{name}"\n' for name in ("handbook", "notes", "pages"))
+        + '[embed]\nmodel = "hash:384"\n',
+        "notes/stemma.toml": '[[sources]]\npath = "."\n[embed]\nmodel = "hash:384"\n',
+        "handbook/it.md": "# Passwords\n\nPasswords expire after 90 days.\n",
+        "pages/report.md": "# Report\n\n" + sentence("report", 80),
+        "query.sql": "FROM corpus.raw",
+        "my_module.py": "def split(text, max_tokens, overlap):\n    return [(0, len(text))]\n",
+        "questions.jsonl": '{"question": "How long is one valid?", "expected": "Passwords expire after 90 days."}',
+        "page.html": f"<p>{sentence('page', 60)}</p>",
+        "downloads/report.pdf": b"%PDF-1.4 broken",
+        "backup/about": "where copies go",
+    }
+    files |= {f"notes/{name}.md": f"# {name}\n\n{sentence(name, 50)}" for name in ("meeting", "joe", "draft")}
+    files |= {"notes/jane.md": "---\nauthor: Jane Doe\n---\n" + sentence("jane", 50)}
+    files |= {"notes/example.txt": sentence("example", 50)}
+    for place in ("bzip2/manual.html", "bzip2/manual.texi.gz"):
+        files[f"handbook/{place}"] = (ROOT / "sample/corpus" / place).read_bytes()
+    files["deploy/.env.example"] = (ROOT / "deploy/.env.example").read_bytes()
+    for place in ("sqlite/releaselog/3_11_0.html", "sqlite/releaselog/3_11_1.html"):
+        files[f"pages/{place}"] = (ROOT / "sample/corpus" / place).read_bytes()
+    for place, content in files.items():
+        (home / place).parent.mkdir(parents=True, exist_ok=True)
+        (home / place).write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(home)
+        patch.setenv("DAGSTER_HOME", str(home / ".dagster"))
+        for change in ("", "\n\nOne may have it changed.", "\n\nNobody else may."):
+            for place in ("handbook/it.md", "pages/report.md"):
+                with (home / place).open("a", encoding="utf-8") as file:
+                    file.write(change)
+            assert main(["run", "--quiet"]) == 0
+    shutil.copytree(home, saved := home.parent / "saved")
+    with duckdb.connect(str(home / ".stemma" / "corpus.duckdb"), read_only=True) as corpus:
+        ((run,),) = corpus.execute("SELECT run_id FROM lineage.runs ORDER BY number LIMIT 1").fetchall()
+        ((document,),) = corpus.execute(
+            "SELECT document_id::VARCHAR FROM corpus.raw WHERE ends_with(uri, 'bzip2/manual.html')"
+        ).fetchall()
+    return Desk(
+        home,
+        saved,
+        {
+            "74f03a2d": run[:8],
+            "5e940b78-b276-a5e4-fb56-c0417814f77b": document,
+            "0b61241d-7c1b-98a4-3a1c-3bdb01cdde55": document,
+            "5e940b78": document[:8],
+            "/srv/notes": str(home / "notes"),
+            "/backup/": f"{home}/backup/",
+        },
+    )
 
 
 def named(items: Iterator[tuple[str, str]]) -> list[object]:
@@ -133,6 +250,13 @@ def test_every_configuration_is_valid(toml: str, tmp_path: Path) -> None:
     load_config(file, environ={"ARCHIVE": "/srv/archive", "STEMMA_WEBHOOK": "https://example.org/hook"})
 
 
+@pytest.mark.parametrize("settings", named(launchpad_settings()))
+def test_every_setting_of_the_launchpad_is_valid(settings: str, sample: Corpus) -> None:
+    given = yaml.safe_load(settings)
+    job = build_definitions(sample.config()).resolve_job_def("audit" if "ops" in given else JOB)
+    dg.validate_run_config(job, given)
+
+
 def test_every_command_parses() -> None:
     shown = list(commands("stemma"))
     assert {arguments[0] for _place, arguments in shown} == set(words_of_the_command_line())
@@ -143,12 +267,52 @@ def test_every_command_parses() -> None:
             pytest.fail(f"{place}: stemma {shlex.join(arguments)}")
 
 
-def test_every_query_on_a_command_line_runs(sample: Corpus) -> None:
-    queries = [arguments[1] for _place, arguments in commands("stemma") if arguments[0] == "sql"]
-    assert queries
-    for query in queries:
-        if query != "-":
-            assert sample.query(query), query
+@pytest.mark.parametrize(
+    "lines",
+    [pytest.param(lines, id=place) for place, lines in console_blocks() if any(map(is_executed, lines))],
+)
+def test_every_command_runs(lines: list[str], desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines of a block one after the other, each with exit code 0; those of NOT_EXECUTED are passed over."""
+    desk.tidy()
+    monkeypatch.chdir(desk.home)
+    monkeypatch.setenv("HOME", str(desk.home))
+    monkeypatch.setenv("DAGSTER_HOME", str(desk.home / ".dagster"))
+    for line in filter(is_executed, lines):
+        for word, here in desk.words.items():
+            line = line.replace(word, here)
+        program, *arguments = shlex.split(line, comments=True)
+        if program == "cd":
+            monkeypatch.chdir(os.path.expanduser(*arguments))
+        elif program == "stemma":
+            if "<" in arguments:
+                piped = io.BytesIO(Path(arguments[-1]).read_bytes())
+                monkeypatch.setattr("sys.stdin", io.TextIOWrapper(piped))
+            ends = [arguments.index(sign) for sign in (">", "<") if sign in arguments]
+            given = [os.path.expanduser(word) for word in arguments[: min(ends, default=None)]]
+            assert main(given) == 0, line
+        else:
+            subprocess.run(["sh", "-c", line], check=True)
+
+
+def test_every_reason_not_to_run_a_command_is_needed() -> None:
+    lines = [line for _place, block in console_blocks() for line in block]
+    assert [start for start in NOT_EXECUTED if not any(line.startswith(start) for line in lines)] == []
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_takes_every_unit(tmp_path: Path) -> None:
+    for _place, block in blocks("ini"):
+        for name, unit in re.findall(
+            r"^# /etc/systemd/system/([\w.-]+).*\n((?:(?!# /etc).*\n)+)", block, re.M
+        ):
+            # Commands must be there.
+            (tmp_path / name).write_text(
+                re.sub(r"^ExecStart=\S+", f"ExecStart={sys.executable}", unit, flags=re.M)
+            )
+    units = sorted(map(str, tmp_path.iterdir()))
+    assert len(units) == 4
+    # Of a key that it does not know it only warns.
+    assert subprocess.run(["systemd-analyze", "verify", *units], stderr=subprocess.PIPE).stderr == b""
 
 
 def test_commands_named_in_prose_exist() -> None:

@@ -224,7 +224,8 @@ def test_a_file_that_the_next_run_would_read_is_told(
 ) -> None:
     inside = corpus.docs / "corpus.jsonl"
     try:
-        for path, is_told in ((inside, True), (tmp_path / "corpus.jsonl", False)):
+        upwards = corpus.docs / ".." / "corpus.jsonl"
+        for path, is_told in ((inside, True), (tmp_path / "corpus.jsonl", False), (upwards, False)):
             assert export(corpus, str(path)) == 0
             assert ("the next run will read it" in capsys.readouterr().err) == is_told
     finally:

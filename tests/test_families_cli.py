@@ -510,6 +510,24 @@ def test_a_file_of_the_corpus_is_told_from_the_others(made: Corpus, stemma: Stem
     assert not same["would_drop"]
 
 
+def test_lookup_reads_by_the_settings_of_the_source_that_takes_a_file_in(
+    tmp_path: Path, stemma: Stemma
+) -> None:
+    """Where sources share a folder, their globs tell them apart; a file that none takes in is read by no settings."""
+    corpus = Corpus(tmp_path)
+    corpus.fill(3)
+    corpus.sources = [
+        SourceConfig("docs", str(corpus.docs), exclude=("*.jsonl",)),
+        SourceConfig("rows", f"{corpus.docs}/*/*.jsonl", text_field="said", exclude=("old",)),
+    ]
+    row = json.dumps({"text": "not this", "said": sentence("said", 60)})
+    corpus.write("in/a.jsonl", row + "\n")
+    corpus.run()
+    for place, similar in (("in/b.jsonl", True), ("old/c.jsonl", False), ("d.jsonl", False)):
+        file = corpus.write(place, row)
+        assert bool(matches(stemma(corpus, "lookup", str(file), "--json"))) == similar, place
+
+
 def test_lookup_foretells_what_a_run_drops(tmp_path: Path, stemma: Stemma) -> None:
     corpus = Corpus(tmp_path, deduplicate={"priority": ("docs",), "numbers": "compare"})
     fill(corpus)

@@ -33,11 +33,12 @@ from stemma.resources.memo import LostError, joined_as_written
 # Up to this size the file is published again only to add the rows of a run that changed nothing to
 # lineage.runs; beyond it they wait for the next change, so that the cost of a run never follows the corpus.
 NOTHING_NEW_BYTES = 64 * 1024 * 1024
+NOTHING_NEW = "nothing has changed"
 
 
 @dataclass(frozen=True)
 class Publication:
-    """What `publish` did: whether a new file stands, why not if not, and the outcome of the blocking checks."""
+    """What `publish` did: whether a new file stands, what came of it in words, and the outcome of the checks."""
 
     published: bool
     reason: str
@@ -67,8 +68,10 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
             return Publication(False, f"{behind} is not up to date with the dataset above it: run it as well")
         index = index_recipe(run.setup.code)
         fingerprint = _fingerprint(run, connection)
-        if _nothing_new(run, connection, fingerprint):
-            return Publication(False, "nothing has changed")
+        path = run.warehouse.path
+        nothing_new = path.exists() and _is_published(connection, fingerprint)
+        if nothing_new and path.stat().st_size > NOTHING_NEW_BYTES:
+            return Publication(False, NOTHING_NEW)
         _refuse_if_nothing_worked(run, connection)
         measure_health(run, connection)
         health = health_checks(connection)
@@ -90,7 +93,8 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
         discard_others(run.warehouse.path, vectors)
         connection.execute("DELETE FROM state.publication")
         connection.execute("INSERT INTO state.publication VALUES (?)", [fingerprint])
-        return Publication(True, "published", (*checks, *health))
+        told = f"{NOTHING_NEW}; the run was added to lineage.runs" if nothing_new else "published"
+        return Publication(True, told, (*checks, *health))
 
 
 def first_behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
@@ -119,13 +123,6 @@ def _fingerprint(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
     # Where no history is wanted any more, that is to be published too.
     history = "" if run.config.history.publications else " without history"
     return state + index_recipe(run.setup.code) + vector_index_recipe(run.config.search) + history
-
-
-def _nothing_new(run: Run, connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:
-    path = run.warehouse.path
-    if not path.exists() or path.stat().st_size <= NOTHING_NEW_BYTES:
-        return False
-    return _is_published(connection, fingerprint)
 
 
 def _is_published(connection: duckdb.DuckDBPyConnection, fingerprint: str) -> bool:

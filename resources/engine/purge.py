@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from stemma.errors import StemmaError
 from stemma.resources.engine import DATASETS, publish
+from stemma.resources.engine.publication import NOTHING_NEW
 from stemma.resources.engine.raw import raw_recipe, update_purged
 from stemma.resources.engine.run import Run, state_of
 from stemma.resources.engine.upkeep import live_results
@@ -69,7 +70,7 @@ def purge(run: Run) -> Purged:
     # A vector that is taken out of an approximate index stays in its file: it is made anew.
     discard_others(run.warehouse.path, None)
     publication = publish(run)
-    if not publication.published and publication.reason != "nothing has changed":
+    if not publication.published and publication.reason != NOTHING_NEW:
         raise StemmaError(f"not published: {publication.reason}")
     results = run.warehouse.erase(lambda connection: live_results(run, connection))
     return Purged(run.counts["raw"].rows_removed, results)

@@ -73,7 +73,7 @@ def _print_changes(
             say(f"{each}\n")
     if decisions:
         print_table(
-            "Dropped or in error now, and back again",
+            "Dropped or failed now, and back again",
             ["now", "stage", "rule or error", "documents"],
             [list(row.values()) for row in decisions],
         )

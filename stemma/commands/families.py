@@ -1,8 +1,8 @@
 """stemma families: families of duplicates, and what differs between their members."""
 
 import argparse
+import os
 import re
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -145,7 +145,7 @@ def _named(connection: duckdb.DuckDBPyConnection, given: str) -> list[UUID]:
     else:
         found = []
     if not found:
-        absolute = str(Path(given).expanduser().absolute())
+        absolute = os.path.abspath(os.path.expanduser(given))
         places = [given, absolute, "/" + given.removeprefix("./").lstrip("/")]
         found = _clusters(connection, "(uri = ? OR uri = ? OR ends_with(uri, ?))", places)
     if not found:

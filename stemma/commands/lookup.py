@@ -58,7 +58,7 @@ def lookup(options: argparse.Namespace) -> int:
         run = Run(f"lookup-{uuid.uuid4()}", Setup.of(config), warehouse)
         try:
             source = _source_of(config, options.text)
-            uri = str(Path(options.text).absolute()) if _is_file(options.text) else None
+            uri = os.path.abspath(options.text) if _is_file(options.text) else None
             items = _items(options.text, source)
             news = _cleaned(run, items[:MOST_RECORDS], uri)
             answer = _answer(run, published, news, source, options)
@@ -87,14 +87,13 @@ def _is_like_a_path(given: str) -> bool:
 
 
 def _source_of(config: Config, given: str) -> SourceConfig | None:
-    """Return the source that a file lies in, whose settings it is read and judged by."""
+    """Return the first source that takes a file in, whose settings it is read and judged by."""
+    from stemma.resources.sources import takes_in
+
     if not _is_file(given):
         return None
-    file = Path(given).absolute()
-    for source in config.sources:
-        if source.query is None and file.is_relative_to(Path(source.path).expanduser().absolute()):
-            return source
-    return None
+    file = Path(os.path.abspath(given))
+    return next((source for source in config.sources if takes_in(source, file)), None)
 
 
 def _items(given: str, source: SourceConfig | None) -> list[Record | ReadError]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import shutil
 import sys
 import unicodedata
@@ -26,7 +27,7 @@ JOINERS = "\u00ad\u200c\u200d"
 
 def warn_of_source(config: Config, path: Path) -> None:
     """Say so where a file that is written lies in a source: the next run would take it for documents."""
-    written = path.expanduser().absolute()
+    written = Path(os.path.abspath(path.expanduser()))
     for source in config.sources:
         folder = local_folder(source.path) if source.query is None else None
         if folder is not None and written.is_relative_to(folder) and folder.is_dir():

@@ -1,8 +1,8 @@
 """stemma purge: documents leave the corpus and the disk for good, and stay out."""
 
 import argparse
+import os
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -46,7 +46,7 @@ def purge(options: argparse.Namespace) -> int:
     if options.json:
         print_json(done)
         return 0
-    print(f"purged: {done['documents']:,} documents; {done['results']:,} remembered results erased")
+    print(f"purged: documents {done['documents']:,}, remembered results {done['results']:,}")
     if "runs_deleted" in done:
         print(f"runs deleted from Dagster's history: {done['runs_deleted']}")
     if done.get("runs_left"):
@@ -55,7 +55,7 @@ def purge(options: argparse.Namespace) -> int:
         )
     shared = sum(bool(row["same_content"]) for row in found)
     if shared:
-        print(f"{shared} contents stay: other documents have the very same")
+        print(f"contents that stay, since other documents have the very same: {shared:,}")
     print(STAYS)
     return 0
 
@@ -104,12 +104,14 @@ def _files(connection: duckdb.DuckDBPyConnection, wanted: str) -> list[dict[str,
     """Return the files of a path or URL, each with its own id and those of its documents. Raises UsageError."""
     from stemma.resources.purges import file_id
 
-    absolute = str(Path(wanted).expanduser().absolute())
+    absolute = os.path.abspath(os.path.expanduser(wanted))
     files = rows(
         connection, "SELECT source, path, uri FROM lineage.files WHERE uri = ? OR uri = ?", [wanted, absolute]
     )
     if not files:
-        raise UsageError(f"{wanted}: no file of the corpus (give it as corpus.raw.uri has it)")
+        raise UsageError(
+            f"{wanted}: no file of the corpus: name it by its path from here, or as corpus.raw.uri has it"
+        )
     for file in files:
         place = [file["source"], file["uri"]]
         query = """SELECT document_id FROM corpus.raw WHERE source = ? AND uri = ?

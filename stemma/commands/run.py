@@ -431,7 +431,7 @@ def print_corpus(corpus: dict[str, Any]) -> None:
     funnel = ("documents", "kept", "dropped", "documents_in_error", "families", "chunks", "vectors")
     print_table(
         "Corpus",
-        ["documents in", "kept", "dropped", "in error", "families", "chunks", "vectors"],
+        ["documents in", "kept", "dropped", "failed", "families", "chunks", "vectors"],
         [[corpus[key] for key in funnel]],
     )
     _print_rows(

@@ -35,6 +35,8 @@ def search(options: argparse.Namespace) -> int:
     if options.json:
         print_json(found)
         return 0
+    if not found:
+        say("(no chunk answers this)", file=sys.stderr)
     for rank, hit in enumerate(found, 1):
         _print(rank, hit, options.context)
     return 0

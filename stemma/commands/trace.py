@@ -1,7 +1,7 @@
 """stemma trace and stemma why: from an id or a path to where it came from and what became of it."""
 
 import argparse
-from pathlib import Path
+import os
 from typing import Any
 from uuid import UUID
 
@@ -135,7 +135,7 @@ def fate(connection: duckdb.DuckDBPyConnection, document_id: UUID) -> dict[str, 
 def sentence(what: dict[str, Any]) -> str:
     """Return a fate as a sentence."""
     if what["fate"] == "kept":
-        flags = f"; flagged by {_measured(what['flags'])}" if what["flags"] else ""
+        flags = f"; rules that only flag would drop it: {_measured(what['flags'])}" if what["flags"] else ""
         return f"kept, in {what['chunks']} chunk{'s' if what['chunks'] != 1 else ''}{flags}"
     if what["fate"] == "error":
         return f"could not be processed ({what['stage']}): {what['error']}: {what['detail']}"
@@ -146,12 +146,12 @@ def sentence(what: dict[str, Any]) -> str:
             f"dropped ({what['stage']}): {what['rule']} duplicate of {what['kept_uri']},"
             f" similarity {shown(what['score'])} ≥ {shown(what['threshold'])}"
         )
-    return f"dropped ({what['stage']}) by {_measured(what['rules'])}"
+    return f"dropped ({what['stage']}) by the rule{'s' * (len(what['rules']) > 1)} {_measured(what['rules'])}"
 
 
 def _measured(rules: list[dict[str, Any]]) -> str:
     listed = [
-        f"rule '{rule['rule']}' (score {shown(rule['score'])}, threshold {shown(rule['threshold'])})"
+        f"'{rule['rule']}' (score {shown(rule['score'])}, threshold {shown(rule['threshold'])})"
         for rule in rules[:SHOWN_RULES]
     ]
     more = [f"{len(rules) - SHOWN_RULES} more (--json shows all)"] if len(rules) > SHOWN_RULES else []
@@ -245,7 +245,7 @@ def condition_of(wanted: str) -> tuple[str, list[Any]]:
 
 def _place(wanted: str) -> tuple[str, list[Any]]:
     """Return the condition for a path as given, or for the end of one."""
-    absolute = str(Path(wanted).expanduser().absolute())
+    absolute = os.path.abspath(os.path.expanduser(wanted))
     return "(uri = ? OR uri = ? OR ends_with(uri, ?))", [wanted, absolute, "/" + wanted.lstrip("./")]
 
 

@@ -7,6 +7,7 @@ import socket
 import sys
 from pathlib import Path
 
+import stemma
 from stemma.commands.run import prepare_dagster_home
 from stemma.config import load_config
 from stemma.errors import StemmaError, UsageError
@@ -24,7 +25,11 @@ def ui(options: argparse.Namespace) -> int:
     name = "dagster-webserver" if options.read_only else "dagster"
     program = _program(name)
     _refuse_taken(options.host, options.port)
-    arguments = ["-m", "stemma.definitions", "--host", options.host, "--port", str(options.port)]
+    # Dagster looks for modules in its working directory first. In the folder that holds a clone named `stemma` it
+    # would take the clone for the package.
+    house = Path(stemma.__file__).parents[1]
+    arguments = ["-m", "stemma.definitions", "--working-directory", str(house)]
+    arguments += ["--host", options.host, "--port", str(options.port)]
     # Viewers need no daemon: schedules and sensors are for whoever may start runs.
     arguments = [*arguments, "--read-only"] if options.read_only else ["dev", *arguments]
     print(

@@ -197,7 +197,7 @@ def path_of_documents(found: Row) -> Picture | None:
                 "cleaned",
                 counts["cleaned"],
                 "",
-                [("dropped by rules", counts["rejected"]), ("in error", errors.get("cleaned", 0))],
+                [("dropped by rules", counts["rejected"]), ("failed", errors.get("cleaned", 0))],
             ),
             Level(
                 "deduplicated",
@@ -205,20 +205,20 @@ def path_of_documents(found: Row) -> Picture | None:
                 "",
                 [
                     ("removed as duplicates", counts["duplicates"]),
-                    ("in error", errors.get("deduplicated", 0)),
+                    ("failed", errors.get("deduplicated", 0)),
                 ],
             ),
             Level(
                 "chunked",
                 counts["chunked_documents"],
                 f"in {amount(counts['chunks'])} chunks",
-                [("in error", errors.get("chunked", 0))],
+                [("failed", errors.get("chunked", 0))],
             ),
             Level(
                 "embedded",
                 counts["embedded_documents"],
                 f"with {amount(counts['vectors'])} vectors",
-                [("in error", errors.get("embedded", 0))],
+                [("failed", errors.get("embedded", 0))],
             ),
         ],
     )
