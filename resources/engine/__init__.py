@@ -47,6 +47,7 @@ def with_enough_memory(run: Run, work: Callable[[Run], Result]) -> Result:
             if not _is_out_of_memory(error) or not run.warehouse.grant_memory():
                 raise
         finally:
+            run.warehouse.memo.unmap()
             _give_back_memory()
 
 
@@ -104,6 +105,7 @@ def recipes(setup: Setup) -> dict[str, str]:
 
 def publish(run: Run) -> Publication:
     """Publish what the run's updates have made of the corpus; see publication.publish."""
+    run.workers.rest()
     return with_what_it_needs(run, LAST, lambda run: publish_state(run, recipes(run.setup)))
 
 
