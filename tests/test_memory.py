@@ -10,6 +10,7 @@ from harness import Corpus
 
 from stemma.resources.engine import DATASETS, publish
 from stemma.resources.handing import handed
+from stemma.resources.warehouse import Warehouse
 
 
 def test_a_table_handed_to_duckdb_is_free_before_the_transaction_ends() -> None:
@@ -71,3 +72,21 @@ def test_no_file_of_the_memo_stays_mapped_after_a_step(tmp_path: Path) -> None:
 
 def _is_mapped(corpus: Corpus) -> bool:
     return f"{corpus.path.with_suffix('.work')}/memo/" in Path("/proc/self/maps").read_text()
+
+
+def test_a_step_leaves_no_large_tables_behind(tmp_path: Path) -> None:
+    warehouse = Warehouse(tmp_path / "corpus.duckdb")
+    try:
+        warehouse.connection.execute("CREATE TABLE few AS FROM range(1000)")
+        warehouse.let_go()
+        assert warehouse.connection.execute("SELECT count(*) FROM few").fetchall() == [(1000,)]
+        warehouse.connection.execute("CREATE TABLE many AS FROM range(10_000_000)")
+        warehouse.let_go()
+        assert warehouse.connection.execute("FROM duckdb_tables()").fetchall() == []
+        # What is spilled still has its place.
+        warehouse.connection.execute("SET memory_limit = '64MB'")
+        warehouse.connection.execute("CREATE TABLE large AS SELECT range, hash(range) FROM range(10_000_000)")
+        assert list(warehouse.folder.glob("spill-*/*"))
+    finally:
+        warehouse.close()
+    assert list(warehouse.folder.iterdir()) == []

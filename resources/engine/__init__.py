@@ -42,12 +42,14 @@ def with_enough_memory(run: Run, work: Callable[[Run], Result]) -> Result:
     """
     while True:
         try:
-            return work(run)
+            result = work(run)
         except (duckdb.Error, OSError) as error:
             if not _is_out_of_memory(error) or not run.warehouse.grant_memory():
                 raise
+        else:
+            run.warehouse.let_go()
+            return result
         finally:
-            run.warehouse.memo.unmap()
             _give_back_memory()
 
 
