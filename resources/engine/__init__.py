@@ -107,6 +107,7 @@ def recipes(setup: Setup) -> dict[str, str]:
 
 def publish(run: Run) -> Publication:
     """Publish what the run's updates have made of the corpus; see publication.publish."""
+    # Each has what its libraries take, and none has anything to do here.
     run.workers.rest()
     return with_what_it_needs(run, LAST, lambda run: publish_state(run, recipes(run.setup)))
 
