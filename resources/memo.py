@@ -36,6 +36,7 @@ import pyarrow.compute as pc
 from stemma.errors import StemmaError
 from stemma.hashing import UUID
 from stemma.resources.checksums import row_checksums
+from stemma.resources.handing import handed
 
 SUFFIX = ".arrow"
 # Merging starts past this many segments, so that a stage's look-up opens a few dozen files at most.
@@ -224,6 +225,10 @@ class Mapped:
             return None
         return target
 
+    def unmap(self) -> None:
+        """Let go of the bodies: pages that were read of a mapped file count as this process's memory."""
+        self._bodies.clear()
+
     def clear(self) -> None:
         """Let go of all."""
         self._bodies.clear()
@@ -274,7 +279,7 @@ class Segments:
             ):
                 for batch in batches:
                     writer.write_batch(_with_sums(batch))
-            place = str(segment.path)
+            place = segment.path.name
         names = pa.array([place] * rows.num_rows, pa.string())
         numbers = pa.array(range(rows.num_rows), pa.int64())
         return pa.table([rows["input_hash"], names, numbers, rows["error"], rows["detail"]], schema=PLACES)
@@ -296,10 +301,9 @@ class Segments:
         if wanted.num_rows:
             storage = wanted["input_hash"].combine_chunks().storage
             places = self._retrying(lambda: self._places(storage))
-        connection.register("places", places)
         kind = "TEMP TABLE" if temporary else "TABLE"
-        connection.execute(f"CREATE OR REPLACE {kind} {into} AS SELECT * FROM places")
-        connection.unregister("places")
+        with handed(connection, "places", places):
+            connection.execute(f"CREATE OR REPLACE {kind} {into} AS SELECT * FROM places")
 
     def _places(self, wanted: pa.Array) -> pa.Table:
         files = self.files()
@@ -319,7 +323,7 @@ class Segments:
                 [_no_errors(0)]
                 + [self._errors(files[code], numbers[file == code]) for code in np.unique(file).tolist()]
             )
-        names = pa.array([str(path) for path in files], pa.string()).take(pa.array(file))
+        names = pa.array([path.name for path in files], pa.string()).take(pa.array(file))
         keys = pa.ExtensionArray.from_storage(UUID, wanted.take(pa.array(codes)))
         return pa.table([keys, names, pa.array(numbers), *errors.columns], schema=PLACES)
 
@@ -339,11 +343,15 @@ class Segments:
         It is a stream that may be read several times. Put it on the left of a join, within `joined_as_written`.
         """
         places = connection.execute(
-            f"SELECT filename, file_row_number FROM {located} ORDER BY ALL"
+            f"SELECT filename, list(file_row_number) AS rows FROM {located} GROUP BY ALL ORDER BY filename"
         ).to_arrow_table()
+        rows = {
+            self.folder / name: np.sort(numbers.values.to_numpy())
+            for name, numbers in zip(places["filename"].to_pylist(), places["rows"], strict=True)
+        }
         names = [field.name for field in self.schema if re.search(rf"\b{field.name}\b", columns)]
         relation = f"bodies_{self.folder.parent.name}"
-        connection.register(relation, _Rows(self._mapped, places, self.schema, names))
+        connection.register(relation, _Rows(self._mapped, rows, self.schema, names))
         return f"(SELECT {columns} FROM {relation})"
 
     def merge(self) -> int:
@@ -482,9 +490,12 @@ class Segments:
 class _Rows:
     """Rows of segments as a stream (Arrow's PyCapsule interface), made anew each time it is asked for."""
 
-    def __init__(self, mapped: Mapped, places: pa.Table, schema: pa.Schema, names: list[str]) -> None:
+    def __init__(
+        self, mapped: Mapped, rows: Mapping[Path, np.ndarray], schema: pa.Schema, names: list[str]
+    ) -> None:
+        """Take the numbers of the rows of each segment, in order."""
         self._mapped = mapped
-        self._places = places
+        self._rows = rows
         self._names = names
         self._schema = pa.schema([schema.field(name) for name in names])
 
@@ -493,11 +504,8 @@ class _Rows:
         return reader.__arrow_c_stream__(requested_schema)
 
     def _batches(self) -> Iterator[pa.RecordBatch]:
-        names = self._places["filename"].combine_chunks().dictionary_encode()
-        numbers = self._places["file_row_number"].to_numpy()
-        codes = names.indices.to_numpy()
-        for code, filename in enumerate(names.dictionary.to_pylist()):
-            yield from self._of_file(Path(filename), numbers[codes == code])
+        for path, rows in self._rows.items():
+            yield from self._of_file(path, rows)
 
     def _of_file(self, path: Path, rows: np.ndarray) -> Iterator[pa.RecordBatch]:
         try:
@@ -676,6 +684,10 @@ class Memo:
         """Return the bytes on disk."""
         return sum(path.stat().st_size for path in self.root.rglob(f"*{SUFFIX}"))
 
+    def unmap(self) -> None:
+        """Let go of the segments that are mapped into memory; what they hold is still known."""
+        self._mapped.unmap()
+
     def close(self) -> None:
-        """Let go of the segments that are mapped into memory."""
+        """Let go of the segments that are mapped into memory, and of what they hold."""
         self._mapped.clear()

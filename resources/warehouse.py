@@ -42,6 +42,11 @@ NEXT_OPTIONS = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE 2048, RECOV
 # needs no more; a larger one starts with a share that follows its state, and `grant_memory` raises it on demand.
 MEMORY_BYTES = 160 * 1024 * 1024
 MEMORY_PER_STATE_BYTE = 2
+# From this share of that memory on, what a step leaves behind is thrown away with its connection (10 ms).
+LEFT_SHARE = 0.1
+LEFT_BEHIND = (
+    "SELECT coalesce(sum(memory_usage_bytes + temporary_storage_bytes), 0)::BIGINT FROM duckdb_memory()"
+)
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
@@ -194,7 +199,7 @@ class Warehouse:
             self._refuse_no_database()
             needed = max(MEMORY_BYTES, MEMORY_PER_STATE_BYTE * _bytes(self.state_path))
             self._memory_bytes = max(self._memory_bytes, needed)
-            self._spill = self._new_spill()
+            self._spill = self._spill or self._new_spill()
             self._connection = duckdb.connect(
                 config={
                     "memory_limit": f"{self._memory_bytes}B",
@@ -222,12 +227,26 @@ class Warehouse:
             self._early_copy.discard()
             self._early_copy = None
         self.memo.close()
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        self._disconnect()
         if self._spill is not None:
             self._spill.close()
             self._spill = None
+
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def let_go(self) -> None:
+        """Give back what a step leaves in memory: mapped segments, and its temporary tables where they are large.
+
+        The next step begins a connection of its own then, with the memory that the state by now asks for.
+        """
+        self.memo.unmap()
+        if self._connection is not None:
+            ((left,),) = self._connection.execute(LEFT_BEHIND).fetchall()
+            if left > LEFT_SHARE * self._memory_bytes:
+                self._disconnect()
 
     def grant_memory(self) -> bool:
         """Double DuckDB's share of memory, on a new connection; False once it has half of the machine's.

@@ -138,6 +138,16 @@ class Workers:
         """What a document may cost."""
         return self._limits
 
+    def rest(self) -> None:
+        """End the processes that have nothing to do; each starts anew when it is next used."""
+        resting = []
+        with contextlib.suppress(queue.Empty):
+            while True:
+                resting.append(self._idle.get_nowait())
+                resting[-1].kill()
+        for worker in resting:
+            self._idle.put(worker)
+
     def close(self) -> None:
         """End all processes."""
         self.closed = True

@@ -125,6 +125,15 @@ def test_the_processes_share_the_work_and_live_on(pool):
     assert first == again != {"process": str(os.getpid())}
 
 
+def test_processes_that_rest_are_gone_and_start_anew(pool):
+    workers = pool()
+    first, _ = outcome(workers, dangerous.stage(), "process")
+    workers.rest()
+    assert not Path(f"/proc/{first['process']}").exists()
+    again, _ = outcome(workers, dangerous.stage(), "process")
+    assert again["process"] not in (first["process"], str(os.getpid()))
+
+
 def test_when_a_process_is_killed_only_its_batch_is_computed_again(pool, tmp_path):
     stage = dangerous.stage(dangerous.die_once, alone=None, log=str(tmp_path / "log"))
     batches = [[f"{batch} {row}" for row in range(50)] for batch in range(8)]

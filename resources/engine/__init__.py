@@ -42,10 +42,13 @@ def with_enough_memory(run: Run, work: Callable[[Run], Result]) -> Result:
     """
     while True:
         try:
-            return work(run)
+            result = work(run)
         except (duckdb.Error, OSError) as error:
             if not _is_out_of_memory(error) or not run.warehouse.grant_memory():
                 raise
+        else:
+            run.warehouse.let_go()
+            return result
         finally:
             _give_back_memory()
 
@@ -104,6 +107,8 @@ def recipes(setup: Setup) -> dict[str, str]:
 
 def publish(run: Run) -> Publication:
     """Publish what the run's updates have made of the corpus; see publication.publish."""
+    # Each has what its libraries take, and none has anything to do here.
+    run.workers.rest()
     return with_what_it_needs(run, LAST, lambda run: publish_state(run, recipes(run.setup)))
 
 

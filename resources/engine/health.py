@@ -44,6 +44,8 @@ def measure_health(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     store.locate(connection, "health_sample", "health_places", temporary=True)
     bodies = store.bodies(connection, "health_places", "input_hash, embedding")
     load_rows(connection, "health_bodies", connection.execute(f"SELECT * FROM {bodies}").to_arrow_table())
+    # The sample is of all segments, and of each a page or more is in memory now.
+    run.warehouse.memo.unmap()
     now = connection.execute(
         "SELECT chunk_id, embedding FROM health_sample JOIN health_bodies USING (input_hash) ORDER BY chunk_id"
     ).to_arrow_table()

@@ -21,6 +21,7 @@ from stemma.reading import LIBRARIES, ReadError, Record, read
 from stemma.resources.engine.days import hold_back, note_days
 from stemma.resources.engine.run import Run, fetch_value, finish, load_rows, remember_recipe, state_of
 from stemma.resources.engine.setup import Setup
+from stemma.resources.handing import handed
 from stemma.resources.looking import Found, Known, Request, Seen, read_options
 from stemma.resources.memo import Segments
 from stemma.resources.purges import NO_PURGES, Purge, Purges, file_id, read_purges, write_purges
@@ -495,9 +496,8 @@ def _flush(run: Run, delta: _Delta) -> None:
         ("incoming_files", _table(delta.files, FILES)),
     ):
         connection = run.warehouse.connection
-        connection.register("incoming", table)
-        connection.execute(f"INSERT INTO {name} SELECT * FROM incoming")
-        connection.unregister("incoming")
+        with handed(connection, "incoming", table):
+            connection.execute(f"INSERT INTO {name} SELECT * FROM incoming")
     delta.__init__()  # type: ignore[misc]
 
 
@@ -793,6 +793,5 @@ def _pairs(places: list[tuple[str, str]]) -> pa.Table:
 
 
 def _memory_table(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-    connection.register("incoming", table)
-    connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM incoming")
-    connection.unregister("incoming")
+    with handed(connection, "incoming", table):
+        connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM incoming")

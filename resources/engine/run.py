@@ -15,6 +15,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.resources.engine.setup import Setup
 from stemma.resources.executors import Executor, executor_of, workers_of
+from stemma.resources.handing import handed
 from stemma.resources.warehouse import Warehouse, utc_now
 from stemma.resources.workers import Workers
 
@@ -241,9 +242,8 @@ def remember_recipe(
 
 def load_rows(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
     """Make the temporary table `name` of Arrow rows, to be joined: DuckDB can't push filters on UUIDs into Arrow."""
-    connection.register("arriving", rows)
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM arriving")
-    connection.unregister("arriving")
+    with handed(connection, "arriving", rows):
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM arriving")
 
 
 def fetch_value(

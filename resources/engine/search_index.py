@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from stemma.hashing import key
 from stemma.resources.engine.run import fetch_value
+from stemma.resources.handing import handed
 from stemma.search.words import postings
 
 # Chunks whose postings are sorted at once: 20 MB of text.
@@ -97,9 +98,8 @@ def _append(connection: duckdb.DuckDBPyConnection, chunks: pa.Table, first: int)
         ["word", "number", "frequency"],
     )
     for table, arriving in (("numbers", new), ("posting_rows", rows)):
-        connection.register("arriving", arriving)
-        connection.execute(f"INSERT INTO search.{table} FROM arriving")
-        connection.unregister("arriving")
+        with handed(connection, "arriving", arriving):
+            connection.execute(f"INSERT INTO search.{table} FROM arriving")
 
 
 def _tidy(connection: duckdb.DuckDBPyConnection, numbers: str) -> None:

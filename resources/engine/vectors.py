@@ -14,6 +14,7 @@ from stemma.embedding.storage import SQL_TYPES, quantized
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value
 from stemma.resources.engine.setup import Setup
+from stemma.resources.handing import handed
 
 # Rows whose vectors, and those of their neighbours, are in memory at a time.
 BATCH_ROWS = 8_192
@@ -77,9 +78,8 @@ def derive_rows(run: Run, fresh: str, into: str) -> None:
             f"""CREATE OR REPLACE TEMP TABLE deriving_part AS
             FROM deriving WHERE number >= {first} AND number < {first + BATCH_ROWS}"""
         )
-        connection.register("derived_part", _derive_part(run, connection))
-        connection.execute(f"INSERT INTO {into} BY NAME FROM derived_part")
-        connection.unregister("derived_part")
+        with handed(connection, "derived_part", _derive_part(run, connection)):
+            connection.execute(f"INSERT INTO {into} BY NAME FROM derived_part")
 
 
 def _derive_part(run: Run, connection: duckdb.DuckDBPyConnection) -> pa.Table:

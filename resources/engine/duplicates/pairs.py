@@ -13,6 +13,7 @@ from stemma.resources.engine.duplicates.index import note_pending
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, load_rows
+from stemma.resources.handing import handed
 from stemma.resources.memo import LostError, Segments
 
 # Pairs whose signatures are compared together, and of those that remain, pairs whose texts are in memory together.
@@ -116,12 +117,11 @@ def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Tab
 def fetch_memo(run: Run, memo: Segments, pairs: pa.Table, side: str, columns: str) -> pa.Table:
     """Return columns of the memo for the keys in the columns a_<side> and b_<side>, one row each."""
     connection = run.warehouse.connection
-    connection.register("block", pairs)
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE block_keys AS SELECT DISTINCT input_hash
-        FROM (SELECT a_{side} AS input_hash FROM block UNION ALL SELECT b_{side} FROM block)"""
-    )
-    connection.unregister("block")
+    with handed(connection, "block", pairs):
+        connection.execute(
+            f"""CREATE OR REPLACE TEMP TABLE block_keys AS SELECT DISTINCT input_hash
+            FROM (SELECT a_{side} AS input_hash FROM block UNION ALL SELECT b_{side} FROM block)"""
+        )
     memo.locate(connection, "block_keys", "block_places", temporary=True)
     rows = connection.execute(f"FROM {memo.bodies(connection, 'block_places', columns)}").to_arrow_table()
     if rows.num_rows < fetch_value(connection, "SELECT count(*) FROM block_keys"):
