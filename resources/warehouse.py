@@ -47,6 +47,9 @@ LEFT_SHARE = 0.1
 LEFT_BEHIND = (
     "SELECT coalesce(sum(memory_usage_bytes + temporary_storage_bytes), 0)::BIGINT FROM duckdb_memory()"
 )
+# What no other database has. Columns are not asked for: that would bind all views.
+OUR_TABLES = """SELECT count(*) FROM duckdb_tables() WHERE database_name = 'published' AND schema_name = 'lineage'
+    AND table_name IN ('runs', 'recipes')"""
 # A file that holds more dead than live blocks is rewritten instead of copied.
 DEAD_SHARE = 0.5
 DEAD_BYTES = 64 * 1024 * 1024
@@ -409,8 +412,9 @@ class Warehouse:
         self._discard_leftovers(but=target if is_copied else None)
         self.sweep()
         try:
-            self._refuse_foreign(connection)
-            if not anew:
+            if anew:
+                self._refuse_foreign(connection)
+            else:
                 self._copy_published(connection, target, is_copied)
             connection.execute(f"ATTACH '{_escaped(target)}' AS next ({NEXT_OPTIONS})")
             # Views are bound as a reader of the file will see them: with it as the default database.
@@ -447,10 +451,9 @@ class Warehouse:
                     " Move it away and run again, or name another file in [warehouse] path"
                 )
 
-    def _refuse_foreign(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Raise StemmaError where the file that would be replaced is none that Stemma published."""
-        if not self.path.exists():
-            return
+    @contextlib.contextmanager
+    def _published(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Attach what is published as `published`. Raises StemmaError where that is no file that Stemma published."""
         try:
             connection.execute(f"ATTACH '{_escaped(self.path)}' AS published (READ_ONLY)")
         except (duckdb.IOException, duckdb.SerializationException, duckdb.FatalException) as error:
@@ -459,36 +462,32 @@ class Warehouse:
                 " move it away and run again: it is made anew from the state"
             ) from error
         try:
-            is_ours = _columns(connection, "published", "runs") and _columns(
-                connection, "published", "recipes"
-            )
+            if connection.execute(OUR_TABLES).fetchone() != (2,):
+                raise StemmaError(
+                    f"{self.path}: a DuckDB file, but not one that Stemma published; it was left as it is."
+                    " Move it away, or name another file in [warehouse] path"
+                )
+            yield
         finally:
             connection.execute("DETACH published")
-        if not is_ours:
-            raise StemmaError(
-                f"{self.path}: a DuckDB file, but not one that Stemma published; it was left as it is."
-                " Move it away, or name another file in [warehouse] path"
-            )
+
+    def _refuse_foreign(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Raise StemmaError where the file that would be replaced is none that Stemma published."""
+        if self.path.exists():
+            with self._published(connection):
+                pass
 
     def _copy_published(self, connection: duckdb.DuckDBPyConnection, target: Path, is_copied: bool) -> None:
+        """Make `target` a copy of the published file, if there is one; without what is dead where most is."""
         if not self.path.exists():
             return
-        if self._mostly_dead(connection):
+        with self._published(connection):
+            mostly_dead = _mostly_dead(connection)
+        if mostly_dead:
             target.unlink(missing_ok=True)
             _rewrite(connection, self.path, target)
         elif not is_copied:
             copy_file(self.path, target)
-
-    def _mostly_dead(self, connection: duckdb.DuckDBPyConnection) -> bool:
-        connection.execute(f"ATTACH '{_escaped(self.path)}' AS published (READ_ONLY)")
-        try:
-            row = connection.execute(
-                "SELECT free_blocks * block_size, total_blocks * block_size FROM pragma_database_size()"
-                " WHERE database_name = 'published'"
-            ).fetchone()
-        finally:
-            connection.execute("DETACH published")
-        return row is not None and row[0] > DEAD_BYTES and row[0] > DEAD_SHARE * row[1]
 
     def _discard_leftovers(self, *, but: Path | None = None) -> None:
         # Under the lock nobody else publishes: whatever lies there is of a process that was killed, or an early
@@ -626,6 +625,14 @@ def _note_holder(descriptor: int) -> None:
 def _roll_back(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute("ROLLBACK")
     join_as_usual(connection)
+
+
+def _mostly_dead(connection: duckdb.DuckDBPyConnection) -> bool:
+    row = connection.execute(
+        "SELECT free_blocks * block_size, total_blocks * block_size FROM pragma_database_size()"
+        " WHERE database_name = 'published'"
+    ).fetchone()
+    return row is not None and row[0] > DEAD_BYTES and row[0] > DEAD_SHARE * row[1]
 
 
 def _columns(connection: duckdb.DuckDBPyConnection, database: str, table: str) -> set[str]:
