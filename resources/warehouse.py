@@ -41,7 +41,7 @@ NEXT_OPTIONS = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE 2048, RECOV
 # DuckDB's share of memory to begin with. State is narrow and bodies stream, so a corpus of ten thousand documents
 # needs no more; a larger one starts with a share that follows its state, and `grant_memory` raises it on demand.
 MEMORY_BYTES = 160 * 1024 * 1024
-MEMORY_PER_STATE_BYTE = 2
+MEMORY_PER_STATE_BYTE = 3
 # From this share of that memory on, what a step leaves behind is thrown away with its connection (10 ms).
 LEFT_SHARE = 0.1
 LEFT_BEHIND = (

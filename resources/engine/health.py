@@ -13,7 +13,7 @@ from stemma.lineage.checks import Check
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, load_rows, state_of
 from stemma.resources.engine.vectors import are_derived
-from stemma.resources.warehouse import utc_now
+from stemma.resources.warehouse import MEMORY_BYTES, utc_now
 
 # Texts of the sample: those with the smallest hashes, so that an edit changes it no more than the corpus.
 SAMPLED_TEXTS = 2_048
@@ -75,6 +75,8 @@ def _drift(run: Run, now: pa.Table) -> float | None:
     except StemmaError:
         return None
     with published:
+        # It would keep the vectors that it passes over, up to most of the machine's memory.
+        published.execute(f"SET memory_limit = '{MEMORY_BYTES}B'")
         try:
             load_rows(published, "wanted", now.select(["chunk_id"]))
             before = published.execute(
