@@ -832,6 +832,7 @@ def _pure_model_seconds(published: Path) -> tuple[float, int]:
     import duckdb
     import pyarrow as pa
 
+    from stemma.config import EmbedConfig
     from stemma.resources.embedder import resolve_embedder
 
     with duckdb.connect(str(published), read_only=True) as connection:
@@ -839,7 +840,8 @@ def _pure_model_seconds(published: Path) -> tuple[float, int]:
     chosen = [text for (text,) in rows[:PURE_TEXTS]]
     share = sum(map(len, chosen)) / sum(len(text) for (text,) in rows)
     texts = pa.table({"text": chosen})
-    embedder = resolve_embedder("all-MiniLM-L6-v2")
+    settings = EmbedConfig(model="all-MiniLM-L6-v2")
+    embedder = resolve_embedder(settings.model, settings.device, settings.precision, settings.backend)
     assert embedder.load is not None
     model = embedder.load(**embedder.parameters)
     embedder.function(texts.slice(0, 64), model=model, **embedder.parameters)

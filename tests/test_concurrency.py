@@ -113,21 +113,21 @@ def history(server: Server) -> dict[str, list[dict]]:
 
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize(
-    ("documents", "seconds", "often"),
-    [(40, 0, True), *slow((400, 180, False))],
-    ids=["short", *["long"]],
+    ("documents", "readers", "seconds", "often"),
+    [(40, 4, 0, True), *slow((400, 10, 180, False))],
+    ids=["short", "long"],
 )
-def test_everything_at_once(tmp_path: Path, documents: int, seconds: int, often: bool) -> None:
+def test_everything_at_once(tmp_path: Path, documents: int, readers: int, seconds: int, often: bool) -> None:
     corpus = Corpus(tmp_path, chunk={"max_tokens": 60}, engine={"workers": 1})
     clients.fill(corpus.docs, documents)
     until = time.monotonic() + seconds
     with serving(corpus, often=often) as server:
         # Before the others start: they leave it too little of two cores to come up in.
         server.wait()
-        readers = [Client("stay", corpus.path, number) for number in range(10)]
-        readers += [Client("watch", corpus.path), Client("chart", corpus.path)]
+        reading = [Client("stay", corpus.path, number) for number in range(readers)]
+        reading += [Client("watch", corpus.path), Client("chart", corpus.path)]
         writer = Client("write", corpus.docs)
-        with started([*readers, writer]):
+        with started([*reading, writer]):
             runs = [Commands(corpus, "run", "--json") for _ in range(2)]
             wait_for(corpus.path.exists, SETTLE_SECONDS)
             queries = Commands(corpus, "sql", "SELECT count(*) FROM corpus.raw", "--format", "json")
@@ -141,7 +141,7 @@ def test_everything_at_once(tmp_path: Path, documents: int, seconds: int, often:
             assert writer.end() > 10
             wait_for(lambda: is_settled(server), SETTLE_SECONDS)
             assert all(json.loads(answer)[0]["count_star()"] > 0 for answer in queries.end())
-            assert all(reader.end() > 1 for reader in readers)
+            assert all(reader.end() > 1 for reader in reading)
         past = history(server)
         assert {run["status"] for run in past["runs"]} == {"SUCCESS"}
         assert any(tag["key"] == "dagster/sensor_name" for run in past["runs"] for tag in run["tags"])

@@ -819,3 +819,32 @@ def test_a_kept_outline_of_another_source_or_python_is_made_anew(project, kept, 
     assert code_hash(project.load().run) == before
     assert len(kept) == made
     assert '"key": "0' not in kept["imagined.a"]
+
+
+BESIDE = "def polished(text):\n    return text.strip()\n"
+
+
+def test_a_module_beside_the_functions_own_counts_and_one_elsewhere_does_not(project, tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(str(tmp_path / "elsewhere"))
+    (tmp_path / "elsewhere").mkdir()
+
+    def code_of(beside: str, elsewhere: str) -> str:
+        (tmp_path / "beside.py").write_text(beside)
+        (tmp_path / "elsewhere" / "library.py").write_text(elsewhere)
+        for name in ("beside", "library"):
+            sys.modules.pop(name, None)
+        return project.hash(
+            main="""
+            from beside import polished
+            import library
+            def run(table):
+                return polished(library.polished(table))
+            """
+        )
+
+    before = code_of(BESIDE, BESIDE)
+    assert code_of(BESIDE, BESIDE) == before
+    assert code_of(BESIDE, BESIDE.replace("strip", "lower")) == before
+    assert code_of(BESIDE.replace("strip", "lower"), BESIDE) != before
+    for name in ("beside", "library"):
+        del sys.modules[name]

@@ -7,14 +7,17 @@ exchanged are seen as well as a changed body.
 
 import functools
 import importlib
+import importlib.util
 import inspect
 import re
 import sys
+import sysconfig
 import types
 from collections import ChainMap, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import fields, is_dataclass
 from enum import Enum
+from pathlib import Path
 from typing import Any
 
 from stemma import hashing
@@ -25,6 +28,12 @@ from stemma.incremental.syntax import Import, Reference
 PROJECT = "stemma"
 _PLAIN = (type(None), bool, int, float, complex, str, bytes, type(...))
 _DEPTH = 8  # of containers inside containers
+# Where the modules of Python itself lie, and those that are installed.
+_LIBRARIES = frozenset(
+    Path(path).resolve()
+    for name, path in sysconfig.get_paths().items()
+    if name in ("stdlib", "platstdlib", "purelib", "platlib")
+)
 
 _Reader = Callable[..., tuple[str, list[str]]]
 """Reads one object: its label and the lines that say what it is."""
@@ -37,7 +46,9 @@ class Reach:
     """
 
     def __init__(self, roots: Iterable[Callable[..., Any]]) -> None:
-        self._packages = frozenset({PROJECT, *map(_home, roots)})
+        packages = {PROJECT, *map(_home, roots)}
+        self._folders = {_folder(package) for package in packages - {PROJECT}} - {None}
+        self._known = dict.fromkeys(packages, True)
         self._queue: list[tuple[_Reader, tuple[Any, ...]]] = []
         self._resolving: set[tuple[int, str]] = set()
         self._sources: dict[int, tuple[Namespace, ModuleSource | None]] = {}
@@ -58,7 +69,13 @@ class Reach:
             self._queue.append((read, arguments))
 
     def _ours(self, module: Any) -> bool:
-        return isinstance(module, str) and _top(module) in self._packages
+        """Tell whether a module, by its name, is of the project: of a root's package, or of one in the same folder."""
+        if not isinstance(module, str):
+            return False
+        package = _top(module)
+        if package not in self._known:
+            self._known[package] = bool(self._folders) and _folder(package) in self._folders
+        return self._known[package]
 
     def _source(self, namespace: Namespace) -> ModuleSource | None:
         if id(namespace) not in self._sources:
@@ -432,6 +449,19 @@ def _home(function: Any) -> str:
     if isinstance(inner, types.FunctionType):
         return _top(inner.__globals__["__name__"])
     return _top(getattr(inner, "__module__", None) or type(inner).__module__)
+
+
+def _folder(package: str) -> Path | None:
+    """Return the folder that a top-level package or module lies in; None for one that is installed or has no file."""
+    try:
+        spec = getattr(sys.modules.get(package), "__spec__", None) or importlib.util.find_spec(package)
+    except (ImportError, ValueError):
+        return None
+    origin = getattr(spec, "origin", None)
+    if spec is None or not origin or not Path(origin).is_file():
+        return None
+    folder = Path(origin).resolve().parents[1 if spec.submodule_search_locations is not None else 0]
+    return None if any(map(folder.is_relative_to, _LIBRARIES)) else folder
 
 
 def _top(module: str) -> str:

@@ -5,8 +5,9 @@ comment, a docstring, formatting, or code that the stage does not reach is not. 
 machines or processes goes in: no paths, no line numbers, no set order, no run ids.
 
 What a function reaches is found by resolving the names in its syntax tree to the objects that are bound to
-them now (a monkeypatched helper counts as patched), and following those of this project: the package `stemma`
-and the top-level package or module of the stage's own function. Libraries count by their declared versions.
+them now (a monkeypatched helper counts as patched), and following those of this project: the package `stemma`,
+the top-level package or module of the stage's own function, and those beside it in the same folder. Libraries count
+by their declared versions.
 
 Not seen, so raise `Stage.version` by hand: names looked up at run time (`getattr(module, name)`, `importlib`,
 `globals()`), classes that a function receives as arguments without an annotation and never names, state that
