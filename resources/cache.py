@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from stemma.hashing import digest
+
 CACHE_VARIABLE = "STEMMA_CACHE"
 
 
@@ -18,12 +20,12 @@ def cache_folder() -> Path:
 
 
 def cached(kind: str, name: str) -> dict[str, Any] | None:
-    """Return what was kept under a kind and a name, None where nothing was, or nothing that can be read."""
+    """Return what was kept under a kind and a name, None where nothing was, or something that is damaged."""
     try:
-        kept = json.loads(_file(kind, name).read_bytes())
-    except (OSError, RuntimeError, ValueError):
+        checksum, _, kept = _file(kind, name).read_bytes().partition(b"\n")
+    except (OSError, RuntimeError):
         return None
-    return kept if isinstance(kept, dict) else None
+    return json.loads(kept) if checksum == _checksum(kept) else None
 
 
 def keep(kind: str, name: str, data: dict[str, Any]) -> None:
@@ -32,12 +34,20 @@ def keep(kind: str, name: str, data: dict[str, Any]) -> None:
         file = _file(kind, name)
         file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         temporary = file.with_name(f".{file.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(data, separators=(",", ":")), encoding="utf-8")
+        kept = json.dumps(data, separators=(",", ":")).encode()
+        temporary.write_bytes(_checksum(kept) + b"\n" + kept)
         os.replace(temporary, file)
 
 
+def _checksum(kept: bytes) -> bytes:
+    return digest(kept).hex().encode()
+
+
 def _file(kind: str, name: str) -> Path:
-    """Raises OSError for a name that is no file's, RuntimeError where the user has no home."""
+    """Return where it is kept: a checksum, and JSON behind it.
+
+    Raises OSError for a name that is no file's, RuntimeError where the user has no home.
+    """
     if os.sep in name or name.startswith("."):
         raise OSError(f"{name!r} is not the name of a file")
-    return cache_folder() / kind / f"{name}.json"
+    return cache_folder() / kind / name

@@ -20,14 +20,27 @@ def test_what_is_kept_is_found_by_its_kind_and_name(folder: Path) -> None:
     assert cached("faithful", "stemma.hashing") is None
     assert (folder / "outlines").stat().st_mode & 0o077 == 0
     assert cache_folder() == folder
-    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["stemma.hashing.json"]
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["stemma.hashing"]
 
 
-@pytest.mark.parametrize("damage", [b"", b'{"key": ', b"[1]", b"\xff\xfe"])
-def test_what_is_damaged_counts_as_absent(folder: Path, damage: bytes) -> None:
+@pytest.mark.parametrize("damage", [b"", b'{"key": "a"}', b"\xff\xfe"])
+def test_what_is_no_entry_counts_as_absent(folder: Path, damage: bytes) -> None:
     keep("outlines", "module", {"key": "a"})
-    (folder / "outlines" / "module.json").write_bytes(damage)
+    (folder / "outlines" / "module").write_bytes(damage)
     assert cached("outlines", "module") is None
+
+
+def test_an_entry_with_any_byte_changed_or_missing_counts_as_absent(folder: Path) -> None:
+    keep("outlines", "module", {"key": "a"})
+    file = folder / "outlines" / "module"
+    whole = file.read_bytes()
+    for place in range(len(whole)):
+        file.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        assert cached("outlines", "module") is None, place
+        file.write_bytes(whole[:place])
+        assert cached("outlines", "module") is None, place
+    file.write_bytes(whole)
+    assert cached("outlines", "module") == {"key": "a"}
 
 
 @pytest.mark.parametrize("name", ["../escaped", "a/b", ".hidden", "x" * 300])

@@ -50,45 +50,41 @@ class Outline:
     """The pieces of a module's code, and where to find them."""
 
     def __init__(self, data: Data) -> None:
-        self.data = data
-
-    @functools.cached_property
-    def pieces(self) -> dict[int, Piece]:
-        """Those that were asked for; 0 is the whole module."""
-        return {}
+        self._data = data
+        self._pieces: dict[int, Piece] = {}
 
     def piece(self, number: int) -> Piece:
         """Return a piece by its number; 0 is the whole module."""
-        if number not in self.pieces:
-            text, names, *rest = self.data["pieces"][number]
-            self.pieces[number] = Piece(text, frozenset(map(_name, names)), *rest)
-        return self.pieces[number]
+        if number not in self._pieces:
+            text, names, *rest = self._data["pieces"][number]
+            self._pieces[number] = Piece(text, frozenset(map(_name, names)), *rest)
+        return self._pieces[number]
 
     def statements(self, name: str) -> list[Piece]:
         """Return the module-level statements that bind or mutate `name`, imports aside, in order."""
-        return [self.piece(number) for number in self.data["statements"].get(name, ())]
+        return [self.piece(number) for number in self._data["statements"].get(name, ())]
 
     def definitions(self, name: str, line: int) -> list[int]:
         """Return the numbers of what is defined under a name at a line, that of the first decorator if it has any."""
-        return self.data["definitions"].get(_place(name, line), [])
+        return self._data["definitions"].get(_place(name, line), [])
 
     def is_class(self, number: int) -> bool:
         """Tell whether a piece is a class."""
-        return number in self.data["classes"]
+        return number in self._data["classes"]
 
     def imports(self, name: str) -> list[Import]:
         """Return what the module-level imports that bind `name` stand for."""
-        return [Import(*target) for target in self.data["imports"].get(name, ())]
+        return [Import(*target) for target in self._data["imports"].get(name, ())]
 
     @property
     def star_imports(self) -> list[str]:
         """The modules that all names are imported from."""
-        return self.data["stars"]
+        return self._data["stars"]
 
     @property
     def rebound(self) -> list[str]:
         """The names that some function declares `global`."""
-        return self.data["rebound"]
+        return self._data["rebound"]
 
 
 def outline(source: bytes | str, module: str, package: str) -> Outline:
