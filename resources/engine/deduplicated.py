@@ -17,7 +17,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.chunked import cleaned_bodies
-from stemma.resources.engine.duplicates.bloom import bloom_recipe, decide_by_bloom
+from stemma.resources.engine.duplicates.bloom import bloom_recipe, decide_by_bloom, forget_filters
 from stemma.resources.engine.duplicates.index import (
     PAIRS,
     TABLES,
@@ -106,6 +106,7 @@ def update_deduplicated(run: Run) -> Counts:
         if run.config.deduplicate.index == "bloom":
             decide_by_bloom(run, connection, counts, whole=whole)
         else:
+            forget_filters(connection)
             solve_families(run, connection, counts, asked, whole=whole)
             update_passages(run, connection, counts, at_once=MEASURED_AT_ONCE)
         record_versions(run, connection)

@@ -57,6 +57,13 @@ def decide_by_bloom(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
     _apply(run, connection, counts, whole=whole)
 
 
+def forget_filters(connection: duckdb.DuckDBPyConnection) -> None:
+    """Forget the filters of an earlier configuration: they have not seen what came since. `compact` deletes them."""
+    if fetch_value(connection, f"SELECT count(*) FROM state.dedup_index WHERE name = '{METHOD}'"):
+        for forgotten in ("bloom_nodes", "bloom_filters", f"dedup_index WHERE name = '{METHOD}'"):
+            connection.execute(f"DELETE FROM state.{forgotten}")
+
+
 def _ask(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, recipe: str) -> None:
     """Ask and fill the filters with the nodes that came; their decisions go to state.bloom_nodes."""
     new = fetch_value(connection, "SELECT count(*) FROM new_nodes")
