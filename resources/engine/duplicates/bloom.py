@@ -15,7 +15,7 @@ from stemma.deduplication.bloom import open_filters, seen_before
 from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.incremental.counts import Counts
-from stemma.resources.engine.duplicates.index import clear_index
+from stemma.resources.engine.duplicates.index import clear_index, drop_index
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
@@ -23,6 +23,7 @@ from stemma.resources.engine.run import Run, apply_rows, fetch_value, load_rows
 from stemma.resources.engine.setup import Setup
 
 METHOD = "bloom"
+TABLES = ("bloom_nodes", "bloom_filters")
 # Signatures in memory together.
 SIGNATURES = 8_192
 
@@ -40,7 +41,7 @@ def decide_by_bloom(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
     A document whose text has changed is no duplicate of what it was: it stays if it was kept.
     """
     recipe = bloom_recipe(run.setup)
-    if clear_index(connection, METHOD, recipe, ("bloom_nodes", "bloom_filters")):
+    if clear_index(connection, METHOD, recipe, TABLES):
         whole = True
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE new_nodes AS
@@ -59,9 +60,8 @@ def decide_by_bloom(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
 
 def forget_filters(connection: duckdb.DuckDBPyConnection) -> None:
     """Forget the filters of an earlier configuration: they have not seen what came since. `compact` deletes them."""
-    if fetch_value(connection, f"SELECT count(*) FROM state.dedup_index WHERE name = '{METHOD}'"):
-        for forgotten in ("bloom_nodes", "bloom_filters", f"dedup_index WHERE name = '{METHOD}'"):
-            connection.execute(f"DELETE FROM state.{forgotten}")
+    if fetch_value(connection, "SELECT count(*) FROM state.dedup_index WHERE name = ?", [METHOD]):
+        drop_index(connection, METHOD, TABLES)
 
 
 def _ask(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, recipe: str) -> None:

@@ -70,11 +70,16 @@ def clear_index(connection: duckdb.DuckDBPyConnection, name: str, recipe: str, t
     """Empty the tables of an index if another recipe made it; returns whether it did."""
     if has_index(connection, name, recipe):
         return False
+    drop_index(connection, name, tables)
+    connection.execute("INSERT INTO state.dedup_index VALUES (?, ?)", [name, recipe])
+    return True
+
+
+def drop_index(connection: duckdb.DuckDBPyConnection, name: str, tables: Sequence[str]) -> None:
+    """Empty the tables of an index, and forget what recipe made it."""
     for table in tables:
         connection.execute(f"DELETE FROM state.{table}")
     connection.execute("DELETE FROM state.dedup_index WHERE name = ?", [name])
-    connection.execute("INSERT INTO state.dedup_index VALUES (?, ?)", [name, recipe])
-    return True
 
 
 def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
