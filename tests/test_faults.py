@@ -123,10 +123,10 @@ def checked_batches(segments: Segments) -> Iterator[pa.RecordBatch]:
     """Yield the batches as the engine takes them: those of a scan, and a few rows of those that are mapped."""
     mapped, names = segments._mapped, segments.schema.names
     for path in segments.files():
-        for batch in mapped.batches(path, pa.OSFile(str(path)), names):
+        for batch in mapped.batches(path, names):
             mapped.checked(path, batch, names)
             yield batch
-        for batch in mapped.bodies(path):
+        for batch in mapped.batches(path, mapped=True):
             few = np.array([1, 7])
             mapped.checked(path, batch, names, few)
             yield batch.select(names).take(pa.array(few))

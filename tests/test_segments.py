@@ -40,12 +40,12 @@ def texts_of(segments: Segments, texts: list[str]) -> list[str]:
 
 
 def test_a_batch_holds_as_many_rows_as_fit(segments: Segments) -> None:
-    short = [f"text {number}" for number in range(5_000)]
-    long = [f"{number} " + "x" * 1_000_000 for number in range(5)]
+    short = [f"text {number}" for number in range(20_000)]
+    long = [f"{number} " + "x" * 4_000_000 for number in range(5)]
     segments.append(rows(segments, short))
     segments.append(rows(segments, long))
-    assert batch_sizes(segments) == [[4_096, 904], [2, 2, 1]]
-    assert texts_of(segments, [short[17], short[4_500], *long]) == sorted([short[17], short[4_500], *long])
+    assert batch_sizes(segments) == [[16_384, 3_616], [2, 2, 1]]
+    assert texts_of(segments, [short[17], short[17_500], *long]) == sorted([short[17], short[17_500], *long])
 
 
 def test_merging_puts_small_batches_together(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,7 +54,7 @@ def test_merging_puts_small_batches_together(segments: Segments, monkeypatch: py
     texts = [f"text {number}" for number in range(120)]
     for start in range(0, 120, 20):
         segments.append(rows(segments, texts[start : start + 20]))
-    large = ["y" * 3_000_000, "z" * 3_000_000]
+    large = ["y" * 9_000_000, "z" * 9_000_000]
     segments.append(rows(segments, large))
     assert segments.merge() == 7
     assert batch_sizes(segments) == [[40, 40, 40, 1, 1]]

@@ -70,10 +70,14 @@ def with_what_it_needs(run: Run, dataset: str, work: Callable[[Run], Result]) ->
     Raises StemmaError for what a person has to mend.
     """
     mending = Mending(run, dataset)
+
+    def mended(run: Run) -> Result:
+        mending.mend()
+        return work(run)
+
     while True:
         try:
-            with_enough_memory(run, lambda _run: mending.mend())
-            result = with_enough_memory(run, work)
+            result = with_enough_memory(run, mended)
         except Exception as error:
             if not mending.begins(error):
                 clear = told(error, run.warehouse)

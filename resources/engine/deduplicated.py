@@ -28,7 +28,7 @@ from stemma.resources.engine.duplicates.index import (
     update_index,
 )
 from stemma.resources.engine.duplicates.layers import Layer, index_recipe, layers
-from stemma.resources.engine.duplicates.pairs import measure, remember, unmeasured, with_texts
+from stemma.resources.engine.duplicates.pairs import measure, remember, unmeasured
 from stemma.resources.engine.duplicates.passages import (
     PASSAGES,
     UnmeasuredPassages,
@@ -139,10 +139,11 @@ def _bring_index(
 ) -> Unmeasured:
     """Bring the index up to date; returns the pairs that are to be measured, unless they are few and are by now."""
     whole = clear_index(connection, PAIRS, index_recipe(run.setup), TABLES)
-    update_index(run, connection, asked, outcomes[0].located, whole=whole, planned_on=planned_on)
+    update_index(run, connection, asked, whole=whole, planned_on=planned_on)
     for number, outcome in enumerate(outcomes):
         find_failed(connection, outcome, more=number > 0)
-    todo = _unmeasured(connection, asked)
+    found = [(layer, unmeasured(connection, layer)) for layer in asked]
+    todo = [(layer, pairs) for layer, pairs in found if pairs.num_rows]
     if sum(pairs.num_rows for _layer, pairs in todo) > MEASURED_AT_ONCE:
         return todo
     for layer, pairs in todo:
@@ -192,16 +193,6 @@ def _stages(setup: Setup, asked: tuple[Layer, ...]) -> list[Stage]:
     passages = passage_stage(setup)
     stages = [setup.sign, *(layer.stage for layer in asked), *([passages] if passages else [])]
     return list({stage.name: stage for stage in stages}.values())
-
-
-def _unmeasured(connection: duckdb.DuckDBPyConnection, asked: tuple[Layer, ...]) -> Unmeasured:
-    """Return the candidate pairs with their texts.
-
-    Where another run has brought cleaned further since, a pair may have none: then the next run measures it.
-    """
-    found = [(layer, unmeasured(connection, layer)) for layer in asked]
-    told = [(layer, with_texts(connection, pairs)) for layer, pairs in found if pairs.num_rows]
-    return [(layer, pairs) for layer, pairs in told if pairs.num_rows]
 
 
 def _measure(run: Run, todo: Unmeasured) -> None:

@@ -20,6 +20,7 @@ from stemma.resources.engine.run import (
     State,
     apply_rows,
     fetch_value,
+    few,
     finish,
     load_rows,
     remember_recipe,
@@ -27,6 +28,7 @@ from stemma.resources.engine.run import (
     state_of,
 )
 from stemma.resources.engine.setup import Setup
+from stemma.resources.handing import handed
 from stemma.resources.memo import LostError, Segments, joined_as_written
 
 # With this dataset all are published.
@@ -72,11 +74,12 @@ def plan_stage(run: Run, stage: Stage, wanted: str) -> tuple[Outcome, str, int]:
         f"(SELECT input_hash FROM {wanted} UNION ALL SELECT input_hash FROM audit_sample)",
         located,
     )
-    connection.execute(
+    count = fetch_value(
+        connection,
         f"""CREATE OR REPLACE TABLE {missing} AS SELECT DISTINCT ON (input_hash) * FROM {wanted}
-        ANTI JOIN {located} USING (input_hash)"""
+        ANTI JOIN {located} USING (input_hash)""",
     )
-    return Outcome(located), missing, fetch_value(connection, f"SELECT count(*) FROM {missing}")
+    return Outcome(located), missing, count
 
 
 def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies) -> Outcome:
@@ -122,8 +125,8 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
     if segments.merge():
         segments.locate(connection, wanted, outcome.located)
     else:
-        load_rows(connection, "written", pa.concat_tables(written))
-        connection.execute(f"INSERT INTO {outcome.located} BY NAME FROM written")
+        with handed(connection, "written", pa.concat_tables(written)):
+            connection.execute(f"INSERT INTO {outcome.located} BY NAME FROM written")
     return outcome
 
 
@@ -277,9 +280,8 @@ def _try_update(run: Run, dataset: RowDataset, counts: Counts) -> bool:
             return True
         if dataset.name == LAST and not run.dry:
             run.warehouse.prepare()
-        _plan(run, connection, dataset, planned_on)
+        counts.rows_in = _plan(run, connection, dataset, planned_on)
         sample_for_audit(run, connection, "desired")
-        counts.rows_in = fetch_value(connection, "SELECT count(*) FROM desired")
     outcome = run_stage(run, dataset.stage, dataset.name, "scope", dataset.bodies(run))
     computed = outcome.computed
     counts.warnings += outcome.warnings
@@ -316,8 +318,11 @@ def _annotate(run: Run, dataset: RowDataset, annotation: Annotation, outcome: Ou
     return run_stage(run, annotation.stage, dataset.name, annotation.wanted, annotation.bodies(run))
 
 
-def _plan(run: Run, connection: duckdb.DuckDBPyConnection, dataset: RowDataset, state: State) -> None:
-    connection.execute(f"CREATE OR REPLACE TABLE desired AS SELECT * FROM {dataset.desired}")
+def _plan(run: Run, connection: duckdb.DuckDBPyConnection, dataset: RowDataset, state: State) -> int:
+    """Make the tables desired, changed (documents) and scope (the rows of these); returns how many are desired."""
+    rows_in: int = fetch_value(
+        connection, f"CREATE OR REPLACE TABLE desired AS SELECT * FROM {dataset.desired}"
+    )
     if state.stage_recipe == dataset.stage_recipe(run.setup):
         # A document is in scope when any of its rows came, went or takes something else from above.
         rows = """(SELECT document_id, count(*) AS parts, sum(hash(part, origin)::HUGEINT) AS origins FROM {}
@@ -329,8 +334,9 @@ def _plan(run: Run, connection: duckdb.DuckDBPyConnection, dataset: RowDataset, 
         changed = f"SELECT document_id FROM desired UNION SELECT document_id FROM {dataset.current}"
     connection.execute(f"CREATE OR REPLACE TABLE changed AS {changed}")
     connection.execute(
-        "CREATE OR REPLACE TABLE scope AS SELECT * FROM desired SEMI JOIN changed USING (document_id)"
+        f"CREATE OR REPLACE TABLE scope AS FROM desired WHERE document_id IN {few('changed', 'document_id')}"
     )
+    return rows_in
 
 
 def find_failed(
@@ -340,21 +346,20 @@ def find_failed(
 
     `inputs` has the columns document_id and input_hash; with `more`, they are added to those found before.
     """
+    found = f"SELECT input_hash, error, detail FROM {outcome.located} WHERE error IS NOT NULL"
     # What failed for a reason that may pass is not in the memo; it is reported all the same.
-    retryable = pa.table(
-        {
+    if outcome.retryable:
+        columns = {
             "input_hash": uuid_array(failure.input_hash for failure in outcome.retryable),
             "error": pa.array([failure.error for failure in outcome.retryable], pa.string()),
             "detail": pa.array([failure.detail for failure in outcome.retryable], pa.string()),
         }
-    )
-    load_rows(connection, "retryable", retryable)
+        load_rows(connection, "retryable", pa.table(columns))
+        found += " UNION ALL FROM retryable"
     into = "INSERT INTO failed" if more else "CREATE OR REPLACE TEMP TABLE failed AS"
     connection.execute(
         f"""{into} SELECT document_id, min(error) AS error, min(detail) AS detail
-        FROM {inputs} JOIN (SELECT input_hash, error, detail FROM {outcome.located} WHERE error IS NOT NULL
-            UNION ALL FROM retryable) USING (input_hash)
-        GROUP BY document_id"""
+        FROM {inputs} JOIN ({found}) USING (input_hash) GROUP BY document_id"""
     )
 
 

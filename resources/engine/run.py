@@ -240,6 +240,23 @@ def remember_recipe(
         )
 
 
+def make_table(
+    connection: duckdb.DuckDBPyConnection, name: str, query: str, parameters: list[Any] | None = None
+) -> int:
+    """Make the temporary table `name` of the rows of a query; returns how many they are."""
+    rows: int = fetch_value(connection, f"CREATE OR REPLACE TEMP TABLE {name} AS {query}", parameters)
+    return rows
+
+
+def few(table: str, column: str) -> str:
+    """Return the relation of a column's values in a table that is small beside the one they are looked up in.
+
+    DuckDB makes a Bloom filter, and passes over what it does not let through, only of a side that is filtered: 27,000
+    of 2.5 million rows are found in 15 ms then, and in 26 without.
+    """
+    return f"(SELECT {column} FROM {table} WHERE {column} IS NOT NULL)"
+
+
 def load_rows(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
     """Make the temporary table `name` of Arrow rows, to be joined: DuckDB can't push filters on UUIDs into Arrow."""
     with handed(connection, "arriving", rows):
@@ -264,22 +281,19 @@ def apply_rows(
     apart from them the decisions on documents that were no row of the dataset before and are none now.
     """
     table, kept = f"state.{counts.dataset}", kept_rows(counts.dataset)
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE replaced AS SELECT {key} AS key, row_hash, {kept} AS kept FROM {table}
-        WHERE document_id IN (SELECT document_id FROM {scope})"""
-    )
+    standing = f"{table} WHERE document_id IN {few(scope, 'document_id')}"
     row = connection.execute(
         f"""SELECT count(*) FILTER (now AND NOT before), count(*) FILTER (now AND before AND differs),
             count(*) FILTER (before AND NOT now), count(*) FILTER (NOT now AND NOT before AND differs)
         FROM (SELECT coalesce(f.kept, false) AS now, coalesce(r.kept, false) AS before,
                 r.row_hash IS DISTINCT FROM f.row_hash AS differs
             FROM (SELECT {key} AS key, row_hash, {kept} AS kept FROM {fresh}) AS f
-            FULL JOIN replaced AS r ON r.key = f.key)"""
+            FULL JOIN (SELECT {key} AS key, row_hash, {kept} AS kept FROM {standing}) AS r ON r.key = f.key)"""
     ).fetchone()
     assert row is not None
     counts.rows_added += row[0]
     counts.rows_changed += row[1]
     counts.rows_removed += row[2]
     counts.decisions_changed += row[3]
-    connection.execute(f"DELETE FROM {table} WHERE document_id IN (SELECT document_id FROM {scope})")
+    connection.execute(f"DELETE FROM {standing}")
     connection.execute(f"INSERT INTO {table} SELECT * FROM {fresh}")

@@ -16,7 +16,7 @@ from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.duplicates.index import clear_index, drop_index
-from stemma.resources.engine.duplicates.priority import by_priority
+from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
 from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, apply_rows, fetch_value, load_rows
@@ -43,6 +43,7 @@ def decide_by_bloom(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
     recipe = bloom_recipe(run.setup)
     if clear_index(connection, METHOD, recipe, TABLES):
         whole = True
+    load_ranks(run, connection)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE new_nodes AS
         SELECT row_number() OVER (ORDER BY min(d.priority)) - 1 AS place, d.node, min(d.text_hash) AS input_hash,

@@ -9,20 +9,21 @@ from collections.abc import Iterator, Sequence
 import duckdb
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stemma.deduplication import Buckets, bucket_pairs
 from stemma.deduplication.candidates import ALL_COMPARED, PAIRS_IN_BUCKET, WITNESSES
-from stemma.hashing import digest
+from stemma.hashing import UUID, digest
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, load_rows, state_of
-from stemma.resources.memo import joined_as_written, quoted
+from stemma.resources.engine.run import Run, fetch_value, few, load_rows, make_table
+from stemma.resources.handing import handed
+from stemma.resources.memo import quoted, stored_keys
 
 PAIRS = "pairs"
 TABLES = ("dedup_documents", "dedup_bands", "dedup_candidates", "dedup_pairs", "dedup_pending")
-# Nodes whose signatures are held in memory together, and rows of buckets written with one statement.
-SIGNATURES = 8_192
+# Rows of buckets written with one statement.
 BUCKET_ROWS = 1 << 20
 
 
@@ -87,60 +88,61 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
 
     Both may name a document. Returns the key of what was compared; see `compared`.
     """
-    current = f"""(SELECT *, hash(text_hash, source, category, document_date, length, quality) AS row_hash
-        FROM {live(run)})"""
+    row_hash = "hash(text_hash, source, category, document_date, length, quality) AS row_hash"
     # All columns of so many rows would make the join twice as dear; those that differ are few.
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE differing AS SELECT document_id, row_hash, comes
-        FROM (SELECT document_id, row_hash, true AS comes FROM {current}) AS c
+        f"""CREATE OR REPLACE TEMP TABLE differing AS
+        SELECT document_id, comes, stands FROM (SELECT document_id, {row_hash}, true AS comes FROM {live(run)}) AS c
         FULL JOIN (SELECT document_id, row_hash, true AS stands FROM state.dedup_documents) AS d
             USING (document_id, row_hash)
         WHERE comes IS NULL OR stands IS NULL"""
     )
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE coming AS FROM {current}
-        SEMI JOIN (FROM differing WHERE comes) USING (document_id, row_hash)"""
+        f"""CREATE OR REPLACE TEMP TABLE coming AS SELECT *, {row_hash} FROM {live(run)}
+        WHERE document_id IN (SELECT document_id FROM differing WHERE comes)"""
     )
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
-        SEMI JOIN (FROM differing WHERE comes IS NULL) USING (document_id, row_hash)"""
+        WHERE document_id IN (SELECT document_id FROM differing WHERE stands)"""
     )
     return compared(connection)
 
 
 def compared(connection: duckdb.DuckDBPyConnection) -> str:
     """Return a key of all that `compare_documents` compares: another one tells that another run was here."""
-    versions = [state_of(connection, dataset).version for dataset in ("raw", "cleaned")]
-    documents = "SELECT sum(hash(document_id, row_hash)::HUGEINT)::VARCHAR FROM state.dedup_documents"
-    return f"{versions} {fetch_value(connection, documents)}"
+    documents = "SELECT sum(hash(document_id, row_hash)::HUGEINT) FROM state.dedup_documents"
+    versions = "SELECT list(version ORDER BY name) FROM state.datasets WHERE name IN ('raw', 'cleaned')"
+    return str(fetch_value(connection, f"SELECT concat_ws(' ', ({versions}), ({documents}))"))
 
 
 def update_index(
     run: Run,
     connection: duckdb.DuckDBPyConnection,
     layers: tuple[Layer, ...],
-    signed: str,
     *,
     whole: bool,
     planned_on: str,
 ) -> None:
     """Bring the index up to date with the live documents, in the session's transaction.
 
-    `signed` names the memo places of the texts in the table `scope`; `whole` says that the index was empty;
-    `planned_on` is what `compare_documents` returned, if it was called. What hangs together with anything that
-    changed is added to state.dedup_pending, until families are solved.
+    `whole` says that the index was empty; `planned_on` is what `compare_documents` returned, if it was called. What
+    hangs together with anything that changed is added to state.dedup_pending, until families are solved.
     """
     if planned_on != compared(connection):
         compare_documents(run, connection)
-    _diff_documents(run, connection, signed)
-    load_ranks(run, connection)
+    changed = _diff_documents(run, connection)
     if whole:
         # Of documents that are gone by now, the new index would never know that they stand in a family.
         connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
+        load_ranks(run, connection)
+    entering = connection.execute(
+        """SELECT node, min(text_hash) AS input_hash, min(source) AS source, any_value(was) AS known
+        FROM came JOIN changed_nodes USING (node) GROUP BY node"""
+    ).to_arrow_table()
     for layer in layers:
-        _collect(run, connection, layer)
+        _collect(run, connection, layer, entering)
         if not whole:
-            _load_touched(run, connection, layer)
+            _load_touched(run, connection, layer, is_left=changed > entering.num_rows)
     _apply_documents(connection)
     for layer in layers:
         connection.execute(
@@ -154,48 +156,52 @@ def update_index(
             )
         else:
             _move_pairs(connection, layer)
-            # What an edge did not count for before, it may count for what came: sources have policies of their own.
-            came = "(SELECT node FROM came)"
-            pairs = f"state.dedup_pairs WHERE layer = {layer.number}"
-            note_pending(connection, f"(FROM {pairs} AND (a IN {came} OR b IN {came}))")
 
 
-def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection, signed: str) -> None:
+def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> int:
     """Make came, the documents that come and are signed, and changed_nodes: what becomes of the nodes of those.
 
     Of each such node it tells whether there was a document of it, and whether one stays; the table standing has
-    the documents that were of these nodes.
+    the documents that were of these nodes. Returns how many nodes change.
     """
     settings = run.config.deduplicate
     # Documents of other scopes are other nodes in other buckets: nothing is ever compared across.
     node = "norm_hash" if settings.scope == "global" else "md5(concat_ws('|', source, norm_hash))::UUID"
-    hashes = segments_of(run, run.setup.sign).bodies(
-        connection, f"(FROM {signed} WHERE error IS NULL)", "input_hash, norm_hash"
-    )
-    with joined_as_written(connection):
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE fresh_nodes AS SELECT scope.document_id, input_hash AS text_hash, norm_hash
-            FROM {hashes} JOIN scope USING (input_hash)"""
-        )
+    _load_fresh_nodes(run, connection)
     # A document whose text stayed may still have another date; its node is known.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE came AS
         SELECT document_id, if(norm_hash IS NULL, known.node, {node}) AS node, text_hash, source, category,
             document_date, length, quality, row_hash
-        FROM coming LEFT JOIN fresh_nodes USING (document_id, text_hash)
+        FROM coming LEFT JOIN fresh_nodes USING (document_id)
         LEFT JOIN (SELECT document_id, text_hash, node FROM went) AS known USING (document_id, text_hash)
         WHERE norm_hash IS NOT NULL OR known.node IS NOT NULL"""
     )
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE standing AS
+        f"""CREATE OR REPLACE TEMP TABLE standing AS
         SELECT document_id, node, NOT document_id IN (SELECT document_id FROM went) AS stays
-        FROM state.dedup_documents SEMI JOIN (SELECT node FROM came UNION ALL SELECT node FROM went) USING (node)"""
+        FROM state.dedup_documents
+        WHERE node IN {few("(SELECT node FROM came UNION ALL SELECT node FROM went)", "node")}"""
     )
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE changed_nodes AS SELECT node, bool_or(was) AS was, bool_or(stays) AS stays
+    return make_table(
+        connection,
+        "changed_nodes",
+        """SELECT node, bool_or(was) AS was, bool_or(stays) AS stays
         FROM (SELECT node, false AS was, true AS stays FROM came UNION ALL SELECT node, true, stays FROM standing)
-        GROUP BY node"""
+        GROUP BY node""",
     )
+
+
+def _load_fresh_nodes(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
+    """Make fresh_nodes (document_id, norm_hash), of the documents that come with a text that they had not before."""
+    fresh = connection.execute(
+        "SELECT document_id, text_hash FROM coming ANTI JOIN went USING (document_id, text_hash)"
+    ).to_arrow_table()
+    found = [fresh.select(["document_id"]).slice(0, 0).append_column("norm_hash", pa.array([], UUID))]
+    for rows, signed in segments_of(run, run.setup.sign).scan(stored_keys(fresh["text_hash"]), ["norm_hash"]):
+        documents = fresh.select(["document_id"]).take(pa.array(rows))
+        found.append(documents.append_column("norm_hash", signed["norm_hash"]))
+    load_rows(connection, "fresh_nodes", pa.concat_tables(found))
 
 
 def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
@@ -214,14 +220,9 @@ def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
         )
 
 
-def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, entering: pa.Table) -> None:
     """Make entered_<layer>, the buckets of the nodes that documents come to, and whether they were known."""
     number = layer.number
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE entering AS SELECT node, min(text_hash) AS input_hash, min(source) AS source,
-            any_value(was) AS known
-        FROM came JOIN changed_nodes USING (node) GROUP BY node"""
-    )
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE entered_{number} (
             bucket UBIGINT, node UUID, rank BIGINT, asks BOOLEAN, known BOOLEAN)"""
@@ -229,7 +230,7 @@ def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> N
     found: list[pa.Table] = []
     parts: list[Buckets] = []
     count = 0
-    for batch in _signatures(run, connection, layer):
+    for batch in _signatures(run, layer, entering):
         buckets = layer.buckets(batch)
         if run.config.deduplicate.scope != "global":
             scopes = np.array([_scope_bits(scope) for scope in batch["source"].to_pylist()], np.uint64)
@@ -242,20 +243,14 @@ def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> N
         _load_entered(connection, number, pa.concat_tables(found).combine_chunks(), every)
 
 
-def _signatures(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> Iterator[pa.Table]:
-    """Yield the nodes of `entering` that take part in the layer: (node, known, source, and the layer's columns)."""
-    store = segments_of(run, layer.stage)
-    store.locate(connection, "entering", "entering_places", temporary=True)
-    names = ", ".join(layer.columns)
-    bodies = store.bodies(connection, "(FROM entering_places WHERE error IS NULL)", f"input_hash, {names}")
-    with joined_as_written(connection):
-        reader = connection.execute(
-            f"""SELECT node, known, source, {names} FROM {bodies} JOIN entering USING (input_hash)
-            WHERE signature IS NOT NULL"""
-        ).to_arrow_reader(SIGNATURES)
-        for batch in reader:
-            if batch.num_rows:
-                yield pa.Table.from_batches([batch])
+def _signatures(run: Run, layer: Layer, entering: pa.Table) -> Iterator[pa.Table]:
+    """Yield those nodes that take part in the layer: (node, known, source, and the layer's columns)."""
+    keys = stored_keys(entering["input_hash"])
+    for rows, signed in segments_of(run, layer.stage).scan(keys, list(layer.columns)):
+        nodes = entering.select(["node", "known", "source"]).take(pa.array(rows))
+        for name in layer.columns:
+            nodes = nodes.append_column(name, signed[name])
+        yield nodes.filter(pc.is_valid(nodes["signature"]))
 
 
 def _load_entered(
@@ -271,8 +266,8 @@ def _load_entered(
             "asks": part.asks,
             "known": nodes["known"].take(places),
         }
-        load_rows(connection, "arrived", pa.table(rows))
-        connection.execute(f"INSERT INTO entered_{number} FROM arrived")
+        with handed(connection, "arriving", pa.table(rows)):
+            connection.execute(f"INSERT INTO entered_{number} FROM arriving")
 
 
 def _scope_bits(scope: str) -> int:
@@ -323,36 +318,52 @@ def _named(layer: Layer, pairs: str) -> str:
     return f"(SELECT least(first, second) AS a, greatest(first, second) AS b, buckets FROM {pairs})"
 
 
-def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, is_left: bool) -> None:
     """Make touched_<layer>, the members of the buckets that anything changes in, as they were and as they will be.
 
     Of each member (bucket, node, asks) it tells whether the node changes, the place in the bucket before and after
     (null where it is not in it), and whether it is one of the first there, that all others are compared with. Where
-    all are compared and no side contains the other, the order does not matter, and all places are 0.
+    all are compared and no side contains the other, the order does not matter, and all places are 0. Members that
+    are alone are left out. `is_left` says that there are nodes that documents leave and none comes to.
     """
-    members, number = f"members_{layer.number}", layer.number
-    left = "(SELECT node FROM changed_nodes ANTI JOIN came USING (node))"
-    buckets = f"SELECT bucket FROM entered_{number}"
-    if fetch_value(connection, f"SELECT count(*) FROM {left}"):
-        buckets += f" UNION SELECT bucket FROM state.dedup_bands WHERE layer = {number} AND node IN {left}"
+    number = layer.number
+    bands = f"state.dedup_bands WHERE layer = {number}"
+    buckets = few(f"entered_{number}", "bucket")
+    if is_left:
+        left = "(SELECT node FROM changed_nodes ANTI JOIN came USING (node))"
+        connection.execute(
+            f"""CREATE OR REPLACE TEMP TABLE entered_or_left AS SELECT bucket FROM entered_{number}
+            UNION SELECT bucket FROM {bands} AND node IN {few(left, "node")}"""
+        )
+        buckets = few("entered_or_left", "bucket")
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE {members} AS
+        f"""CREATE OR REPLACE TEMP TABLE bucket_members AS
         SELECT bucket, node, rank, asks, true AS was, coalesce(stays, true) AS stays, stays IS NOT NULL AS changes
-        FROM (FROM state.dedup_bands WHERE layer = {number}) SEMI JOIN ({buckets}) USING (bucket)
-        LEFT JOIN changed_nodes USING (node)
+        FROM (FROM {bands} AND bucket IN {buckets}) LEFT JOIN changed_nodes USING (node)
         UNION ALL SELECT bucket, node, rank, asks, false, true, true FROM entered_{number} WHERE NOT known"""
     )
-    crowded = f"greatest(count_if(was), count_if(stays)) > {ALL_COMPARED}"
-    ordered = f"""(SELECT bucket, count_if(was) AS size_before, count_if(stays) AS size_after FROM {members}
-        GROUP BY bucket HAVING {"count(*) > 1" if layer.directed else crowded})"""
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE ordered AS
-        SELECT bucket, node, rank, asks, was, stays, changes, {_limit("size_before")} AS limit_before,
-            {_limit("size_after")} AS limit_after
-        FROM {members} JOIN {ordered} USING (bucket)"""
+        """CREATE OR REPLACE TEMP TABLE sizes AS
+        SELECT bucket, count_if(was) AS size_before, count_if(stays) AS size_after FROM bucket_members
+        GROUP BY bucket HAVING count(*) > 1"""
     )
-    connection.execute(f"CREATE OR REPLACE TEMP TABLE touched_{number} AS {_unordered(members)}")
-    if fetch_value(connection, "SELECT count(*) FROM ordered"):
+    is_ordered = "true" if layer.directed else f"greatest(size_before, size_after) > {ALL_COMPARED}"
+    ordered = make_table(
+        connection,
+        "ordered",
+        f"""SELECT bucket, node, rank, asks, was, stays, changes, {_limit("size_before")} AS limit_before,
+            {_limit("size_after")} AS limit_after
+        FROM bucket_members JOIN (FROM sizes WHERE {is_ordered}) USING (bucket)""",
+    )
+    connection.execute(
+        f"""CREATE OR REPLACE TEMP TABLE touched_{number} AS
+        SELECT bucket, node, asks, changes AND NOT (was AND stays) AS changes,
+            if(was, 0, NULL)::BIGINT AS before, if(stays, 0, NULL)::BIGINT AS after,
+            was AS first_before, stays AS first_after
+        FROM bucket_members SEMI JOIN (FROM sizes WHERE NOT {is_ordered}) USING (bucket)"""
+    )
+    if ordered:
+        load_ranks(run, connection)
         connection.execute(f"INSERT INTO touched_{number} {_placed(run)}")
 
 
@@ -361,17 +372,10 @@ def _limit(size: str) -> str:
     return f"greatest({PAIRS_IN_BUCKET} // greatest({size}, 1), {WITNESSES})"
 
 
-def _unordered(members: str) -> str:
-    return f"""SELECT bucket, node, asks, changes AND NOT (was AND stays) AS changes,
-            if(was, 0, NULL)::BIGINT AS before, if(stays, 0, NULL)::BIGINT AS after,
-            was AS first_before, stays AS first_after
-        FROM {members} ANTI JOIN ordered USING (bucket)"""
-
-
 def _placed(run: Run) -> str:
     """Return the query of the rows of `ordered` with their places: by rank, and by the best of their documents."""
     documents = """(SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
-            FROM state.dedup_documents SEMI JOIN ordered USING (node)
+            FROM state.dedup_documents WHERE node IN (SELECT node FROM ordered WHERE node IS NOT NULL)
         UNION ALL SELECT *, false, true FROM came SEMI JOIN ordered USING (node))"""
     best = f"""(SELECT node, min(place) FILTER (was) AS best_before, min(place) FILTER (stays) AS best_after
         FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place
@@ -400,30 +404,36 @@ def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
         FROM touched_{number} AS x JOIN touched_{number} AS y USING (bucket)"""
     first = "({0}.first_before OR {0}.first_after)"
     x_first, y_first = first.format("x"), first.format("y")
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE moved_pairs AS
-        WITH compared AS MATERIALIZED (
+    moved = make_table(
+        connection,
+        "moved_pairs",
+        f"""WITH compared AS MATERIALIZED (
             {both} WHERE x.changes AND {y_first} AND x.node <> y.node
                 AND (x.node < y.node OR NOT (y.changes AND {x_first}))
             UNION ALL {both} WHERE x.changes AND {x_first} AND NOT {y_first} AND NOT y.changes),
         proposed AS ({_proposed("before", -1)} UNION ALL {_proposed("after", 1)})
         SELECT a, b, sum(buckets) AS buckets FROM {_named(layer, "proposed")}
-        GROUP BY a, b HAVING sum(buckets) <> 0"""
+        GROUP BY a, b HAVING sum(buckets) <> 0""",
     )
-    for table in ("dedup_candidates", "dedup_pairs"):
+    candidates, pairs = (
+        f"state.{name} WHERE layer = {number}" for name in ("dedup_candidates", "dedup_pairs")
+    )
+    for table in ("dedup_candidates", "dedup_pairs") if moved else ():
         connection.execute(
             f"""UPDATE state.{table} SET buckets = {table}.buckets + moved_pairs.buckets FROM moved_pairs
             WHERE layer = {number} AND {table}.a = moved_pairs.a AND {table}.b = moved_pairs.b"""
         )
-    connection.execute(
-        f"""INSERT INTO state.dedup_candidates
-        SELECT {number}, a, b, buckets FROM (FROM moved_pairs WHERE buckets > 0)
-        ANTI JOIN (SELECT a, b FROM state.dedup_candidates WHERE layer = {number}
-            UNION ALL SELECT a, b FROM state.dedup_pairs WHERE layer = {number}) USING (a, b)"""
-    )
-    note_pending(connection, f"(FROM state.dedup_pairs WHERE layer = {number} AND buckets = 0)")
-    for table in ("dedup_candidates", "dedup_pairs"):
-        connection.execute(f"DELETE FROM state.{table} WHERE layer = {number} AND buckets <= 0")
+    # What an edge did not count for before, it may count for what came: sources have policies of their own.
+    came = few("came", "node")
+    note_pending(connection, f"(FROM {pairs} AND (buckets = 0 OR a IN {came} OR b IN {came}))")
+    if moved:
+        connection.execute(
+            f"""INSERT INTO state.dedup_candidates
+            SELECT {number}, a, b, buckets FROM (FROM moved_pairs WHERE buckets > 0)
+            ANTI JOIN (SELECT a, b FROM {candidates} UNION ALL SELECT a, b FROM {pairs}) USING (a, b)"""
+        )
+        for table in (candidates, pairs):
+            connection.execute(f"DELETE FROM {table} AND buckets <= 0")
 
 
 def _proposed(when: str, buckets: int) -> str:
@@ -436,7 +446,7 @@ def _proposed(when: str, buckets: int) -> str:
 
 def note_pending(connection: duckdb.DuckDBPyConnection, pairs: str) -> None:
     """Add the documents of the pairs (a, b) of a relation to those whose families are to be solved."""
+    nodes = few(f"(SELECT unnest([a, b]) AS node FROM {pairs})", "node")
     connection.execute(
-        f"""INSERT INTO state.dedup_pending SELECT document_id FROM state.dedup_documents
-        WHERE node IN (SELECT unnest([a, b]) FROM {pairs})"""
+        f"""INSERT INTO state.dedup_pending SELECT document_id FROM state.dedup_documents WHERE node IN {nodes}"""
     )

@@ -12,9 +12,8 @@ from stemma.deduplication.numbers import same_numbers
 from stemma.resources.engine.duplicates.index import note_pending
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, load_rows
-from stemma.resources.handing import handed
-from stemma.resources.memo import LostError, Segments
+from stemma.resources.engine.run import Run, load_rows
+from stemma.resources.memo import LostError, Segments, stored_keys
 
 # Pairs whose signatures are compared together, and of those that remain, pairs whose texts are in memory together.
 COMPARED_PAIRS = 50_000
@@ -25,37 +24,32 @@ NUMBERED = ("near", "edit")
 
 
 def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
-    """Return the candidate pairs of a layer: (a, b)."""
-    return connection.execute(
-        f"SELECT a, b FROM state.dedup_candidates WHERE layer = {layer.number}"
-    ).to_arrow_table()
+    """Return the candidate pairs of a layer with a text of each node.
 
-
-def with_texts(connection: duckdb.DuckDBPyConnection, pairs: pa.Table) -> pa.Table:
-    """Return pairs with a text of each node: (a, b, a_text, b_text: text hashes, a_key, b_key: memo keys).
-
-    Texts of one node have the same words, so any will do; pairs that hang together come one after the other, so
-    that a text is needed in one block of pairs and in no other.
+    Columns: a, b, a_text, b_text (text hashes), a_key, b_key (memo keys of the texts). Texts of one node have the
+    same words, so any will do; pairs that hang together come one after the other, so that a text is needed in one
+    block of pairs and in no other. Where another run has brought cleaned further since, a pair may have no texts: it
+    is left out, and the next run measures it.
     """
-    load_rows(connection, "wanted_pairs", pairs.append_column("family", pa.array(_families(pairs))))
-    return connection.execute(
-        """WITH texts AS (SELECT node, arg_min(c.input_hash, d.document_id) AS text_key,
-                    arg_min(c.text_hash, d.document_id) AS text_hash
-                FROM state.dedup_documents AS d
-                SEMI JOIN (SELECT a AS node FROM wanted_pairs UNION SELECT b FROM wanted_pairs) USING (node)
-                JOIN state.cleaned AS c USING (document_id, text_hash) GROUP BY node)
-        SELECT p.a, p.b, x.text_hash AS a_text, y.text_hash AS b_text, x.text_key AS a_key, y.text_key AS b_key
-        FROM wanted_pairs AS p JOIN texts AS x ON x.node = p.a JOIN texts AS y ON y.node = p.b
-        ORDER BY p.family, p.a, p.b"""
+    candidates = f"(FROM state.dedup_candidates WHERE layer = {layer.number})"
+    pairs = connection.execute(f"SELECT a, b FROM {candidates} ORDER BY a, b").to_arrow_table()
+    if not pairs.num_rows:
+        return pairs
+    texts = connection.execute(
+        f"""SELECT node, min(d.text_hash) AS text_hash, min(c.input_hash) AS text_key
+        FROM state.dedup_documents AS d JOIN state.cleaned AS c USING (document_id)
+        WHERE node IN (SELECT unnest([a, b]) FROM {candidates}) AND d.text_hash = c.text_hash GROUP BY node"""
     ).to_arrow_table()
-
-
-def _families(pairs: pa.Table) -> np.ndarray:
-    """Number the connected components of the pairs; returns that of each pair."""
-    sides = [pairs[name].combine_chunks().cast(pa.binary(16)) for name in ("a", "b")]
-    nodes = pa.concat_arrays(sides).dictionary_encode()
-    a, b = np.split(nodes.indices.to_numpy().astype(np.int64), 2)
-    return components(len(nodes.dictionary), a, b)[a]
+    nodes = stored_keys(texts["node"])
+    places = [pc.index_in(stored_keys(pairs[side]), nodes) for side in "ab"]
+    known = pc.and_(*(place.is_valid() for place in places))
+    pairs, places = pairs.filter(known), [place.filter(known) for place in places]
+    for name in ("text", "key"):
+        column = texts["text_hash" if name == "text" else "text_key"]
+        for side, place in zip("ab", places, strict=True):
+            pairs = pairs.append_column(f"{side}_{name}", column.take(place))
+    a, b = (place.to_numpy().astype(np.int64) for place in places)
+    return pairs.take(pa.array(np.argsort(components(len(nodes), a, b)[a], kind="stable")))
 
 
 def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
@@ -63,26 +57,24 @@ def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
 
     A pair whose signatures say that it cannot reach the threshold scores 0.
     """
+    store, columns = segments_of(run, layer.stage), list(layer.columns)
     for start in range(0, pairs.num_rows, COMPARED_PAIRS):
         block = pairs.slice(start, COMPARED_PAIRS)
-        signed = fetch_memo(
-            run, segments_of(run, layer.stage), block, "text", ", ".join(("input_hash", *layer.columns))
-        )
-        positions = numbered(block, "text", signed)
+        signed, positions = fetch_memo(store, block, "text", columns)
         plausible = layer.plausible(signed, positions)
         yield _scored(block.filter(pa.array(~plausible)), None)
+        rest = block.filter(pa.array(plausible))
         if layer.of_signatures:
-            rest = block.filter(pa.array(plausible))
             yield _scored(rest, layer.scores(signed, positions[plausible]))
         else:
-            yield from _verified(run, layer, block.filter(pa.array(plausible)))
+            yield from _verified(run, layer, rest)
 
 
 def _verified(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
     for start in range(0, pairs.num_rows, VERIFIED_PAIRS):
         block = pairs.slice(start, VERIFIED_PAIRS)
-        rows = fetch_memo(run, segments_of(run, run.setup.clean), block, "key", "input_hash, text")
-        texts, positions = rows["text"].to_pylist(), numbered(block, "key", rows)
+        rows, positions = fetch_memo(segments_of(run, run.setup.clean), block, "key", ["text"])
+        texts = rows["text"].to_pylist()
         scores = layer.scores(texts, positions)
         if run.config.deduplicate.numbers == "compare" and layer.name in NUMBERED:
             scores = np.where(same_numbers(texts, positions), scores, 0.0)
@@ -114,23 +106,16 @@ def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Tab
     )
 
 
-def fetch_memo(run: Run, memo: Segments, pairs: pa.Table, side: str, columns: str) -> pa.Table:
-    """Return columns of the memo for the keys in the columns a_<side> and b_<side>, one row each."""
-    connection = run.warehouse.connection
-    with handed(connection, "block", pairs):
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE block_keys AS SELECT DISTINCT input_hash
-            FROM (SELECT a_{side} AS input_hash FROM block UNION ALL SELECT b_{side} FROM block)"""
-        )
-    memo.locate(connection, "block_keys", "block_places", temporary=True)
-    rows = connection.execute(f"FROM {memo.bodies(connection, 'block_places', columns)}").to_arrow_table()
-    if rows.num_rows < fetch_value(connection, "SELECT count(*) FROM block_keys"):
+def fetch_memo(store: Segments, pairs: pa.Table, side: str, names: list[str]) -> tuple[pa.Table, np.ndarray]:
+    """Return columns of the memo for the keys in the columns a_<side> and b_<side>, one row each.
+
+    And the numbers of the rows of each pair: int64[pairs, 2]. Raises LostError where the memo does not know a key.
+    """
+    sides = [stored_keys(pairs[f"{each}_{side}"]) for each in "ab"]
+    keys = pa.concat_arrays(sides).dictionary_encode()
+    known, batches = zip(*store.scan(keys.dictionary, names), strict=True)
+    places = np.full(len(keys.dictionary), -1, np.int64)
+    places[np.concatenate(known)] = np.arange(sum(map(len, known)))
+    if (places < 0).any():
         raise LostError("deduplicated: the memo has lost what pairs are measured by; see docs/operations.md")
-    return rows
-
-
-def numbered(pairs: pa.Table, side: str, rows: pa.Table) -> np.ndarray:
-    """Return the columns a_<side> and b_<side> as an array int64[pairs, 2] of positions in `rows`."""
-    keys = rows["input_hash"].cast(pa.binary(16))
-    sides = [pc.index_in(pairs[f"{each}_{side}"].cast(pa.binary(16)), value_set=keys) for each in "ab"]
-    return np.stack([each.to_numpy() for each in sides], axis=1).astype(np.int64)
+    return pa.Table.from_batches(batches), places[keys.indices.to_numpy()].reshape(2, -1).T

@@ -23,11 +23,11 @@ from stemma.hashing import key
 from stemma.incremental.counts import Counts
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.duplicates.index import clear_index
-from stemma.resources.engine.duplicates.pairs import fetch_memo, numbered
-from stemma.resources.engine.duplicates.priority import by_priority
+from stemma.resources.engine.duplicates.pairs import fetch_memo
+from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
 from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, load_rows
+from stemma.resources.engine.run import Run, load_rows, make_table
 from stemma.resources.engine.setup import SIGNING, TEXT, Setup
 from stemma.resources.memo import joined_as_written
 
@@ -95,6 +95,7 @@ def update_passages(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
         connection.execute("DELETE FROM state.passages")
         connection.execute(_NO_CUTS)
     else:
+        load_ranks(run, connection)
         _load_owners(run, connection)
         _update_postings(run, connection, stage)
         _load_pairs(run, connection)
@@ -196,10 +197,10 @@ def compare(run: Run, pairs: pa.Table) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Yield blocks of the pairs of texts with the runs of words that they share."""
     for start in range(0, pairs.num_rows, COMPARED_PAIRS):
         block = pairs.slice(start, COMPARED_PAIRS)
-        rows = fetch_memo(run, segments_of(run, run.setup.clean), block, "key", "input_hash, text")
+        rows, positions = fetch_memo(segments_of(run, run.setup.clean), block, "key", ["text"])
         found = shared_passages(
             rows["text"].to_pylist(),
-            numbered(block, "key", rows),
+            positions,
             min_words=run.config.deduplicate.passage.min_words,
         )
         texts = block.select(["a_text", "b_text"]).take(found["pair"])
@@ -280,12 +281,16 @@ def _load_cuts(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
 
 def _apply_cuts(connection: duckdb.DuckDBPyConnection, counts: Counts) -> None:
     """Make the cuts of state.deduplicated those of wanted_cuts."""
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE other_cuts AS SELECT document_id, w.cuts
+    others = make_table(
+        connection,
+        "other_cuts",
+        """SELECT document_id, w.cuts
         FROM (SELECT document_id, cuts FROM state.deduplicated) AS d LEFT JOIN wanted_cuts AS w USING (document_id)
-        WHERE w.cuts IS DISTINCT FROM d.cuts"""
+        WHERE w.cuts IS DISTINCT FROM d.cuts""",
     )
-    counts.rows_changed += fetch_value(connection, "SELECT count(*) FROM other_cuts")
+    counts.rows_changed += others
+    if not others:
+        return
     connection.execute(
         """UPDATE state.deduplicated SET cuts = other_cuts.cuts FROM other_cuts
         WHERE other_cuts.document_id = deduplicated.document_id"""

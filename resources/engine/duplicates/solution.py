@@ -12,7 +12,7 @@ from stemma.deduplication.stars import connected
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.duplicates.layers import Layer, document_policy
 from stemma.resources.engine.duplicates.priority import source_rank
-from stemma.resources.engine.run import Run, apply_rows, load_rows
+from stemma.resources.engine.run import Run, apply_rows, few, load_rows
 from stemma.resources.memo import quoted
 from stemma.resources.warehouse import utc_now
 
@@ -52,7 +52,7 @@ def solve_families(
         FROM (SELECT m.document_id, m.cluster_id, m.cluster_size, m.kept, m.kept_document_id, m.similarity, m.method,
                 m.threshold, CASE WHEN m.kept AND d.text_hash = c.text_hash THEN d.cuts END AS cuts,
                 '{run.run_id}' AS run_id, c.text_hash, c.input_hash
-            FROM members AS m JOIN state.cleaned AS c USING (document_id)
+            FROM members AS m JOIN {_touched("cleaned")} AS c USING (document_id)
             LEFT JOIN (FROM state.deduplicated WHERE cuts IS NOT NULL) AS d USING (document_id))"""
     )
     apply_rows(connection, counts, "document_id", "fresh", "touched_documents")
@@ -72,11 +72,11 @@ def _load_touched(connection: duckdb.DuckDBPyConnection, *, whole: bool) -> None
         """CREATE OR REPLACE TEMP TABLE touched_documents AS SELECT document_id FROM state.dedup_documents
             UNION SELECT document_id FROM state.deduplicated"""
         if whole
-        else """CREATE OR REPLACE TEMP TABLE touched_documents AS
-            WITH clusters AS (SELECT DISTINCT cluster_id FROM state.deduplicated
-                SEMI JOIN state.dedup_pending USING (document_id))
+        else f"""CREATE OR REPLACE TEMP TABLE touched_documents AS
+            WITH clusters AS MATERIALIZED (SELECT DISTINCT cluster_id FROM state.deduplicated
+                WHERE document_id IN {few("state.dedup_pending", "document_id")})
             SELECT document_id FROM state.dedup_pending
-            UNION SELECT document_id FROM state.deduplicated SEMI JOIN clusters USING (cluster_id)"""
+            UNION SELECT document_id FROM state.deduplicated WHERE cluster_id IN {few("clusters", "cluster_id")}"""
     )
 
 
@@ -115,7 +115,7 @@ def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> 
 
 def _touched(table: str) -> str:
     """Return the relation of the rows of a table of the state that are of touched documents."""
-    return f"(FROM state.{table} SEMI JOIN touched_documents USING (document_id))"
+    return f"(FROM state.{table} WHERE document_id IN {few('touched_documents', 'document_id')})"
 
 
 def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
