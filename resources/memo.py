@@ -39,8 +39,9 @@ from stemma.resources.checksums import row_checksums
 from stemma.resources.handing import handed
 
 SUFFIX = ".arrow"
-# Merging starts past this many segments, so that a stage's look-up opens a few dozen files at most.
-MERGE_SEGMENTS = 48
+# Merging starts past this many segments of about the same size, so that a stage's look-up opens a few dozen files
+# at most.
+MERGE_SEGMENTS = 8
 # Segments of this size are left alone: rewriting them would cost more than opening them.
 LARGE_SEGMENT_BYTES = 128 * 1024 * 1024
 # What one record batch holds: read at once when a segment is read as a whole, and where only some of its rows are
@@ -386,41 +387,58 @@ class Segments:
         return f"(SELECT {columns} FROM {relation})"
 
     def merge(self) -> int:
-        """Merge small segments into one when there are many; return how many were merged.
+        """Merge segments of about the same size where there are many; return how many were merged.
 
-        The merged ones are retired: nobody finds them from now on, and the next merge deletes them. Until then
-        a process that has found them already can read them.
+        So a row is written anew only as often as the memo grows `MERGE_SEGMENTS`-fold. The merged ones are retired:
+        nobody finds them from now on, and the next merge deletes them. Until then a process that has found them
+        already can read them.
         """
-        small = [path for path in self.files() if path.stat().st_size < LARGE_SEGMENT_BYTES]
-        if len(small) <= MERGE_SEGMENTS:
+        tiers: dict[int, list[Path]] = {}
+        for path in self.files():
+            size = path.stat().st_size
+            if size < LARGE_SEGMENT_BYTES:
+                tiers.setdefault(int(math.log(max(size, 1), MERGE_SEGMENTS)), []).append(path)
+        crowded = [paths for paths in tiers.values() if len(paths) > MERGE_SEGMENTS]
+        if not crowded:
             return 0
         gone = self._retired()
-        indexes = [self._mapped.index(path) for path in small]
-        keys = b"".join(index.keys.buffers()[1].to_pybytes() for index in indexes)
-        groups = list(_grouped(zip(indexes, (path.stat().st_size for path in small), strict=True)))
-        failed = any(index.failed for index in indexes)
-        with (
-            self._new_segment(max(path.stat().st_mtime for path in small)) as segment,
-            self._writer(segment.temporary, keys, [sum(sizes) for sizes in groups], failed) as writer,
-        ):
-            batches = self._all_batches(small)
-            for sizes in groups:
-                together = pa.Table.from_batches(itertools.islice(batches, len(sizes))).combine_chunks()
-                (batch,) = together.to_batches()
-                writer.write_batch(_with_sums(batch))
+        for paths in crowded:
+            self._merge(paths)
+        merged = [path.name for paths in crowded for path in paths]
         listing = self.folder / f".{uuid.uuid4().hex}.tmp"
-        listing.write_text("\n".join(path.name for path in small), encoding="utf-8")
+        listing.write_text("\n".join(merged), encoding="utf-8")
         os.replace(listing, self.folder / RETIRED)
         for name in gone:
             (self.folder / name).unlink(missing_ok=True)
-        return len(small)
+        return len(merged)
+
+    def _merge(self, paths: list[Path]) -> None:
+        """Write a segment of the rows of others."""
+        indexes = [self._mapped.index(path) for path in paths]
+        keys = b"".join(index.keys.buffers()[1].to_pybytes() for index in indexes)
+        groups = list(_grouped(zip(indexes, (path.stat().st_size for path in paths), strict=True)))
+        failed = any(index.failed for index in indexes)
+        with (
+            self._new_segment(max(path.stat().st_mtime for path in paths)) as segment,
+            self._writer(segment.temporary, keys, [sum(sizes) for sizes in groups], failed) as writer,
+        ):
+            batches = self._all_batches(paths)
+            for sizes in groups:
+                together = pa.Table.from_batches(itertools.islice(batches, len(sizes))).combine_chunks()
+                (batch,) = together.to_batches()
+                writer.write_batch(batch)
 
     def _all_batches(self, paths: list[Path]) -> Iterator[pa.RecordBatch]:
-        """Yield all rows of segments, checked."""
+        """Yield all rows of segments as they are stored, checked."""
         for path in paths:
             for batch in self._mapped.batches(path):
                 self._mapped.checked(path, batch, self.schema.names)
-                yield batch.select(self.schema.names)
+                # Segments of an earlier version have no checksums.
+                yield (
+                    batch.select(_stored(self.schema).names)
+                    if _has_sums(batch)
+                    else _with_sums(batch.select(self.schema.names))
+                )
 
     def keep_only(self, keys: pa.Array, *, before: float = math.inf) -> int:
         """Write segments anew without the rows of other keys than these (binary(16)); return how many rows went.
@@ -633,6 +651,10 @@ def _with_sums(batch: pa.RecordBatch) -> pa.RecordBatch:
     rows = np.arange(batch.num_rows)
     sums = [pa.array(row_checksums(column, rows), pa.uint32()) for column in batch.columns]
     return pa.RecordBatch.from_arrays([*batch.columns, *sums], schema=_stored(batch.schema))
+
+
+def _has_sums(batch: pa.RecordBatch) -> bool:
+    return any(name.endswith(CHECKSUM) for name in batch.schema.names)
 
 
 def _stored(schema: pa.Schema) -> pa.Schema:
