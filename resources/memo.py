@@ -264,12 +264,12 @@ class Segments:
 
     def files(self) -> list[Path]:
         """Return the segments, oldest first."""
-        if not self.folder.is_dir():
+        try:
+            found = os.listdir(self.folder)
+        except (FileNotFoundError, NotADirectoryError):
             return []
         retired = self._retired()
-        return sorted(
-            path for path in self.folder.iterdir() if path.suffix == SUFFIX and path.name not in retired
-        )
+        return [self.folder / name for name in sorted(found) if name.endswith(SUFFIX) and name not in retired]
 
     def append(self, rows: pa.Table) -> pa.Table:
         """Commit rows (columns as in `schema`) as one segment; durable when this returns.
@@ -299,22 +299,19 @@ class Segments:
         """Return all keys, as binary(16)."""
         return self._retrying(lambda: _all_keys([self._mapped.index(path) for path in self.files()]))
 
-    def locate(
-        self, connection: duckdb.DuckDBPyConnection, keys: str, into: str, *, temporary: bool = False
-    ) -> None:
+    def locate(self, connection: duckdb.DuckDBPyConnection, keys: str, into: str) -> None:
         """Make the table `into` (input_hash, filename, file_row_number, error, detail).
 
-        It has one row for each distinct input_hash of the relation `keys` that the memo knows. Ask for a
-        temporary table inside a transaction that writes to the state; cursors cannot see it.
+        It has one row for each distinct input_hash of the relation `keys` that the memo knows.
         """
+        with handed(connection, "places", self._located(connection, keys)):
+            connection.execute(f"CREATE OR REPLACE TABLE {into} AS SELECT * FROM places")
+
+    def _located(self, connection: duckdb.DuckDBPyConnection, keys: str) -> pa.Table:
         wanted = connection.execute(f"SELECT DISTINCT input_hash FROM {keys}").to_arrow_table()
-        places = PLACES.empty_table()
-        if wanted.num_rows:
-            storage = wanted["input_hash"].combine_chunks().storage
-            places = self._retrying(lambda: self._places(storage))
-        kind = "TEMP TABLE" if temporary else "TABLE"
-        with handed(connection, "places", places):
-            connection.execute(f"CREATE OR REPLACE {kind} {into} AS SELECT * FROM places")
+        if not wanted.num_rows:
+            return PLACES.empty_table()
+        return self._retrying(lambda: self._places(stored_keys(wanted["input_hash"])))
 
     def scan(self, keys: pa.Array, names: list[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield the columns `names` of what the memo knows of keys (binary(16)), batch by batch as it has them.
@@ -375,15 +372,26 @@ class Segments:
         It is a stream that may be read several times. Put it on the left of a join, within `joined_as_written`.
         """
         places = connection.execute(
-            f"SELECT filename, list(file_row_number) AS rows FROM {located} GROUP BY ALL ORDER BY filename"
+            f"SELECT filename, file_row_number FROM {located} ORDER BY ALL"
         ).to_arrow_table()
+        return self._relation(connection, places, columns)
+
+    def find_bodies(self, connection: duckdb.DuckDBPyConnection, keys: str, columns: str) -> str:
+        """Return such a relation for the keys (input_hash) of the relation `keys`, without those that failed."""
+        places = self._located(connection, keys)
+        return self._relation(connection, places.filter(pc.is_null(places["error"])), columns)
+
+    def _relation(self, connection: duckdb.DuckDBPyConnection, places: pa.Table, columns: str) -> str:
+        """Register the rows at these places, which are in order."""
+        names = places["filename"].combine_chunks().dictionary_encode()
+        numbers, codes = places["file_row_number"].to_numpy(), names.indices.to_numpy()
         rows = {
-            self.folder / name: np.sort(numbers.values.to_numpy())
-            for name, numbers in zip(places["filename"].to_pylist(), places["rows"], strict=True)
+            self.folder / name: numbers[codes == code]
+            for code, name in enumerate(names.dictionary.to_pylist())
         }
-        names = [field.name for field in self.schema if re.search(rf"\b{field.name}\b", columns)]
+        wanted = [field.name for field in self.schema if re.search(rf"\b{field.name}\b", columns)]
         relation = f"bodies_{self.folder.parent.name}"
-        connection.register(relation, _Rows(self._mapped, rows, self.schema, names))
+        connection.register(relation, _Rows(self._mapped, rows, self.schema, wanted))
         return f"(SELECT {columns} FROM {relation})"
 
     def merge(self) -> int:

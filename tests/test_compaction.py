@@ -94,13 +94,11 @@ def test_merged_results_are_as_old_as_the_youngest_of_them(
 ) -> None:
     monkeypatch.setattr(memo, "MERGE_SEGMENTS", 2)
     corpus = Corpus(tmp_path)
-    corpus.fill(4)
-    corpus.run()
-    for day in range(2):
+    for day in range(3):
         age(corpus, 40)
         corpus.write("edited.txt", sentence(f"day {day}", 60))
         corpus.run()
-    # The third run has merged what it wrote with what the others had.
+    # The third run has merged what it wrote with what the others had: segments of one size.
     compacted(corpus, keep_days=30)
     corpus.write("edited.txt", sentence("day 0", 60))
     assert corpus.run().computed == NOTHING

@@ -44,10 +44,8 @@ def _bodies(run: Run) -> Bodies:
 
 def cleaned_texts(run: Run, table: str, columns: str = "input_hash AS body_hash, text") -> str:
     """Return the relation of cleaned texts whose memo keys a table names body_hash; (body_hash, text) by default."""
-    store = segments_of(run, run.setup.clean)
-    places = f"{table}_places"
-    store.locate(run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {table})", places)
-    return store.bodies(run.warehouse.connection, places, columns)
+    keys = f"(SELECT body_hash AS input_hash FROM {table})"
+    return segments_of(run, run.setup.clean).find_bodies(run.warehouse.connection, keys, columns)
 
 
 def cleaned_bodies(run: Run) -> Bodies:

@@ -58,11 +58,8 @@ def cleaned(setup: Setup) -> RowDataset:
 
 def _bodies(run: Run) -> Bodies:
     def relation(missing: str) -> str:
-        store = bodies_of(run)
-        places = f"{missing}_places"
-        store.locate(run.warehouse.connection, missing, places)
-        return store.bodies(
-            run.warehouse.connection, places, "input_hash, content, content_bytes, media_type"
+        return bodies_of(run).find_bodies(
+            run.warehouse.connection, missing, "input_hash, content, content_bytes, media_type"
         )
 
     return relation

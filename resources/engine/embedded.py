@@ -41,12 +41,8 @@ def _bodies(run: Run) -> Bodies:
     section = ", m.section" if "section" in run.setup.embed.inputs.names else ""
 
     def relation(missing: str) -> str:
-        store = segments_of(run, run.setup.chunk)
-        places = f"{missing}_places"
-        store.locate(
-            run.warehouse.connection, f"(SELECT DISTINCT body_hash AS input_hash FROM {missing})", places
-        )
-        texts = store.bodies(run.warehouse.connection, places, CHUNK_TEXTS)
+        keys = f"(SELECT body_hash AS input_hash FROM {missing})"
+        texts = segments_of(run, run.setup.chunk).find_bodies(run.warehouse.connection, keys, CHUNK_TEXTS)
         # Texts of one length share the shape of their batches, and a batch of all lengths fills up many shapes.
         return f"""(SELECT m.input_hash, t.text{section} FROM {texts} AS t
             JOIN {missing} AS m ON t.input_hash = m.body_hash AND t.ordinal = m.ordinal ORDER BY m.tokens DESC)"""

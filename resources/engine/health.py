@@ -41,8 +41,7 @@ def measure_health(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
         FROM state.embedded GROUP BY input_hash ORDER BY hash(input_hash) LIMIT {SAMPLED_TEXTS}"""
     )
     store = segments_of(run, run.setup.embed)
-    store.locate(connection, "health_sample", "health_places", temporary=True)
-    bodies = store.bodies(connection, "health_places", "input_hash, embedding")
+    bodies = store.find_bodies(connection, "health_sample", "input_hash, embedding")
     load_rows(connection, "health_bodies", connection.execute(f"SELECT * FROM {bodies}").to_arrow_table())
     # The sample is of all segments, and of each a page or more is in memory now.
     run.warehouse.memo.unmap()

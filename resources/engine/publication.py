@@ -181,27 +181,24 @@ def _body_join(store_bodies: str, condition: str) -> str:
 
 def _raw_bodies(run: Run) -> str:
     store = bodies_of(run)
-    store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(
-        store.bodies(run.warehouse.connection, "fresh_places", "input_hash, content, content_bytes"),
+        store.find_bodies(run.warehouse.connection, "fresh", "input_hash, content, content_bytes"),
         "body.input_hash = fresh.input_hash",
     )
 
 
 def _cleaned_bodies(run: Run) -> str:
     store = segments_of(run, run.setup.clean)
-    store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(
-        store.bodies(run.warehouse.connection, "fresh_places", "input_hash, text, origins, pii"),
+        store.find_bodies(run.warehouse.connection, "fresh", "input_hash, text, origins, pii"),
         "body.input_hash = fresh.input_hash",
     )
 
 
 def _chunked_bodies(run: Run) -> str:
     store = segments_of(run, run.setup.chunk)
-    store.locate(run.warehouse.connection, "fresh", "fresh_places", temporary=True)
     return _body_join(
-        store.bodies(run.warehouse.connection, "fresh_places", CHUNK_TEXTS),
+        store.find_bodies(run.warehouse.connection, "fresh", CHUNK_TEXTS),
         "body.input_hash = fresh.input_hash AND body.ordinal = fresh.ordinal",
     )
 
@@ -211,14 +208,8 @@ def _embedded_bodies(run: Run) -> str:
         derive_rows(run, "fresh", "derived_vectors")
         return _body_join("derived_vectors", "body.chunk_id = fresh.chunk_id")
     store = segments_of(run, run.setup.embed)
-    store.locate(
-        run.warehouse.connection,
-        "(SELECT DISTINCT input_hash FROM fresh)",
-        "fresh_places",
-        temporary=True,
-    )
     return _body_join(
-        store.bodies(run.warehouse.connection, "fresh_places", "input_hash, embedding"),
+        store.find_bodies(run.warehouse.connection, "fresh", "input_hash, embedding"),
         "body.input_hash = fresh.input_hash",
     )
 

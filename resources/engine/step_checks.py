@@ -126,9 +126,7 @@ def _misplaced(run: Run) -> Iterator[tuple[str, int, int, int]]:
     texts = dict(
         connection.execute(f"SELECT body_hash, text FROM {cleaned_texts(run, 'sampled')}").fetchall()
     )
-    store = segments_of(run, run.setup.chunk)
-    store.locate(connection, "sampled", "sampled_chunks")
-    bodies = store.bodies(connection, "sampled_chunks", CHUNK_TEXTS)
+    bodies = segments_of(run, run.setup.chunk).find_bodies(connection, "sampled", CHUNK_TEXTS)
     chunks = {
         (key, ordinal): text
         for key, ordinal, text in connection.execute(

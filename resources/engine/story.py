@@ -81,8 +81,7 @@ def _sampled_vectors(
         FROM state.embedded AS e SEMI JOIN ({SAMPLE.format(**STATE)}) USING (chunk_id)"""
     )
     store = segments_of(run, run.setup.embed)
-    store.locate(connection, "(SELECT DISTINCT input_hash FROM map_sample)", "map_places", temporary=True)
-    bodies = store.bodies(connection, "map_places", "input_hash, embedding")
+    bodies = store.find_bodies(connection, "map_sample", "input_hash, embedding")
     load_rows(connection, "map_bodies", connection.execute(f"SELECT * FROM {bodies}").to_arrow_table())
     found: pa.Table = connection.execute(
         """SELECT embedding FROM map_sample JOIN map_bodies USING (input_hash) ORDER BY chunk_id"""

@@ -87,8 +87,7 @@ def _derive_part(run: Run, connection: duckdb.DuckDBPyConnection) -> pa.Table:
     wanted = " UNION ".join(
         f"SELECT {name} AS input_hash FROM deriving_part WHERE {name} IS NOT NULL" for name in _HASHES
     )
-    store.locate(connection, f"({wanted})", "deriving_places", temporary=True)
-    bodies = store.bodies(connection, "deriving_places", "input_hash, embedding")
+    bodies = store.find_bodies(connection, f"({wanted})", "input_hash, embedding")
     known = connection.execute(f"SELECT input_hash, embedding FROM {bodies}").to_arrow_table()
     part = connection.execute("FROM deriving_part ORDER BY number").to_arrow_table()
     places = [_places(part[name], known["input_hash"]) for name in _HASHES]

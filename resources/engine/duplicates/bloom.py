@@ -16,11 +16,12 @@ from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.duplicates.index import clear_index, drop_index
-from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
+from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, apply_rows, fetch_value, load_rows
 from stemma.resources.engine.setup import Setup
+from stemma.resources.memo import stored_keys
 
 METHOD = "bloom"
 TABLES = ("bloom_nodes", "bloom_filters")
@@ -43,13 +44,12 @@ def decide_by_bloom(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
     recipe = bloom_recipe(run.setup)
     if clear_index(connection, METHOD, recipe, TABLES):
         whole = True
-    load_ranks(run, connection)
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE new_nodes AS
         SELECT row_number() OVER (ORDER BY min(d.priority)) - 1 AS place, d.node, min(d.text_hash) AS input_hash,
             bool_or(coalesce(s.kept, false)) AS was_kept
         FROM (SELECT *, row_number() OVER (ORDER BY {by_priority(run)}) AS priority
-            FROM state.dedup_documents JOIN ranks USING (source)) AS d
+            FROM state.dedup_documents) AS d
         ANTI JOIN state.bloom_nodes USING (node)
         LEFT JOIN {"(SELECT * FROM state.deduplicated LIMIT 0)" if whole else "state.deduplicated"} AS s
             ON s.document_id = d.document_id
@@ -111,14 +111,14 @@ def _signatures(run: Run, connection: duckdb.DuckDBPyConnection, start: int) -> 
     """Return a block of new_nodes in their order, and their signatures (null without words)."""
     block = f"(FROM new_nodes WHERE place >= {start} AND place < {start + SIGNATURES})"
     nodes = connection.execute(f"FROM {block} ORDER BY place").to_arrow_table()
-    store = segments_of(run, run.setup.sign)
-    store.locate(connection, block, "block_places", temporary=True)
-    found = connection.execute(
-        f"FROM {store.bodies(connection, '(FROM block_places WHERE error IS NULL)', 'input_hash, signature')}"
-    ).to_arrow_table()
-    keys = [table["input_hash"].combine_chunks().storage for table in (nodes, found)]
-    places = pa.compute.index_in(keys[0], value_set=keys[1])
-    return nodes, found["signature"].combine_chunks().take(places)
+    found = [pa.table({"place": pa.array([], pa.int64()), "signature": pa.array([], pa.binary())})]
+    for rows, signed in segments_of(run, run.setup.sign).scan(
+        stored_keys(nodes["input_hash"]), ["signature"]
+    ):
+        found.append(pa.table({"place": pa.array(rows), "signature": signed["signature"]}))
+    signatures = pa.concat_tables(found).combine_chunks()
+    places = pa.compute.index_in(pa.array(range(nodes.num_rows), pa.int64()), value_set=signatures["place"])
+    return nodes, signatures["signature"].combine_chunks().take(places)
 
 
 def _next_filters(run: Run, connection: duckdb.DuckDBPyConnection, recipe: str) -> Path:
@@ -171,7 +171,7 @@ def _apply(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, w
                 NULL::STRUCT("start" INTEGER, "end" INTEGER)[] AS cuts, '{run.run_id}' AS run_id,
                 c.text_hash, c.input_hash
             FROM (SELECT *, row_number() OVER best = 1 AS first, first_value(document_id) OVER best AS first_document
-                FROM state.dedup_documents JOIN ranks USING (source) WHERE {touched}
+                FROM state.dedup_documents WHERE {touched}
                 WINDOW best AS (PARTITION BY node ORDER BY {by_priority(run)})) AS d
             JOIN state.bloom_nodes AS b USING (node) JOIN state.cleaned AS c USING (document_id)
             WINDOW family AS (PARTITION BY d.node))"""

@@ -15,7 +15,7 @@ from stemma.deduplication import Buckets, bucket_pairs
 from stemma.deduplication.candidates import ALL_COMPARED, PAIRS_IN_BUCKET, WITNESSES
 from stemma.hashing import UUID, digest
 from stemma.resources.engine.duplicates.layers import Layer
-from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
+from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value, few, load_rows, make_table
 from stemma.resources.handing import handed
@@ -92,14 +92,15 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
     # All columns of so many rows would make the join twice as dear; those that differ are few.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE differing AS
-        SELECT document_id, comes, stands FROM (SELECT document_id, {row_hash}, true AS comes FROM {live(run)}) AS c
+        SELECT document_id, row_hash, comes, stands
+        FROM (SELECT document_id, {row_hash}, true AS comes FROM {live(run)}) AS c
         FULL JOIN (SELECT document_id, row_hash, true AS stands FROM state.dedup_documents) AS d
             USING (document_id, row_hash)
         WHERE comes IS NULL OR stands IS NULL"""
     )
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE coming AS SELECT *, {row_hash} FROM {live(run)}
-        WHERE document_id IN (SELECT document_id FROM differing WHERE comes)"""
+        f"""CREATE OR REPLACE TEMP TABLE coming AS SELECT c.*, row_hash FROM {live(run)} AS c
+        JOIN (SELECT document_id, row_hash FROM differing WHERE comes) USING (document_id)"""
     )
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
@@ -109,10 +110,13 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
 
 
 def compared(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return a key of all that `compare_documents` compares: another one tells that another run was here."""
-    documents = "SELECT sum(hash(document_id, row_hash)::HUGEINT) FROM state.dedup_documents"
-    versions = "SELECT list(version ORDER BY name) FROM state.datasets WHERE name IN ('raw', 'cleaned')"
-    return str(fetch_value(connection, f"SELECT concat_ws(' ', ({versions}), ({documents}))"))
+    """Return a key of all that `compare_documents` compares: another one tells that another run was here.
+
+    Whoever changes the index leaves documents pending, or brings the dataset to its end.
+    """
+    made = "SELECT list((name, version, run_id) ORDER BY name) FROM state.datasets"
+    pending = "SELECT sum(hash(document_id)::HUGEINT) FROM state.dedup_pending"
+    return str(fetch_value(connection, f"SELECT concat_ws(' ', ({made}), ({pending}))"))
 
 
 def update_index(
@@ -134,7 +138,6 @@ def update_index(
     if whole:
         # Of documents that are gone by now, the new index would never know that they stand in a family.
         connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
-        load_ranks(run, connection)
     entering = connection.execute(
         """SELECT node, min(text_hash) AS input_hash, min(source) AS source, any_value(was) AS known
         FROM came JOIN changed_nodes USING (node) GROUP BY node"""
@@ -291,7 +294,7 @@ def _load_pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -
         FROM (SELECT node, min(rank) AS node_rank FROM shared GROUP BY node)
         JOIN (SELECT node, min(place) AS place
             FROM (SELECT node, row_number() OVER (ORDER BY {by_priority(run)}) AS place
-                FROM (FROM state.dedup_documents SEMI JOIN shared USING (node)) JOIN ranks USING (source))
+                FROM state.dedup_documents SEMI JOIN shared USING (node))
             GROUP BY node) USING (node)"""
     )
     reader = connection.execute(
@@ -363,7 +366,6 @@ def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer,
         FROM bucket_members SEMI JOIN (FROM sizes WHERE NOT {is_ordered}) USING (bucket)"""
     )
     if ordered:
-        load_ranks(run, connection)
         connection.execute(f"INSERT INTO touched_{number} {_placed(run)}")
 
 
@@ -379,7 +381,7 @@ def _placed(run: Run) -> str:
         UNION ALL SELECT *, false, true FROM came SEMI JOIN ordered USING (node))"""
     best = f"""(SELECT node, min(place) FILTER (was) AS best_before, min(place) FILTER (stays) AS best_after
         FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place
-            FROM {documents} JOIN ranks USING (source)) GROUP BY node)"""
+            FROM {documents}) GROUP BY node)"""
     place = "row_number() OVER (PARTITION BY bucket, {there} ORDER BY rank, best_{when}) - 1"
     places = ", ".join(
         f"if({there}, {place.format(there=there, when=when)}, NULL) AS {when}"

@@ -12,7 +12,7 @@ from stemma.deduplication.numbers import same_numbers
 from stemma.resources.engine.duplicates.index import note_pending
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, load_rows
+from stemma.resources.engine.run import Run, few, load_rows
 from stemma.resources.memo import LostError, Segments, stored_keys
 
 # Pairs whose signatures are compared together, and of those that remain, pairs whose texts are in memory together.
@@ -36,9 +36,12 @@ def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
     if not pairs.num_rows:
         return pairs
     texts = connection.execute(
-        f"""SELECT node, min(d.text_hash) AS text_hash, min(c.input_hash) AS text_key
-        FROM state.dedup_documents AS d JOIN state.cleaned AS c USING (document_id)
-        WHERE node IN (SELECT unnest([a, b]) FROM {candidates}) AND d.text_hash = c.text_hash GROUP BY node"""
+        f"""WITH wanted AS MATERIALIZED (SELECT document_id, node, text_hash FROM state.dedup_documents
+            WHERE node IN {few(f"(SELECT unnest([a, b]) AS node FROM {candidates})", "node")})
+        SELECT node, min(w.text_hash) AS text_hash, min(c.input_hash) AS text_key
+        FROM wanted AS w JOIN (FROM state.cleaned WHERE document_id IN {few("wanted", "document_id")}) AS c
+            USING (document_id, text_hash)
+        GROUP BY node"""
     ).to_arrow_table()
     nodes = stored_keys(texts["node"])
     places = [pc.index_in(stored_keys(pairs[side]), nodes) for side in "ab"]

@@ -23,8 +23,9 @@ from stemma.hashing import key
 from stemma.incremental.counts import Counts
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.duplicates.index import clear_index
+from stemma.resources.engine.duplicates.layers import asked_layers
 from stemma.resources.engine.duplicates.pairs import fetch_memo
-from stemma.resources.engine.duplicates.priority import by_priority, load_ranks
+from stemma.resources.engine.duplicates.priority import by_priority, by_source
 from stemma.resources.engine.duplicates.solution import ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, load_rows, make_table
@@ -95,7 +96,6 @@ def update_passages(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
         connection.execute("DELETE FROM state.passages")
         connection.execute(_NO_CUTS)
     else:
-        load_ranks(run, connection)
         _load_owners(run, connection)
         _update_postings(run, connection, stage)
         _load_pairs(run, connection)
@@ -118,10 +118,11 @@ def _load_owners(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     scope = "''" if run.config.deduplicate.scope == "global" else "d.source"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE owners AS
-        SELECT document_id, d.text_hash, c.input_hash AS body_hash, {scope} AS scope, r.passages AS asks,
+        SELECT document_id, d.text_hash, c.input_hash AS body_hash, {scope} AS scope,
+            {by_source(run, "source", lambda source: "passage" in asked_layers(run.setup, source))} AS asks,
             row_number() OVER (ORDER BY {by_priority(run)}) AS priority
         FROM (SELECT document_id, input_hash FROM state.deduplicated WHERE kept) AS c
-        JOIN state.dedup_documents AS d USING (document_id) JOIN ranks AS r USING (source)"""
+        JOIN state.dedup_documents AS d USING (document_id)"""
     )
 
 
@@ -150,9 +151,7 @@ def _postings(
     run: Run, connection: duckdb.DuckDBPyConnection, stage: Stage
 ) -> Iterator[tuple[pa.Table, pa.Table]]:
     """Yield the texts of new_texts with the number of their words, and their fingerprints."""
-    store = segments_of(run, stage)
-    store.locate(connection, "new_texts", "new_places", temporary=True)
-    bodies = store.bodies(connection, "(FROM new_places WHERE error IS NULL)", "input_hash, words, signature")
+    bodies = segments_of(run, stage).find_bodies(connection, "new_texts", "input_hash, words, signature")
     reader = connection.execute(f"FROM {bodies}").to_arrow_reader(SIGNATURES)
     for batch in reader:
         signed = pa.Table.from_batches([batch])
@@ -263,11 +262,8 @@ def _load_cuts(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     documents = documents.append_column("cut_words", owned["cut_words"]).filter(is_cut)
     for start in range(0, documents.num_rows, CUT_DOCUMENTS):
         load_rows(connection, "cutting", documents.slice(start, CUT_DOCUMENTS))
-        store = segments_of(run, run.setup.clean)
-        store.locate(
-            connection, "(SELECT body_hash AS input_hash FROM cutting)", "cut_places", temporary=True
-        )
-        bodies = store.bodies(connection, "cut_places", "input_hash, text")
+        keys = "(SELECT body_hash AS input_hash FROM cutting)"
+        bodies = segments_of(run, run.setup.clean).find_bodies(connection, keys, "input_hash, text")
         with joined_as_written(connection):
             rows = connection.execute(
                 f"""SELECT document_id, text, cut_words FROM {bodies} AS b

@@ -1,10 +1,9 @@
 """The order of priority among documents, in SQL: the same that the families go by."""
 
-import duckdb
-import pyarrow as pa
+from collections.abc import Callable
 
-from stemma.resources.engine.duplicates.layers import asked_layers
-from stemma.resources.engine.run import Run, load_rows
+from stemma.resources.engine.run import Run
+from stemma.resources.memo import quoted
 
 
 def source_rank(run: Run, source: str) -> int:
@@ -14,23 +13,18 @@ def source_rank(run: Run, source: str) -> int:
 
 
 def by_priority(run: Run) -> str:
-    """Return the order of priority in SQL, over the columns of dedup_documents and ranks."""
+    """Return the order of priority in SQL, over the columns of dedup_documents."""
     keep = run.config.deduplicate.keep
     best = {"longest": "length DESC,", "best": "quality DESC NULLS LAST,"}.get(keep, "")
-    return f"rank, {best} document_date {'DESC' if keep == 'newest' else 'ASC'} NULLS LAST, document_id"
+    rank = by_source(run, "source", lambda source: source_rank(run, source))
+    return f"{rank}, {best} document_date {'DESC' if keep == 'newest' else 'ASC'} NULLS LAST, document_id"
 
 
-def load_ranks(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make the table ranks (source, rank, passages: whether it asks for them) of the sources that there are or were."""
-    found = connection.execute(
-        "SELECT DISTINCT source FROM state.dedup_documents UNION SELECT DISTINCT source FROM came"
-    ).fetchall()
-    sources = [source for (source,) in found]
-    asks = ["passage" in asked_layers(run.setup, source) for source in sources]
-    columns = [
-        pa.array(sources, pa.string()),
-        pa.array([source_rank(run, source) for source in sources], pa.int64()),
-    ]
-    load_rows(
-        connection, "ranks", pa.table([*columns, pa.array(asks, pa.bool_())], ["source", "rank", "passages"])
-    )
+def by_source(run: Run, column: str, value: Callable[[str], int | bool]) -> str:
+    """Return the SQL expression of a value that depends on the source in a column.
+
+    Sources that the configuration does not name any more all have one.
+    """
+    names = {"", *(source.name for source in run.config.sources), *run.config.deduplicate.priority}
+    cases = "".join(f" WHEN {quoted(name)} THEN {value(name)}" for name in sorted(names))
+    return f"(CASE {column}{cases} ELSE {value('')} END)"
