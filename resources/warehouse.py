@@ -218,6 +218,7 @@ class Warehouse:
                     "autoload_known_extensions": False,
                 }
             )
+            join_as_usual(self._connection)
         return self._connection
 
     def _new_spill(self) -> Scratch:

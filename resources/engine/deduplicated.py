@@ -48,6 +48,7 @@ from stemma.resources.engine.run import (
     remember_recipe,
     replace_errors,
     state_of,
+    states,
 )
 from stemma.resources.engine.setup import Setup
 
@@ -87,8 +88,8 @@ def update_deduplicated(run: Run) -> Counts:
     counts = run.begin("deduplicated", dedup_recipe(run.setup))
     asked = layers(run.setup)
     with run.warehouse.session() as connection:
-        upstream_version = state_of(connection, "cleaned").version
-        state = state_of(connection, "deduplicated")
+        made = states(connection)
+        upstream_version, state = made["cleaned"].version, made["deduplicated"]
         counts.rows_in = fetch_value(connection, f"SELECT count(*) FROM {live(run)}")
         if state.upstream_version == upstream_version and state.recipe == counts.recipe and state.settled:
             counts.rows_reused = counts.rows_in

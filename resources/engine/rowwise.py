@@ -26,6 +26,7 @@ from stemma.resources.engine.run import (
     remember_recipe,
     replace_errors,
     state_of,
+    states,
 )
 from stemma.resources.engine.setup import Setup
 from stemma.resources.handing import handed
@@ -145,7 +146,8 @@ def _stream(connection: duckdb.DuckDBPyConnection, relation: str, stage: Stage) 
 def sample_for_audit(run: Run, connection: duckdb.DuckDBPyConnection, inputs: str) -> None:
     """Make the table audit_sample: a few rows of the relation `inputs` (a stage's inputs), others in each run."""
     connection.execute(
-        f"CREATE OR REPLACE TABLE audit_sample AS FROM {inputs} ORDER BY hash(input_hash, ?) LIMIT {AUDITED_ROWS}",
+        f"""CREATE OR REPLACE TABLE audit_sample AS FROM {inputs} ORDER BY hash(input_hash, ?)
+        LIMIT {AUDITED_ROWS if run.audit else 0}""",
         [run.run_id],
     )
 
@@ -266,8 +268,8 @@ def _try_update(run: Run, dataset: RowDataset, counts: Counts) -> bool:
     more. With other settings the rows of both would stand side by side, and pass for those of one recipe.
     """
     with run.warehouse.session() as connection:
-        upstream_version = state_of(connection, dataset.upstream).version
-        planned_on = state_of(connection, dataset.name)
+        made = states(connection)
+        upstream_version, planned_on = made[dataset.upstream].version, made[dataset.name]
         if (
             planned_on.upstream_version == upstream_version
             and planned_on.recipe == dataset.recipe

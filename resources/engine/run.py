@@ -2,7 +2,8 @@
 
 import json
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,21 +88,25 @@ class State:
     upstream_version: int = -1
     state_hash: str = ""
     rows: int = 0
+    run_id: str = ""
     settled: bool = False
     checked: int = 0
 
 
-def state_of(connection: duckdb.DuckDBPyConnection, dataset: str) -> State:
-    """Read the bookkeeping of a dataset, within a session."""
+def states(connection: duckdb.DuckDBPyConnection) -> Mapping[str, State]:
+    """Read the bookkeeping of all datasets, within a session."""
     # This is read many times a run: JSON functions and a parameter would cost three times as much.
     rows = connection.execute(
-        "SELECT name, recipe, stage_recipe, version, upstream_version, state_hash, rows, detail::VARCHAR"
-        " FROM state.datasets"
+        "SELECT name, recipe, stage_recipe, version, upstream_version, state_hash, rows, run_id, detail::VARCHAR"
+        " FROM state.datasets ORDER BY name"
     ).fetchall()
-    for name, *facts, detail in rows:
-        if name == dataset:
-            return State(*facts, **json.loads(detail))
-    return State()
+    found = {name: State(*facts, **json.loads(detail)) for name, *facts, detail in rows}
+    return defaultdict(State, found)
+
+
+def state_of(connection: duckdb.DuckDBPyConnection, dataset: str) -> State:
+    """Read the bookkeeping of a dataset, within a session."""
+    return states(connection)[dataset]
 
 
 def finish(

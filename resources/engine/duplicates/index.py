@@ -17,7 +17,7 @@ from stemma.hashing import UUID, digest
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, few, load_rows, make_table
+from stemma.resources.engine.run import Run, fetch_value, few, load_rows, make_table, states
 from stemma.resources.handing import handed
 from stemma.resources.memo import quoted, stored_keys
 
@@ -114,9 +114,8 @@ def compared(connection: duckdb.DuckDBPyConnection) -> str:
 
     Whoever changes the index leaves documents pending, or brings the dataset to its end.
     """
-    made = "SELECT list((name, version, run_id) ORDER BY name) FROM state.datasets"
-    pending = "SELECT sum(hash(document_id)::HUGEINT) FROM state.dedup_pending"
-    return str(fetch_value(connection, f"SELECT concat_ws(' ', ({made}), ({pending}))"))
+    pending = fetch_value(connection, "SELECT sum(hash(document_id)::HUGEINT) FROM state.dedup_pending")
+    return f"{states(connection)} {pending}"
 
 
 def update_index(
@@ -417,25 +416,34 @@ def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
         SELECT a, b, sum(buckets) AS buckets FROM {_named(layer, "proposed")}
         GROUP BY a, b HAVING sum(buckets) <> 0""",
     )
-    candidates, pairs = (
-        f"state.{name} WHERE layer = {number}" for name in ("dedup_candidates", "dedup_pairs")
-    )
-    for table in ("dedup_candidates", "dedup_pairs") if moved else ():
+    if moved:
+        _count_moved(connection, number)
+    # What an edge did not count for before, it may count for what came: sources have policies of their own.
+    came, pairs = few("came", "node"), f"state.dedup_pairs WHERE layer = {number}"
+    note_pending(connection, f"(FROM {pairs} AND (buckets <= 0 OR a IN {came} OR b IN {came}))")
+    if moved:
+        connection.execute(f"DELETE FROM {pairs} AND buckets <= 0")
+
+
+def _count_moved(connection: duckdb.DuckDBPyConnection, number: int) -> None:
+    """Add moved_pairs to the counts of candidates and verified pairs; what is neither becomes a candidate."""
+    candidates = f"state.dedup_candidates WHERE layer = {number}"
+    tables = ["dedup_pairs"]
+    # There are some before only where a run has ended between finding and measuring them.
+    if fetch_value(connection, f"SELECT count(*) FROM {candidates}"):
+        tables.append("dedup_candidates")
+    for table in tables:
         connection.execute(
             f"""UPDATE state.{table} SET buckets = {table}.buckets + moved_pairs.buckets FROM moved_pairs
             WHERE layer = {number} AND {table}.a = moved_pairs.a AND {table}.b = moved_pairs.b"""
         )
-    # What an edge did not count for before, it may count for what came: sources have policies of their own.
-    came = few("came", "node")
-    note_pending(connection, f"(FROM {pairs} AND (buckets = 0 OR a IN {came} OR b IN {came}))")
-    if moved:
-        connection.execute(
-            f"""INSERT INTO state.dedup_candidates
-            SELECT {number}, a, b, buckets FROM (FROM moved_pairs WHERE buckets > 0)
-            ANTI JOIN (SELECT a, b FROM {candidates} UNION ALL SELECT a, b FROM {pairs}) USING (a, b)"""
-        )
-        for table in (candidates, pairs):
-            connection.execute(f"DELETE FROM {table} AND buckets <= 0")
+    known = " UNION ALL ".join(f"SELECT a, b FROM state.{table} WHERE layer = {number}" for table in tables)
+    connection.execute(
+        f"""INSERT INTO state.dedup_candidates SELECT {number}, a, b, buckets FROM (FROM moved_pairs WHERE buckets > 0)
+        ANTI JOIN ({known}) USING (a, b)"""
+    )
+    if len(tables) > 1:
+        connection.execute(f"DELETE FROM {candidates} AND buckets <= 0")
 
 
 def _proposed(when: str, buckets: int) -> str:

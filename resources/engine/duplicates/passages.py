@@ -91,7 +91,9 @@ def update_passages(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
     Raises UnmeasuredPassages if more than `at_once` pairs of texts have never been compared.
     """
     stage = passage_stage(run.setup)
-    clear_passages(run, connection)
+    is_other = clear_passages(run, connection)
+    if stage is None and not is_other:
+        return
     if stage is None:
         connection.execute("DELETE FROM state.passages")
         connection.execute(_NO_CUTS)
@@ -108,9 +110,9 @@ def update_passages(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
     _apply_cuts(connection, counts)
 
 
-def clear_passages(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Empty the index of passages if another recipe made it."""
-    clear_index(connection, PASSAGES, passages_recipe(run.setup), TABLES)
+def clear_passages(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
+    """Empty the index of passages if another recipe made it; returns whether it did."""
+    return clear_index(connection, PASSAGES, passages_recipe(run.setup), TABLES)
 
 
 def _load_owners(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
