@@ -175,7 +175,7 @@ def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
 def _sign(run: Run, counts: Counts, asked: tuple[Layer, ...]) -> list[Outcome]:
     """Sign the texts of the documents in scope for each layer; the first outcome is that of the nodes' own hash."""
     outcomes = [
-        run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run))
+        run_stage(run, stage, "deduplicated", "scope", cleaned_bodies(run), only_failed=True)
         for stage in _stages(run.setup, asked)
     ]
     counts.rows_computed = max(outcome.computed for outcome in outcomes)

@@ -83,10 +83,13 @@ def plan_stage(run: Run, stage: Stage, wanted: str) -> tuple[Outcome, str, int]:
     return Outcome(located), missing, count
 
 
-def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies) -> Outcome:
+def run_stage(
+    run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies, *, only_failed: bool = False
+) -> Outcome:
     """Compute the inputs of the table `wanted` that the memo doesn't know, batch by batch, each a checkpoint.
 
-    Holds no lock. Raises StemmaError when inputs were there but none of them could be processed.
+    Holds no lock. `only_failed` says that of what is computed, only what failed need be named in `located`. Raises
+    StemmaError when inputs were there but none of them could be processed.
     """
     connection = run.warehouse.connection
     outcome, missing, count = plan_stage(run, stage, wanted)
@@ -123,10 +126,13 @@ def run_stage(run: Run, stage: Stage, dataset: str, wanted: str, bodies: Bodies)
     else:
         written.append(segments.append(pa.concat_tables(failed_rows)))
     outcome.warnings += audit.warnings
-    if segments.merge():
+    places = pa.concat_tables(written)
+    if only_failed:
+        places = places.filter(pc.is_valid(places["error"]))
+    if segments.merge() and not only_failed:
         segments.locate(connection, wanted, outcome.located)
-    else:
-        with handed(connection, "written", pa.concat_tables(written)):
+    elif places.num_rows:
+        with handed(connection, "written", places):
             connection.execute(f"INSERT INTO {outcome.located} BY NAME FROM written")
     return outcome
 
