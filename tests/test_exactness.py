@@ -90,8 +90,7 @@ def nodes(corpus: Corpus) -> dict[UUID, str]:
         run.warehouse.connection.execute("SET memory_limit = '4GB'")
         memo = segments_of(run, run.setup.clean)
         with run.warehouse.session() as connection:
-            memo.locate(connection, "state.cleaned", "text_places", temporary=True)
-            bodies = memo.bodies(connection, "text_places", "input_hash, text")
+            bodies = memo.find_bodies(connection, "state.cleaned", "input_hash, text")
             rows = connection.execute(
                 f"""SELECT d.node, any_value(b.text) FROM {bodies} AS b
                 JOIN state.cleaned AS c USING (input_hash) JOIN state.dedup_documents AS d USING (document_id)

@@ -117,8 +117,6 @@ def update_deduplicated(run: Run) -> Counts:
     while True:
         try:
             with run.warehouse.session() as connection:
-                if planned_on and not has_index(connection, PAIRS, index_recipe(run.setup)):
-                    raise _Overtaken
                 todo = _bring_index(run, connection, asked, outcomes, planned_on)
                 if not todo:
                     solve(connection)
@@ -138,8 +136,13 @@ def _bring_index(
     outcomes: list[Outcome],
     planned_on: str,
 ) -> Unmeasured:
-    """Bring the index up to date; returns the pairs that are to be measured, unless they are few and are by now."""
+    """Bring the index up to date; returns the pairs that are to be measured, unless they are few and are by now.
+
+    Raises _Overtaken where the index that this was planned with is no more.
+    """
     whole = clear_index(connection, PAIRS, index_recipe(run.setup), TABLES)
+    if whole and planned_on:
+        raise _Overtaken
     update_index(run, connection, asked, whole=whole, planned_on=planned_on)
     for number, outcome in enumerate(outcomes):
         find_failed(connection, outcome, more=number > 0)

@@ -8,6 +8,7 @@ import duckdb
 
 from stemma.config import HistoryConfig
 from stemma.lineage.history import FROM, NUMBER_MACRO, SCHEMA, TABLES, Kept, forget
+from stemma.resources.engine.run import few
 from stemma.resources.warehouse import utc_now
 
 Columns = dict[str, list[tuple[str, str]]]
@@ -84,10 +85,15 @@ class History:
         """Keep the rows of a table that are about to go: those of relation `going`, which has its key."""
         if kept.name not in self._recording:
             return
+        if kept.has_ids:
+            # The texts of all other rows are not read.
+            rows = f"(FROM {kept.name} WHERE {kept.key[0]} IN {few(going, kept.key[0])}) AS t"
+        else:
+            rows = f"{kept.keyed(kept.name)} AS t SEMI JOIN {going} AS g ON {kept.same('t', 'g')}"
         # What came with this very number was in no publication.
         self._connection.execute(
             f"""INSERT INTO {SCHEMA}.gone SELECT '{kept.name}', coalesce(s.{FROM}, 0), {self._number}, {kept.cells}
-            FROM {kept.keyed(kept.name)} AS t SEMI JOIN {going} AS g ON {kept.same("t", "g")}
+            FROM {rows}
             LEFT JOIN (SELECT key, max({FROM}) AS {FROM} FROM {SCHEMA}.since WHERE name = '{kept.name}' GROUP BY key)
                 AS s ON s.key = {kept.identity("t")}
             WHERE s.{FROM} IS NULL OR s.{FROM} < {self._number}"""

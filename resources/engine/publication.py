@@ -18,7 +18,7 @@ from stemma.resources.engine.health import health_checks, measure_health
 from stemma.resources.engine.history import Columns, History, number_macro, table_columns
 from stemma.resources.engine.raw import bodies_of
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, load_rows, state_of
+from stemma.resources.engine.run import Run, fetch_value, load_rows, states
 from stemma.resources.engine.search_index import TABLES as INDEX_TABLES
 from stemma.resources.engine.search_index import index_recipe, is_made_by, update_index
 from stemma.resources.engine.vector_index import (
@@ -99,9 +99,9 @@ def publish(run: Run, recipes: Mapping[str, str]) -> Publication:
 
 def first_behind(connection: duckdb.DuckDBPyConnection, recipes: Mapping[str, str]) -> str | None:
     """Return the first dataset that another recipe or an older version of the one above has made, if any."""
-    above = 0
+    made, above = states(connection), 0
     for dataset, recipe in recipes.items():
-        state = state_of(connection, dataset)
+        state = made[dataset]
         if state.recipe != recipe or state.upstream_version != above:
             return dataset
         above = state.version

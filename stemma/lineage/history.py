@@ -82,9 +82,14 @@ class Kept:
             f"{left}.{quoted(name)} IS NOT DISTINCT FROM {right}.{quoted(name)}" for name in self.key
         )
 
+    @property
+    def has_ids(self) -> bool:
+        """Whether an id tells its rows from each other."""
+        return self.key in (("document_id",), ("chunk_id",))
+
     def identity(self, alias: str) -> str:
         """Return the SQL expression of what stands for a row in history.since; null equals null."""
-        if self.key in (("document_id",), ("chunk_id",)):
+        if self.has_ids:
             return f"{alias}.{self.key[0]}"
         texts = ", ".join(f"{alias}.{quoted(name)}::VARCHAR" for name in self.key)
         return f"md5(to_json([{texts}]))::UUID"

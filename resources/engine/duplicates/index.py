@@ -144,7 +144,8 @@ def update_index(
     for layer in layers:
         _collect(run, connection, layer, entering)
         if not whole:
-            _load_touched(run, connection, layer, is_left=changed > entering.num_rows)
+            _load_members(connection, layer.number, is_left=changed > entering.num_rows)
+            _load_touched(run, connection, layer)
     _apply_documents(connection)
     for layer in layers:
         connection.execute(
@@ -320,15 +321,12 @@ def _named(layer: Layer, pairs: str) -> str:
     return f"(SELECT least(first, second) AS a, greatest(first, second) AS b, buckets FROM {pairs})"
 
 
-def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, is_left: bool) -> None:
-    """Make touched_<layer>, the members of the buckets that anything changes in, as they were and as they will be.
+def _load_members(connection: duckdb.DuckDBPyConnection, number: int, *, is_left: bool) -> None:
+    """Make bucket_members, of all buckets that anything changes in, and sizes, of those that anybody shares.
 
-    Of each member (bucket, node, asks) it tells whether the node changes, the place in the bucket before and after
-    (null where it is not in it), and whether it is one of the first there, that all others are compared with. Where
-    all are compared and no side contains the other, the order does not matter, and all places are 0. Members that
-    are alone are left out. `is_left` says that there are nodes that documents leave and none comes to.
+    Of each member (bucket, node, rank, asks) the former tells whether it was one, whether it stays or comes, and
+    whether its documents change. `is_left` says that there are nodes that documents leave and none comes to.
     """
-    number = layer.number
     bands = f"state.dedup_bands WHERE layer = {number}"
     buckets = few(f"entered_{number}", "bucket")
     if is_left:
@@ -349,6 +347,16 @@ def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer,
         SELECT bucket, count_if(was) AS size_before, count_if(stays) AS size_after FROM bucket_members
         GROUP BY bucket HAVING count(*) > 1"""
     )
+
+
+def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+    """Make touched_<layer>, the members of shared buckets in bucket_members, as they were and as they will be.
+
+    Of each member (bucket, node, asks) it tells whether the node changes, the place in the bucket before and after
+    (null where it is not in it), and whether it is one of the first there, that all others are compared with. Where
+    all are compared and no side contains the other, the order does not matter, and all places are 0.
+    """
+    number = layer.number
     is_ordered = "true" if layer.directed else f"greatest(size_before, size_after) > {ALL_COMPARED}"
     ordered = make_table(
         connection,

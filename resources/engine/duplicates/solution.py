@@ -9,6 +9,7 @@ import pyarrow as pa
 from stemma.deduplication import Policy, families
 from stemma.deduplication.components import components
 from stemma.deduplication.stars import connected
+from stemma.hashing import UUID
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.duplicates.layers import Layer, document_policy
 from stemma.resources.engine.duplicates.priority import source_rank
@@ -21,6 +22,8 @@ EDGES_HERE = 100_000_000
 # A row of state.deduplicated is another one when any of these differs.
 ROW_HASH = """hash(document_id, cluster_id, cluster_size, kept_document_id, similarity, method, threshold, text_hash,
     cuts)"""
+
+EDGES = pa.schema([("a", UUID), ("b", UUID), ("similarity", pa.float64()), ("method", pa.string())])
 
 
 def solve_families(
@@ -107,10 +110,7 @@ def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> 
         ).to_arrow_table()
         for layer in layers
     ]
-    none = connection.execute(
-        "SELECT node AS a, node AS b, 0::DOUBLE AS similarity, '' AS method FROM nodes LIMIT 0"
-    ).to_arrow_table()
-    return pa.concat_tables([none, *parts])
+    return pa.concat_tables([EDGES.empty_table(), *parts])
 
 
 def _touched(table: str) -> str:
