@@ -31,13 +31,13 @@ def live(run: Run) -> str:
     """Return the relation of the documents of cleaned with all that their index row is made of.
 
     Its columns are document_id, text_hash, body_hash (the memo key of the text), source, category, document_date,
-    length and quality.
+    length, quality, and place, that of the row in state.cleaned.
     """
     settings = run.config.deduplicate
     return f"""(SELECT document_id, text_hash, c.input_hash AS body_hash, c.source, {_category(run)} AS category,
             c.document_date, c.characters AS length,
-            {_quality(run) if settings.keep == "best" else "NULL"}::DOUBLE AS quality
-        FROM (SELECT *, characters AS text_length FROM state.cleaned WHERE verdicts IS NULL) AS c
+            {_quality(run) if settings.keep == "best" else "NULL"}::DOUBLE AS quality, c.place
+        FROM (SELECT *, rowid AS place, characters AS text_length FROM state.cleaned WHERE verdicts IS NULL) AS c
         {"JOIN state.raw AS r USING (document_id)" if _by_label(run) else ""})"""
 
 
@@ -92,15 +92,15 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
     # All columns of so many rows would make the join twice as dear; those that differ are few.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE differing AS
-        SELECT document_id, row_hash, comes, stands
-        FROM (SELECT document_id, {row_hash}, true AS comes FROM {live(run)}) AS c
+        SELECT document_id, place, comes, stands
+        FROM (SELECT document_id, {row_hash}, place, true AS comes FROM {live(run)}) AS c
         FULL JOIN (SELECT document_id, row_hash, true AS stands FROM state.dedup_documents) AS d
             USING (document_id, row_hash)
         WHERE comes IS NULL OR stands IS NULL"""
     )
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE coming AS SELECT c.*, row_hash FROM {live(run)} AS c
-        JOIN (SELECT document_id, row_hash FROM differing WHERE comes) USING (document_id)"""
+        f"""CREATE OR REPLACE TEMP TABLE coming AS SELECT *, {row_hash} FROM {live(run)}
+        WHERE place IN (SELECT place FROM differing WHERE comes)"""
     )
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
