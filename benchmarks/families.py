@@ -1,6 +1,6 @@
 """What `deduplicated` costs in the engine: full, 1 % inserted, 1 % deleted, at growing sizes.
 
-    python benchmarks/families.py [--documents 10000,100000] [--folder DIR] [--check]
+    python benchmarks/families.py [--documents 10000,100000,139000] [--folder DIR] [--check]
 
 Texts are those of `make_load.py synth` in the shared folder (`--words 52`: about 700 characters; three in ten are
 copies and edits of others), shuffled by a hash of their ids. Raw and cleaned are made first and not measured. Each
@@ -136,7 +136,7 @@ def measure(folder: Path, parts: Path, check: bool) -> list[tuple[str, dict[str,
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--documents", default="10000,100000")
+    parser.add_argument("--documents", default="10000,100000,139000")
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench/families")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--check", action="store_true")
