@@ -337,8 +337,9 @@ class Segments:
         for batch in _Rows(self._mapped, wanted, self.schema, names).batches():
             first, last = np.searchsorted(row_of, [start, start + batch.num_rows], sorter=order)
             which = order[first:last]
-            yield which, batch.take(pa.array(row_of[which] - start))
+            rows = row_of[which] - start
             start += batch.num_rows
+            yield which, batch.take(pa.array(rows)) if len(rows) > batch.num_rows else batch
 
     def _places(self, wanted: pa.Array) -> pa.Table:
         files, file, numbers, codes = self._find(wanted)
@@ -593,13 +594,12 @@ class _Rows:
             found = batch.select(self._stored)
             if len(part) < batch.num_rows:
                 found = found.take(pa.array(chosen))
-            yield self._with_keys(found, index, part)
+            yield self._with_keys(found, index, part) if KEY in self.schema.names else found
 
     def _with_keys(self, batch: pa.RecordBatch, index: Index, rows: np.ndarray) -> pa.RecordBatch:
-        """Return a batch with its keys, if they are asked for: the index has them at hand, and checked."""
+        """Return a batch with its keys: the index has them at hand, and checked."""
         columns = {name: batch.column(name) for name in self._stored}
-        if KEY in self.schema.names:
-            columns[KEY] = pa.ExtensionArray.from_storage(UUID, index.keys.take(pa.array(rows)))
+        columns[KEY] = pa.ExtensionArray.from_storage(UUID, index.keys.take(pa.array(rows)))
         return pa.RecordBatch.from_arrays([columns[name] for name in self.schema.names], schema=self.schema)
 
 
