@@ -62,3 +62,46 @@ def test_merging_puts_small_batches_together(segments: Segments, monkeypatch: py
     assert texts_of(segments, texts + large) == sorted(texts + large)
     assert texts_of(segments, ["text 41", large[1]]) == sorted(["text 41", large[1]])
     assert segments.check() == 0
+
+
+def test_many_small_segments_become_few_and_nothing_is_lost(segments: Segments) -> None:
+    texts = [f"text {number}" for number in range(150)]
+    rewritten = 0
+    for text in texts:
+        segments.append(rows(segments, [text]))
+        rewritten += segments.merge()
+        assert len(segments.files()) <= 3 * memo.MERGE_SEGMENTS
+    # A row is written anew when nine like its segment are there, and no more often.
+    assert 0 < rewritten <= 2 * len(texts)
+    assert texts_of(segments, texts) == sorted(texts)
+    assert segments.check() == 0
+
+
+def test_a_scan_tells_which_key_each_row_is_of(segments: Segments) -> None:
+    for first in (0, 10, 20):
+        segments.append(rows(segments, [f"text {number}" for number in range(first, first + 10)]))
+    # A key that is known twice is found once; one that nobody knows has no row; one that is asked twice has two.
+    segments.append(rows(segments, ["text 3"]))
+    asked = ["text 27", "unknown", "text 3", "text 14", "text 3", "text 0"]
+    found: dict[int, str] = {}
+    for which, batch in segments.scan(hash_texts(asked).storage, ["text"]):
+        assert len(which) == batch.num_rows
+        for position, text in zip(which.tolist(), batch["text"].to_pylist(), strict=True):
+            assert position not in found
+            found[position] = text
+    assert found == {place: text for place, text in enumerate(asked) if text != "unknown"}
+    assert list(segments.scan(hash_texts(["unknown"]).storage, ["text"])) == []
+
+
+def test_what_failed_is_located_with_its_reason_and_has_no_body(segments: Segments) -> None:
+    good, bad = rows(segments, ["good"]), rows(segments, ["bad"])
+    reason = [pa.array(["ValueError"]), pa.array(["no text"])]
+    segments.append(good)
+    segments.append(pa.table([bad["input_hash"], pa.nulls(1, pa.string()), *reason], schema=segments.schema))
+    connection = duckdb.connect(config={"arrow_lossless_conversion": True})
+    connection.register("keys", pa.table({"input_hash": hash_texts(["good", "bad", "unknown"])}))
+    segments.locate(connection, "keys", "places")
+    query = "SELECT error, detail FROM places ORDER BY ALL"
+    assert connection.execute(query).fetchall() == [("ValueError", "no text"), (None, None)]
+    bodies = segments.find_bodies(connection, "keys", "text")
+    assert connection.execute(f"FROM {bodies}").fetchall() == [("good",)]
