@@ -772,6 +772,8 @@ class Memo:
                 newest = max((path.stat().st_mtime for path in folder.iterdir()), default=0.0)
                 if newest < before:
                     shutil.rmtree(folder)
+        # A deleted file takes its space until nobody has it mapped.
+        self._mapped.clear()
         return removed
 
     def empty_quarantine(self, before: float) -> None:
