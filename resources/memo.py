@@ -68,7 +68,7 @@ ERROR_FIELDS = (pa.field("error", pa.string()), pa.field("detail", pa.string()))
 # Where rows are: what `Segments.locate` gives.
 PLACES = pa.schema(
     [
-        pa.field("input_hash", UUID),
+        pa.field(KEY, UUID),
         pa.field("filename", pa.string()),
         pa.field("file_row_number", pa.int64()),
         *ERROR_FIELDS,
@@ -267,7 +267,7 @@ class Segments:
 
     def __init__(self, folder: Path, outputs: pa.Schema, mapped: Mapped) -> None:
         self.folder = folder
-        self.schema = pa.schema([pa.field("input_hash", UUID), *outputs, *ERROR_FIELDS])
+        self.schema = pa.schema([pa.field(KEY, UUID), *outputs, *ERROR_FIELDS])
         self._mapped = mapped
 
     def files(self) -> list[Path]:
@@ -289,7 +289,7 @@ class Segments:
             self.folder.mkdir(parents=True, exist_ok=True)
             rows_each = min(BATCH_ROWS, max(1, BATCH_BYTES * rows.num_rows // max(rows.nbytes, 1)))
             batches = rows.cast(self.schema).combine_chunks().to_batches(max_chunksize=rows_each)
-            keys = [key for batch in batches for key in batch["input_hash"].storage.to_pylist()]
+            keys = [key for batch in batches for key in batch[KEY].storage.to_pylist()]
             sizes = [batch.num_rows for batch in batches]
             failed = rows["error"].null_count < rows.num_rows
             with (
@@ -301,7 +301,7 @@ class Segments:
             place = segment.path.name
         names = pa.array([place] * rows.num_rows, pa.string())
         numbers = pa.array(range(rows.num_rows), pa.int64())
-        return pa.table([rows["input_hash"], names, numbers, rows["error"], rows["detail"]], schema=PLACES)
+        return pa.table([rows[KEY], names, numbers, rows["error"], rows["detail"]], schema=PLACES)
 
     def keys(self) -> pa.ChunkedArray:
         """Return all keys, as binary(16)."""
@@ -319,7 +319,7 @@ class Segments:
         wanted = connection.execute(f"SELECT DISTINCT input_hash FROM {keys}").to_arrow_table()
         if not wanted.num_rows:
             return PLACES.empty_table()
-        return self._retrying(lambda: self._places(stored_keys(wanted["input_hash"])))
+        return self._retrying(lambda: self._places(stored_keys(wanted[KEY])))
 
     def scan(self, keys: pa.Array, names: list[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield the columns `names` of what the memo knows of keys (binary(16)), batch by batch as it has them.
@@ -340,6 +340,20 @@ class Segments:
             rows = row_of[which] - start
             start += batch.num_rows
             yield which, batch.take(pa.array(rows)) if len(rows) > batch.num_rows else batch
+
+    def fetch(self, keys: pa.Array, names: list[str]) -> tuple[pa.Table, np.ndarray]:
+        """Return the columns `names` of what the memo knows of keys (binary(16)), all at once.
+
+        And for each key the number of its row (int64); -1 where the memo does not know it.
+        """
+        places = np.full(len(keys), -1, np.int64)
+        batches, count = [], 0
+        for which, batch in self.scan(keys, names):
+            places[which] = np.arange(count, count + batch.num_rows)
+            batches.append(batch)
+            count += batch.num_rows
+        schema = pa.schema([self.schema.field(name) for name in names])
+        return pa.Table.from_batches(batches, schema), places
 
     def _places(self, wanted: pa.Array) -> pa.Table:
         files, file, numbers, codes = self._find(wanted)

@@ -42,7 +42,8 @@ NEXT_OPTIONS = f"STORAGE_VERSION '{STORAGE_VERSION}', ROW_GROUP_SIZE 2048, RECOV
 # needs no more; a larger one starts with a share that follows its state, and `grant_memory` raises it on demand.
 MEMORY_BYTES = 160 * 1024 * 1024
 MEMORY_PER_STATE_BYTE = 3
-# From this share of that memory on, what a step leaves behind is thrown away with its connection (15 ms).
+# From this share of that memory and from so many bytes on, what a step leaves behind is thrown away with its
+# connection (15 ms).
 LEFT_SHARE = 0.1
 LEFT_BYTES = 48 * 1024 * 1024
 LEFT_BEHIND = (

@@ -245,11 +245,9 @@ def remember_recipe(
         )
 
 
-def make_table(
-    connection: duckdb.DuckDBPyConnection, name: str, query: str, parameters: list[Any] | None = None
-) -> int:
+def make_table(connection: duckdb.DuckDBPyConnection, name: str, query: str) -> int:
     """Make the temporary table `name` of the rows of a query; returns how many they are."""
-    rows: int = fetch_value(connection, f"CREATE OR REPLACE TEMP TABLE {name} AS {query}", parameters)
+    rows: int = fetch_value(connection, f"CREATE OR REPLACE TEMP TABLE {name} AS {query}")
     return rows
 
 

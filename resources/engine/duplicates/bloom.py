@@ -111,14 +111,8 @@ def _signatures(run: Run, connection: duckdb.DuckDBPyConnection, start: int) -> 
     """Return a block of new_nodes in their order, and their signatures (null without words)."""
     block = f"(FROM new_nodes WHERE place >= {start} AND place < {start + SIGNATURES})"
     nodes = connection.execute(f"FROM {block} ORDER BY place").to_arrow_table()
-    found = [pa.table({"place": pa.array([], pa.int64()), "signature": pa.array([], pa.binary())})]
-    for rows, signed in segments_of(run, run.setup.sign).scan(
-        stored_keys(nodes["input_hash"]), ["signature"]
-    ):
-        found.append(pa.table({"place": pa.array(rows), "signature": signed["signature"]}))
-    signatures = pa.concat_tables(found).combine_chunks()
-    places = pa.compute.index_in(pa.array(range(nodes.num_rows), pa.int64()), value_set=signatures["place"])
-    return nodes, signatures["signature"].combine_chunks().take(places)
+    signed, places = segments_of(run, run.setup.sign).fetch(stored_keys(nodes["input_hash"]), ["signature"])
+    return nodes, signed["signature"].combine_chunks().take(pa.array(places, mask=places < 0))
 
 
 def _next_filters(run: Run, connection: duckdb.DuckDBPyConnection, recipe: str) -> Path:

@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 
 from stemma.deduplication import Buckets, bucket_pairs
 from stemma.deduplication.candidates import ALL_COMPARED, PAIRS_IN_BUCKET, WITNESSES
-from stemma.hashing import UUID, digest
+from stemma.hashing import digest
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.rowwise import segments_of
@@ -200,11 +200,9 @@ def _load_fresh_nodes(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     fresh = connection.execute(
         "SELECT document_id, text_hash FROM coming ANTI JOIN went USING (document_id, text_hash)"
     ).to_arrow_table()
-    found = [fresh.select(["document_id"]).slice(0, 0).append_column("norm_hash", pa.array([], UUID))]
-    for rows, signed in segments_of(run, run.setup.sign).scan(stored_keys(fresh["text_hash"]), ["norm_hash"]):
-        documents = fresh.select(["document_id"]).take(pa.array(rows))
-        found.append(documents.append_column("norm_hash", signed["norm_hash"]))
-    load_rows(connection, "fresh_nodes", pa.concat_tables(found))
+    signed, places = segments_of(run, run.setup.sign).fetch(stored_keys(fresh["text_hash"]), ["norm_hash"])
+    hashes = signed["norm_hash"].take(pa.array(places, mask=places < 0))
+    load_rows(connection, "fresh_nodes", fresh.select(["document_id"]).append_column("norm_hash", hashes))
 
 
 def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
@@ -383,8 +381,8 @@ def _limit(size: str) -> str:
 
 def _placed(run: Run) -> str:
     """Return the query of the rows of `ordered` with their places: by rank, and by the best of their documents."""
-    documents = """(SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
-            FROM state.dedup_documents WHERE node IN (SELECT node FROM ordered WHERE node IS NOT NULL)
+    documents = f"""(SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
+            FROM state.dedup_documents WHERE node IN {few("ordered", "node")}
         UNION ALL SELECT *, false, true FROM came SEMI JOIN ordered USING (node))"""
     best = f"""(SELECT node, min(place) FILTER (was) AS best_before, min(place) FILTER (stays) AS best_after
         FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place

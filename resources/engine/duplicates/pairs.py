@@ -116,9 +116,7 @@ def fetch_memo(store: Segments, pairs: pa.Table, side: str, names: list[str]) ->
     """
     sides = [stored_keys(pairs[f"{each}_{side}"]) for each in "ab"]
     keys = pa.concat_arrays(sides).dictionary_encode()
-    known, batches = zip(*store.scan(keys.dictionary, names), strict=True)
-    places = np.full(len(keys.dictionary), -1, np.int64)
-    places[np.concatenate(known)] = np.arange(sum(map(len, known)))
+    rows, places = store.fetch(keys.dictionary, names)
     if (places < 0).any():
         raise LostError("deduplicated: the memo has lost what pairs are measured by; see docs/operations.md")
-    return pa.Table.from_batches(batches), places[keys.indices.to_numpy()].reshape(2, -1).T
+    return rows, places[keys.indices.to_numpy()].reshape(2, -1).T
