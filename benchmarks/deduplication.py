@@ -128,6 +128,7 @@ def near_duplicates(
         plausible_pairs,
         shingle_sets,
         signature_array,
+        sketch_array,
     )
 
     signed = in_processes(processes, _signed, documents)
@@ -138,7 +139,8 @@ def near_duplicates(
     bands, width = band_parameters(threshold, PERMUTATIONS)
     keys = band_keys(signatures, bands, width)
     pairs = candidate_pairs(keys.ravel(), np.repeat(np.arange(len(rows)), bands))
-    pairs = pairs[plausible_pairs(signatures, pairs, threshold)]
+    sketches = sketch_array(signed["sketch"].take(rows), PERMUTATIONS)
+    pairs = pairs[plausible_pairs(sketches, pairs, threshold)]
 
     def verified(part: pa.Table) -> pa.Table:
         compared, places = np.unique([part["a"], part["b"]], return_inverse=True)

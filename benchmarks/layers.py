@@ -44,6 +44,7 @@ from stemma.deduplication import (
     shingle_sets,
     sign,
     signature_array,
+    sketch_array,
 )
 from stemma.deduplication.containment import (
     contained_buckets,
@@ -79,7 +80,7 @@ def near_buckets(signed: pa.Table, threshold: float) -> Buckets:
 
 
 def near_plausible(signed: pa.Table, pairs: np.ndarray, threshold: float) -> np.ndarray:
-    return plausible_pairs(signature_array(signed["signature"]), pairs, threshold)
+    return plausible_pairs(sketch_array(signed["sketch"]), pairs, threshold)
 
 
 def near_scores(texts: Sequence[str], pairs: np.ndarray) -> np.ndarray:

@@ -27,6 +27,7 @@ from stemma.deduplication import (
     sign,
     signature_array,
     signatures,
+    sketch_array,
 )
 from stemma.deduplication.candidates import OPTIMA, WEIGHTS
 from stemma.deduplication.tokens import LONGEST_WORD, normal_forms, words_of
@@ -305,6 +306,7 @@ def test_signatures_are_datasketch_bit_for_bit(permutations, seed):
         sketch = MinHash(num_perm=permutations, seed=seed, scheme="affine32", hashfunc=int)
         sketch.update_batch((members & np.uint64(0xFFFFFFFF)).tolist())
         assert row["signature"] == sketch.hashvalues.astype("<u4").tobytes()
+        assert row["sketch"] == bytes(value & 255 for value in sketch.hashvalues.tolist())
         assert row["shingles"] == len(members)
 
 
@@ -330,7 +332,7 @@ def test_texts_without_words_equal_only_themselves():
         row["norm_hash"] for row in rows[len(texts) :]
     ]
     assert len({row["norm_hash"] for row in rows}) == len(texts)
-    assert all(row["shingles"] == 0 and row["signature"] is None for row in rows)
+    assert all(row["shingles"] == 0 and row["signature"] is row["sketch"] is None for row in rows)
 
 
 def test_sign_keeps_its_schema():
@@ -463,3 +465,6 @@ def test_plausible_pairs_keep_every_pair_that_reaches_the_threshold(shared):
     assert (exact >= 0.7).sum() > 50
     assert plausible[exact >= 0.7].all()
     assert plausible.mean() < 0.2
+    by_sketches = plausible_pairs(sketch_array(signed["sketch"].drop_null()), pairs, 0.7)
+    assert by_sketches[plausible].all()
+    assert by_sketches.sum() <= 1.05 * plausible.sum()

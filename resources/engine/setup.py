@@ -202,6 +202,7 @@ class Setup:
                     pa.field("norm_hash", UUID),
                     pa.field("shingles", pa.int32()),
                     pa.field("signature", pa.binary()),
+                    pa.field("sketch", pa.binary()),
                 ]
             ),
             libraries=("datasketch", "numpy"),

@@ -16,7 +16,7 @@ from stemma.deduplication.candidates import (
 )
 from stemma.deduplication.families import FAMILIES, Policy, families
 from stemma.deduplication.shingles import jaccard, shingle_sets
-from stemma.deduplication.signatures import SIGNED, sign, signature_array
+from stemma.deduplication.signatures import SIGNED, sign, signature_array, sketch_array
 
 __all__ = [
     "FAMILIES",
@@ -34,4 +34,5 @@ __all__ = [
     "shingle_sets",
     "sign",
     "signature_array",
+    "sketch_array",
 ]

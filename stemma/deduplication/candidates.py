@@ -199,6 +199,9 @@ def plausible_pairs(signatures: np.ndarray, pairs: np.ndarray, threshold: float)
     The share of equal hash values estimates the Jaccard similarity s with variance s (1 - s) / permutations
     (Broder, 1997). A pair is plausible (bool[m]) unless its estimate lies five standard deviations below the
     threshold; most candidates of a recall-tuned index do, and reading their texts would be in vain.
+
+    In the place of signatures sketches may be given (uint8[n, permutations]). Of these, values that differ are
+    alike in one of 256 cases: hardly more pairs are plausible, and all that are by their signatures.
     """
     permutations = signatures.shape[1]
     least = threshold - DEVIATIONS * np.sqrt(threshold * (1 - threshold) / permutations)

@@ -245,11 +245,11 @@ def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, ente
 
 
 def _signatures(run: Run, layer: Layer, entering: pa.Table) -> Iterator[pa.Table]:
-    """Yield those nodes that take part in the layer: (node, known, source, and the layer's columns)."""
+    """Yield those nodes that take part in the layer: (node, known, source, and what its buckets are made of)."""
     keys = stored_keys(entering["input_hash"])
-    for rows, signed in segments_of(run, layer.stage).scan(keys, list(layer.columns)):
+    for rows, signed in segments_of(run, layer.stage).scan(keys, list(layer.bucketed)):
         nodes = entering.select(["node", "known", "source"]).take(pa.array(rows))
-        for name in layer.columns:
+        for name in layer.bucketed:
             nodes = nodes.append_column(name, signed[name])
         yield nodes.filter(pc.is_valid(nodes["signature"]))
 

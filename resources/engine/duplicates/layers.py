@@ -21,6 +21,7 @@ from stemma.deduplication import (
     plausible_pairs,
     shingle_sets,
     signature_array,
+    sketch_array,
 )
 from stemma.deduplication.containment import (
     CONTAINED,
@@ -53,18 +54,21 @@ class Layer:
     Attributes:
         name: its name in lineage.duplicates.method.
         threshold: the lowest that any source asks for.
-        stage: text to signature (null for a text that cannot take part), and what else `columns` names of it.
-        buckets: from signatures (a table of `columns`) to the buckets that they are in.
-        plausible: which pairs of signatures may reach the threshold.
+        stage: text to signature (null for a text that cannot take part), and what else the columns name of it.
+        bucketed: the columns of the stage's results that `buckets` takes.
+        compared: the columns of them that `plausible` takes.
+        buckets: from results of the stage to the buckets that they are in.
+        plausible: which pairs of results may reach the threshold.
         scores: the exact scores of pairs of texts, by their positions; of contained, of the first with the second.
-        of_signatures: whether `scores` takes the table of signatures in the place of texts.
+        of_signatures: whether `scores` takes what `plausible` takes in the place of texts.
         code: the functions that its candidates and scores depend on, beside the stage.
     """
 
     name: str
     threshold: float
     stage: Stage
-    columns: tuple[str, ...]
+    bucketed: tuple[str, ...]
+    compared: tuple[str, ...]
     buckets: Callable[[pa.Table], Buckets]
     plausible: Callable[[pa.Table, np.ndarray], np.ndarray]
     scores: Callable[[Any, np.ndarray], np.ndarray]
@@ -137,7 +141,8 @@ def _near(setup: Setup, threshold: float) -> Layer:
         name="near",
         threshold=threshold,
         stage=setup.sign,
-        columns=("signature",),
+        bucketed=("signature",),
+        compared=("sketch",),
         buckets=functools.partial(_near_buckets, permutations=settings.permutations, threshold=threshold),
         plausible=functools.partial(_near_plausible, permutations=settings.permutations, threshold=threshold),
         scores=functools.partial(_near_scores, shingle_words=settings.shingle_words),
@@ -155,7 +160,7 @@ def _near_buckets(signed: pa.Table, *, permutations: int, threshold: float) -> B
 def _near_plausible(
     signed: pa.Table, pairs: np.ndarray, *, permutations: int, threshold: float
 ) -> np.ndarray:
-    return plausible_pairs(signature_array(signed["signature"], permutations), pairs, threshold)
+    return plausible_pairs(sketch_array(signed["sketch"], permutations), pairs, threshold)
 
 
 def _near_scores(texts: Sequence[str], pairs: np.ndarray, *, shingle_words: int) -> np.ndarray:
@@ -181,7 +186,8 @@ def _contained(setup: Setup, threshold: float) -> Layer:
             parallel=True,
             **SIGNING,
         ),
-        columns=("shingles", "signature"),
+        bucketed=("shingles", "signature"),
+        compared=("signature",),
         buckets=contained_buckets,
         plausible=functools.partial(plausible_contained, threshold=threshold),
         scores=functools.partial(contained_scores, shingle_words=settings.shingle_words),
@@ -204,7 +210,8 @@ def _edit(setup: Setup, threshold: float) -> Layer:
             parallel=True,
             **SIGNING,
         ),
-        columns=("characters", "signature"),
+        bucketed=("characters", "signature"),
+        compared=("characters", "signature"),
         buckets=functools.partial(edit_buckets, threshold=threshold),
         plausible=functools.partial(plausible_edit, threshold=threshold),
         scores=edit_scores,
@@ -228,7 +235,8 @@ def _semantic(setup: Setup, threshold: float) -> Layer:
             digests={"unicode": unicodedata.unidata_version},
             load=functools.partial(_load_embedder, embedder),
         ),
-        columns=("signature",),
+        bucketed=("signature",),
+        compared=("signature",),
         buckets=functools.partial(semantic_buckets, threshold=threshold),
         plausible=_all_plausible,
         scores=_semantic_scores,

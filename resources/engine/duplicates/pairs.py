@@ -60,7 +60,7 @@ def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
 
     A pair whose signatures say that it cannot reach the threshold scores 0.
     """
-    store, columns = segments_of(run, layer.stage), list(layer.columns)
+    store, columns = segments_of(run, layer.stage), list(layer.compared)
     for start in range(0, pairs.num_rows, COMPARED_PAIRS):
         block = pairs.slice(start, COMPARED_PAIRS)
         signed, positions = fetch_memo(store, block, "text", columns)
