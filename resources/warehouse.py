@@ -120,8 +120,8 @@ CREATE TABLE IF NOT EXISTS state.layout (digest VARCHAR);
 CREATE TABLE IF NOT EXISTS state.recipes (recipe VARCHAR, dataset VARCHAR, explained JSON);
 CREATE TABLE IF NOT EXISTS state.dedup_index (name VARCHAR, recipe VARCHAR);
 CREATE TABLE IF NOT EXISTS state.dedup_documents (
-    document_id UUID, node UUID, text_hash UUID, source VARCHAR, category VARCHAR, document_date DATE, length BIGINT,
-    quality DOUBLE, row_hash UBIGINT);
+    document_id UUID, node UUID, text_hash UUID, body_hash UUID, source VARCHAR, category VARCHAR, document_date DATE,
+    length BIGINT, quality DOUBLE, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.dedup_bands (
     layer UTINYINT, bucket UBIGINT, node UUID, rank BIGINT, asks BOOLEAN);
 CREATE TABLE IF NOT EXISTS state.dedup_candidates (layer UTINYINT, a UUID, b UUID, buckets BIGINT);

@@ -5,8 +5,6 @@ buckets is kept, only buckets that a document entered or left propose pairs anew
 families that an edge or a member touched are solved again.
 """
 
-from collections.abc import Iterable, Iterator
-
 import duckdb
 import pyarrow as pa
 
@@ -45,6 +43,7 @@ from stemma.resources.engine.run import (
     Run,
     fetch_value,
     finish,
+    put_together,
     remember_recipe,
     replace_errors,
     state_of,
@@ -203,23 +202,11 @@ def _measure(run: Run, todo: Unmeasured) -> None:
     """Measure pairs outside of any transaction; each part of the scores is committed, and a checkpoint."""
     total, done = sum(pairs.num_rows for _layer, pairs in todo), 0
     for layer, pairs in todo:
-        for scored in _parts(measure(run, layer, pairs), max(MEASURED_AT_ONCE, total // CHECKPOINTS)):
+        for scored in put_together(measure(run, layer, pairs), max(MEASURED_AT_ONCE, total // CHECKPOINTS)):
             with run.warehouse.session() as connection:
                 remember(connection, layer, scored)
             done += scored.num_rows
             run.progress("deduplicated", done, total)
-
-
-def _parts(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
-    """Yield the blocks put together to tables of so many rows at least, but for the last one."""
-    kept: list[pa.Table] = []
-    for block in blocks:
-        kept.append(block)
-        if sum(each.num_rows for each in kept) >= rows:
-            yield pa.concat_tables(kept)
-            kept = []
-    if kept:
-        yield pa.concat_tables(kept)
 
 
 def _compare(run: Run, pairs: pa.Table) -> None:

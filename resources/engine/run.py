@@ -3,7 +3,7 @@
 import json
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -264,6 +264,18 @@ def load_rows(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) 
     """Make the temporary table `name` of Arrow rows, to be joined: DuckDB can't push filters on UUIDs into Arrow."""
     with handed(connection, "arriving", rows):
         connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM arriving")
+
+
+def put_together(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:
+    """Yield the blocks put together to tables of so many rows at least, but for the last one."""
+    kept: list[pa.Table] = []
+    for block in blocks:
+        kept.append(block)
+        if sum(each.num_rows for each in kept) >= rows:
+            yield pa.concat_tables(kept)
+            kept = []
+    if kept:
+        yield pa.concat_tables(kept)
 
 
 def fetch_value(

@@ -18,7 +18,8 @@ from stemma.resources.warehouse import Size
 
 # What the state needs: contents and texts of documents, and what hangs on a text.
 CONTENTS = """SELECT input_hash FROM state.raw UNION SELECT input_hash FROM state.waiting
-    UNION SELECT input_hash FROM state.cleaned UNION SELECT input_hash FROM state.deduplicated"""
+    UNION SELECT input_hash FROM state.cleaned UNION SELECT input_hash FROM state.deduplicated
+    UNION SELECT body_hash FROM state.dedup_documents"""
 TEXTS = """SELECT text_hash FROM state.cleaned UNION SELECT text_hash FROM state.deduplicated
     UNION SELECT text_hash FROM state.dedup_documents UNION SELECT text_hash FROM state.passage_texts"""
 

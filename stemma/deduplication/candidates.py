@@ -1,7 +1,6 @@
 """Candidate pairs by locality-sensitive hashing: signatures that agree in a whole band."""
 
 from functools import cache
-from math import isqrt
 from typing import Literal
 
 import numpy as np
@@ -23,9 +22,6 @@ DEVIATIONS = 5.0
 # Members that each member of a large bucket is compared with, and pairs of a smaller one.
 WITNESSES = 64
 PAIRS_IN_BUCKET = 1 << 17
-
-# Up to so many members all pairs of a bucket are compared, whatever their order.
-ALL_COMPARED = isqrt(PAIRS_IN_BUCKET)
 
 # Signatures banded, and pairs of them compared, at a time: 0.5 MB at 128 permutations.
 SIGNATURES = 1 << 10
@@ -97,7 +93,7 @@ def candidate_pairs(
     names, codes = _proposed(keys, members, witnesses, asks)
     # A timsort, which merges the runs.
     distinct = _distinct(np.concatenate([_distinct(part) for part in codes]), kind="stable")
-    return names[_decoded(distinct)]
+    return names[decoded(distinct)]
 
 
 def counted_pairs(
@@ -108,7 +104,7 @@ def counted_pairs(
     every = np.concatenate(codes)
     every.sort(kind="stable")
     firsts = np.flatnonzero(differs(every))
-    return names[_decoded(every[firsts])], np.diff(firsts, append=len(every))
+    return names[decoded(every[firsts])], np.diff(firsts, append=len(every))
 
 
 def bucket_pairs(rows: pa.Table) -> pa.Table:
@@ -137,7 +133,7 @@ def _proposed(
         order = np.argsort(members, kind="stable")
         keys, members, asks = keys[order], members[order], None if asks is None else asks[order]
     is_first = differs(members)
-    rows = _shared_rows(keys)
+    rows = shared_rows(keys)
     names, ranks = members[is_first], np.cumsum(is_first)[rows] - 1
     keys, asking = keys[rows], np.ones(len(rows), bool) if asks is None else asks[rows]
     firsts = np.flatnonzero(differs(keys) | differs(ranks))
@@ -145,28 +141,34 @@ def _proposed(
         keys, ranks, asking = keys[firsts], ranks[firsts], np.logical_or.reduceat(asking, firsts)
     starts = np.flatnonzero(differs(keys))
     sizes = np.diff(starts, append=len(keys))
-    limits = np.repeat(_limits(sizes) if witnesses is None else np.full(len(sizes), witnesses), sizes)
+    limits = np.repeat(limits_of(sizes) if witnesses is None else np.full(len(sizes), witnesses), sizes)
     starts = np.repeat(starts, sizes)
     depths = np.arange(len(keys)) - starts
     later, depth = np.flatnonzero(asking & (depths > 0) & (limits > 0)), 0
     codes = [np.empty(0, np.int64)]
     while len(later):
-        codes.append(ranks[starts[later] + depth] << RANK_BITS | ranks[later])
+        codes.append(coded(ranks[starts[later] + depth], ranks[later]))
         depth += 1
         later = later[(depths[later] > depth) & (limits[later] > depth)]
     return names, codes
 
 
-def _limits(sizes: np.ndarray) -> np.ndarray:
-    """Return with how many of its first members a bucket's members are compared."""
+def limits_of(sizes: np.ndarray) -> np.ndarray:
+    """Return with how many of its first members a bucket's members are compared, for buckets of so many."""
     return np.maximum(PAIRS_IN_BUCKET // np.maximum(sizes, 1), WITNESSES)
 
 
-def _decoded(codes: np.ndarray) -> np.ndarray:
+def coded(smaller: np.ndarray, larger: np.ndarray) -> np.ndarray:
+    """Return one number (int64[m]) for each pair of numbers below 2^32."""
+    return smaller << RANK_BITS | larger
+
+
+def decoded(codes: np.ndarray) -> np.ndarray:
+    """Return the pairs (int64[m, 2]) of such numbers."""
     return np.stack([codes >> RANK_BITS, codes & LARGEST_RANK], axis=1)
 
 
-def _shared_rows(keys: np.ndarray) -> np.ndarray:
+def shared_rows(keys: np.ndarray) -> np.ndarray:
     """Return the rows (int64) whose key another row has as well, in the order of key and row.
 
     Most rows are alone in their bucket. They are told by their keys' upper halves, sorted 16 bits at a time:

@@ -17,7 +17,7 @@ from stemma.hashing import key
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.duplicates.index import clear_index, drop_index
 from stemma.resources.engine.duplicates.priority import by_priority
-from stemma.resources.engine.duplicates.solution import ROW_HASH
+from stemma.resources.engine.duplicates.solution import ROW_HASH, load_touched
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, apply_rows, fetch_value, load_rows
 from stemma.resources.engine.setup import Setup
@@ -151,6 +151,7 @@ def _apply(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, w
         UNION SELECT document_id FROM state.dedup_pending
         {"UNION SELECT document_id FROM state.deduplicated" if whole else ""}"""
     )
+    load_touched(connection)
     # Without the layer `exact` equal documents are all kept, or all dropped.
     first = "first" if "exact" in run.config.deduplicate.layers else "true"
     connection.execute(
@@ -163,11 +164,11 @@ def _apply(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, w
                 CASE WHEN NOT b.kept THEN {run.config.deduplicate.threshold!r}
                     WHEN NOT {first} THEN 1.0 END::DOUBLE AS threshold,
                 NULL::STRUCT("start" INTEGER, "end" INTEGER)[] AS cuts, '{run.run_id}' AS run_id,
-                c.text_hash, c.input_hash
+                d.text_hash, d.body_hash AS input_hash
             FROM (SELECT *, row_number() OVER best = 1 AS first, first_value(document_id) OVER best AS first_document
-                FROM state.dedup_documents WHERE {touched}
+                FROM touched
                 WINDOW best AS (PARTITION BY node ORDER BY {by_priority(run)})) AS d
-            JOIN state.bloom_nodes AS b USING (node) JOIN state.cleaned AS c USING (document_id)
+            JOIN state.bloom_nodes AS b USING (node)
             WINDOW family AS (PARTITION BY d.node))"""
     )
     apply_rows(connection, counts, "document_id", "fresh", "touched_documents")

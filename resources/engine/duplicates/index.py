@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemma.deduplication import Buckets, bucket_pairs
-from stemma.deduplication.candidates import ALL_COMPARED, PAIRS_IN_BUCKET, WITNESSES
-from stemma.hashing import digest
+from stemma.deduplication.moves import moved_pairs, shared_members
+from stemma.hashing import UUID, digest
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, few, load_rows, make_table, states
+from stemma.resources.engine.run import Run, fetch_value, few, load_rows, make_table, put_together, states
 from stemma.resources.handing import handed
 from stemma.resources.memo import quoted, stored_keys
 
@@ -25,6 +25,10 @@ PAIRS = "pairs"
 TABLES = ("dedup_documents", "dedup_bands", "dedup_candidates", "dedup_pairs", "dedup_pending")
 # Rows of buckets written with one statement.
 BUCKET_ROWS = 1 << 20
+# Signatures in memory at a time, each with its buckets.
+SIGNATURES = 1 << 13
+# Nodes that change, whose buckets are in memory at a time.
+CHANGED_NODES = 1 << 16
 
 
 def live(run: Run) -> str:
@@ -88,7 +92,7 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
 
     Both may name a document. Returns the key of what was compared; see `compared`.
     """
-    row_hash = "hash(text_hash, source, category, document_date, length, quality) AS row_hash"
+    row_hash = "hash(text_hash, body_hash, source, category, document_date, length, quality) AS row_hash"
     # All columns of so many rows would make the join twice as dear; those that differ are few.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE differing AS
@@ -141,11 +145,12 @@ def update_index(
         """SELECT node, min(text_hash) AS input_hash, min(source) AS source, any_value(was) AS known
         FROM came JOIN changed_nodes USING (node) GROUP BY node"""
     ).to_arrow_table()
+    moved = {}
     for layer in layers:
         _collect(run, connection, layer, entering)
         if not whole:
-            _load_members(connection, layer.number, is_left=changed > entering.num_rows)
-            _load_touched(run, connection, layer)
+            is_left = changed > entering.num_rows
+            moved[layer.number] = _moved_pairs(run, connection, layer, changed=changed, is_left=is_left)
     _apply_documents(connection)
     for layer in layers:
         connection.execute(
@@ -158,7 +163,7 @@ def update_index(
                 f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM {_named(layer, 'now')}"
             )
         else:
-            _move_pairs(connection, layer)
+            _move_pairs(connection, layer, moved[layer.number])
 
 
 def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> int:
@@ -174,8 +179,8 @@ def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> int:
     # A document whose text stayed may still have another date; its node is known.
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE came AS
-        SELECT document_id, if(norm_hash IS NULL, known.node, {node}) AS node, text_hash, source, category,
-            document_date, length, quality, row_hash
+        SELECT document_id, if(norm_hash IS NULL, known.node, {node}) AS node, text_hash, body_hash, source,
+            category, document_date, length, quality, row_hash
         FROM coming LEFT JOIN fresh_nodes USING (document_id)
         LEFT JOIN (SELECT document_id, text_hash, node FROM went) AS known USING (document_id, text_hash)
         WHERE norm_hash IS NOT NULL OR known.node IS NOT NULL"""
@@ -231,7 +236,7 @@ def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, ente
     found: list[pa.Table] = []
     parts: list[Buckets] = []
     count = 0
-    for batch in _signatures(run, layer, entering):
+    for batch in put_together(_signatures(run, layer, entering), SIGNATURES):
         buckets = layer.buckets(batch)
         if run.config.deduplicate.scope != "global":
             scopes = np.array([_scope_bits(scope) for scope in batch["source"].to_pylist()], np.uint64)
@@ -248,7 +253,7 @@ def _signatures(run: Run, layer: Layer, entering: pa.Table) -> Iterator[pa.Table
     """Yield those nodes that take part in the layer: (node, known, source, and what its buckets are made of)."""
     keys = stored_keys(entering["input_hash"])
     for rows, signed in segments_of(run, layer.stage).scan(keys, list(layer.bucketed)):
-        nodes = entering.select(["node", "known", "source"]).take(pa.array(rows))
+        nodes = entering.select(["node", "known", "source"]).take(pa.array(rows)).combine_chunks()
         for name in layer.bucketed:
             nodes = nodes.append_column(name, signed[name])
         yield nodes.filter(pc.is_valid(nodes["signature"]))
@@ -319,11 +324,43 @@ def _named(layer: Layer, pairs: str) -> str:
     return f"(SELECT least(first, second) AS a, greatest(first, second) AS b, buckets FROM {pairs})"
 
 
-def _load_members(connection: duckdb.DuckDBPyConnection, number: int, *, is_left: bool) -> None:
-    """Make bucket_members, of all buckets that anything changes in, and sizes, of those that anybody shares.
+def _moved_pairs(
+    run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, changed: int, is_left: bool
+) -> list[pa.Table]:
+    """Return how many buckets more propose each pair than before: (first, second: nodes, buckets), in parts.
 
-    Of each member (bucket, node, rank, asks) the former tells whether it was one, whether it stays or comes, and
-    whether its documents change. `is_left` says that there are nodes that documents leave and none comes to.
+    `changed` is how many nodes change; `is_left` says that there are some that documents leave and none comes to.
+    """
+    members = _members(connection, layer.number, is_left=is_left)
+    parts = 1 + changed // CHANGED_NODES
+    if parts > 1:
+        connection.execute(f"CREATE OR REPLACE TEMP TABLE bucket_members AS {members}")
+        members = "FROM bucket_members"
+    moved = []
+    for part in range(parts):
+        rows = connection.execute(
+            f"FROM ({members}) WHERE bucket % {parts} = {part}" if parts > 1 else members
+        )
+        shared = shared_members(rows.to_arrow_table(), directed=layer.directed)
+        nodes = stored_keys(shared["node"]).dictionary_encode()
+        shared = shared.append_column("member", nodes.indices.cast(pa.int64()))
+        for when, places in zip(
+            ("before", "after"), _places(run, connection, shared, nodes.dictionary), strict=True
+        ):
+            shared = shared.append_column(when, pa.array(places[nodes.indices.to_numpy()]))
+        pairs = moved_pairs(shared, directed=layer.directed)
+        for place, side in enumerate(("first", "second")):
+            named = pa.ExtensionArray.from_storage(UUID, nodes.dictionary.take(pairs[side].combine_chunks()))
+            pairs = pairs.set_column(place, side, named)
+        moved.append(pairs)
+    return moved
+
+
+def _members(connection: duckdb.DuckDBPyConnection, number: int, *, is_left: bool) -> str:
+    """Return the query of the members of all buckets that anything changes in.
+
+    Of each member (bucket, node, rank, asks) it tells whether it was one, whether it stays or comes, and whether its
+    documents change.
     """
     bands = f"state.dedup_bands WHERE layer = {number}"
     buckets = few(f"entered_{number}", "bucket")
@@ -334,101 +371,61 @@ def _load_members(connection: duckdb.DuckDBPyConnection, number: int, *, is_left
             UNION SELECT bucket FROM {bands} AND node IN {few(left, "node")}"""
         )
         buckets = few("entered_or_left", "bucket")
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE bucket_members AS
-        SELECT bucket, node, rank, asks, true AS was, coalesce(stays, true) AS stays, stays IS NOT NULL AS changes
+    return f"""SELECT bucket, node, rank, asks, true AS was, coalesce(stays, true) AS stays,
+            stays IS NOT NULL AS changes
         FROM (FROM {bands} AND bucket IN {buckets}) LEFT JOIN changed_nodes USING (node)
         UNION ALL SELECT bucket, node, rank, asks, false, true, true FROM entered_{number} WHERE NOT known"""
-    )
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE sizes AS
-        SELECT bucket, count_if(was) AS size_before, count_if(stays) AS size_after FROM bucket_members
-        GROUP BY bucket HAVING count(*) > 1"""
-    )
 
 
-def _load_touched(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
-    """Make touched_<layer>, the members of shared buckets in bucket_members, as they were and as they will be.
+def _places(
+    run: Run, connection: duckdb.DuckDBPyConnection, members: pa.Table, nodes: pa.Array
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the place of each node in the order of priority, before and after: that of the best of its documents.
 
-    Of each member (bucket, node, asks) it tells whether the node changes, the place in the bucket before and after
-    (null where it is not in it), and whether it is one of the first there, that all others are compared with. Where
-    all are compared and no side contains the other, the order does not matter, and all places are 0.
+    Of those only that are `ordered` among the members, and have documents then; others are at place 0.
     """
-    number = layer.number
-    is_ordered = "true" if layer.directed else f"greatest(size_before, size_after) > {ALL_COMPARED}"
-    ordered = make_table(
-        connection,
-        "ordered",
-        f"""SELECT bucket, node, rank, asks, was, stays, changes, {_limit("size_before")} AS limit_before,
-            {_limit("size_after")} AS limit_after
-        FROM bucket_members JOIN (FROM sizes WHERE {is_ordered}) USING (bucket)""",
-    )
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE touched_{number} AS
-        SELECT bucket, node, asks, changes AND NOT (was AND stays) AS changes,
-            if(was, 0, NULL)::BIGINT AS before, if(stays, 0, NULL)::BIGINT AS after,
-            was AS first_before, stays AS first_after
-        FROM bucket_members SEMI JOIN (FROM sizes WHERE NOT {is_ordered}) USING (bucket)"""
-    )
-    if ordered:
-        connection.execute(f"INSERT INTO touched_{number} {_placed(run)}")
+    before, after = np.zeros(len(nodes), np.int64), np.zeros(len(nodes), np.int64)
+    wanted = pc.unique(members["member"].filter(members["ordered"]))
+    if len(wanted):
+        load_rows(
+            connection,
+            "ordered",
+            pa.table({"node": pa.ExtensionArray.from_storage(UUID, nodes.take(wanted))}),
+        )
+        found = connection.execute(
+            f"""SELECT node, min(place) FILTER (was) AS before, min(place) FILTER (stays) AS after
+            FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place
+                FROM (SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
+                        FROM state.dedup_documents WHERE node IN {few("ordered", "node")}
+                    UNION ALL SELECT *, false, true FROM came SEMI JOIN ordered USING (node)))
+            GROUP BY node"""
+        ).to_arrow_table()
+        rows = pc.index_in(stored_keys(found["node"]), nodes).to_numpy()
+        for places, when in ((before, "before"), (after, "after")):
+            places[rows] = found[when].fill_null(0).to_numpy()
+    return before, after
 
 
-def _limit(size: str) -> str:
-    """Return with how many of its first members the members of a bucket are compared; see `candidate_pairs`."""
-    return f"greatest({PAIRS_IN_BUCKET} // greatest({size}, 1), {WITNESSES})"
-
-
-def _placed(run: Run) -> str:
-    """Return the query of the rows of `ordered` with their places: by rank, and by the best of their documents."""
-    documents = f"""(SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
-            FROM state.dedup_documents WHERE node IN {few("ordered", "node")}
-        UNION ALL SELECT *, false, true FROM came SEMI JOIN ordered USING (node))"""
-    best = f"""(SELECT node, min(place) FILTER (was) AS best_before, min(place) FILTER (stays) AS best_after
-        FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place
-            FROM {documents}) GROUP BY node)"""
-    place = "row_number() OVER (PARTITION BY bucket, {there} ORDER BY rank, best_{when}) - 1"
-    places = ", ".join(
-        f"if({there}, {place.format(there=there, when=when)}, NULL) AS {when}"
-        for there, when in (("was", "before"), ("stays", "after"))
-    )
-    first = [f"coalesce({when} < limit_{when}, false)" for when in ("before", "after")]
-    return f"""SELECT bucket, node, asks, changes OR {first[0]} <> {first[1]} AS changes, before, after,
-            {first[0]} AS first_before, {first[1]} AS first_after
-        FROM (SELECT *, {places} FROM ordered JOIN {best} USING (node))"""
-
-
-def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:
+def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list[pa.Table]) -> None:
     """Count for each pair how many buckets propose it; one that none does any more is forgotten with its score.
 
-    Only pairs with a member that changes can come or go, and one of a pair is among the first of its bucket. Of a
-    pair that was found to be none the count is not kept: if it is proposed anew it is measured again.
+    Of a pair that was found to be none the count is not kept: if it is proposed anew it is measured again.
     """
     number = layer.number
-    side = "{0}.node AS {0}, {0}.asks AS {0}_asks, {0}.before AS {0}_before, {0}.after AS {0}_after"
-    both = f"""SELECT {side.format("x")}, {side.format("y")},
-            x.first_before OR y.first_before AS first_before, x.first_after OR y.first_after AS first_after
-        FROM touched_{number} AS x JOIN touched_{number} AS y USING (bucket)"""
-    first = "({0}.first_before OR {0}.first_after)"
-    x_first, y_first = first.format("x"), first.format("y")
-    moved = make_table(
+    load_rows(connection, "moved", pa.concat_tables(moved))
+    pairs = make_table(
         connection,
         "moved_pairs",
-        f"""WITH compared AS MATERIALIZED (
-            {both} WHERE x.changes AND {y_first} AND x.node <> y.node
-                AND (x.node < y.node OR NOT (y.changes AND {x_first}))
-            UNION ALL {both} WHERE x.changes AND {x_first} AND NOT {y_first} AND NOT y.changes),
-        proposed AS ({_proposed("before", -1)} UNION ALL {_proposed("after", 1)})
-        SELECT a, b, sum(buckets) AS buckets FROM {_named(layer, "proposed")}
+        f"""SELECT a, b, sum(buckets)::BIGINT AS buckets FROM {_named(layer, "moved")}
         GROUP BY a, b HAVING sum(buckets) <> 0""",
     )
-    if moved:
+    if pairs:
         _count_moved(connection, number)
     # What an edge did not count for before, it may count for what came: sources have policies of their own.
-    came, pairs = few("came", "node"), f"state.dedup_pairs WHERE layer = {number}"
-    note_pending(connection, f"(FROM {pairs} AND (buckets <= 0 OR a IN {came} OR b IN {came}))")
-    if moved:
-        connection.execute(f"DELETE FROM {pairs} AND buckets <= 0")
+    came, known = few("came", "node"), f"state.dedup_pairs WHERE layer = {number}"
+    note_pending(connection, f"(FROM {known} AND (buckets <= 0 OR a IN {came} OR b IN {came}))")
+    if pairs:
+        connection.execute(f"DELETE FROM {known} AND buckets <= 0")
 
 
 def _count_moved(connection: duckdb.DuckDBPyConnection, number: int) -> None:
@@ -450,14 +447,6 @@ def _count_moved(connection: duckdb.DuckDBPyConnection, number: int) -> None:
     )
     if len(tables) > 1:
         connection.execute(f"DELETE FROM {candidates} AND buckets <= 0")
-
-
-def _proposed(when: str, buckets: int) -> str:
-    """Return the query of the pairs (first, second, buckets) of `compared` that are proposed before or after."""
-    return f"""SELECT if(x_{when} < y_{when}, x, y) AS first, if(x_{when} < y_{when}, y, x) AS second,
-            {buckets} AS buckets
-        FROM compared WHERE first_{when} AND x_{when} IS NOT NULL AND y_{when} IS NOT NULL
-            AND if(x_{when} < y_{when}, y_asks, x_asks)"""
 
 
 def note_pending(connection: duckdb.DuckDBPyConnection, pairs: str) -> None:

@@ -26,31 +26,23 @@ NUMBERED = ("near", "edit")
 def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
     """Return the candidate pairs of a layer with a text of each node.
 
-    Columns: a, b, a_text, b_text (text hashes), a_key, b_key (memo keys of the texts). Texts of one node have the
+    Columns: a, b, a_text, b_text (text hashes), a_body, b_body (memo keys of the texts). Texts of one node have the
     same words, so any will do; pairs that hang together come one after the other, so that a text is needed in one
-    block of pairs and in no other. Where another run has brought cleaned further since, a pair may have no texts: it
-    is left out, and the next run measures it.
+    block of pairs and in no other.
     """
     candidates = f"(FROM state.dedup_candidates WHERE layer = {layer.number})"
     pairs = connection.execute(f"SELECT a, b FROM {candidates} ORDER BY a, b").to_arrow_table()
     if not pairs.num_rows:
         return pairs
     texts = connection.execute(
-        f"""WITH wanted AS MATERIALIZED (SELECT document_id, node, text_hash FROM state.dedup_documents
-            WHERE node IN {few(f"(SELECT unnest([a, b]) AS node FROM {candidates})", "node")})
-        SELECT node, min(w.text_hash) AS text_hash, min(c.input_hash) AS text_key
-        FROM wanted AS w JOIN (FROM state.cleaned WHERE document_id IN {few("wanted", "document_id")}) AS c
-            USING (document_id, text_hash)
-        GROUP BY node"""
+        f"""SELECT node, min(text_hash) AS text_hash, min(body_hash) AS body_hash FROM state.dedup_documents
+        WHERE node IN {few(f"(SELECT unnest([a, b]) AS node FROM {candidates})", "node")} GROUP BY node"""
     ).to_arrow_table()
     nodes = stored_keys(texts["node"])
     places = [pc.index_in(stored_keys(pairs[side]), nodes) for side in "ab"]
-    known = pc.and_(*(place.is_valid() for place in places))
-    pairs, places = pairs.filter(known), [place.filter(known) for place in places]
-    for name in ("text", "key"):
-        column = texts["text_hash" if name == "text" else "text_key"]
+    for name in ("text", "body"):
         for side, place in zip("ab", places, strict=True):
-            pairs = pairs.append_column(f"{side}_{name}", column.take(place))
+            pairs = pairs.append_column(f"{side}_{name}", texts[f"{name}_hash"].take(place))
     a, b = (place.to_numpy().astype(np.int64) for place in places)
     return pairs.take(pa.array(np.argsort(components(len(nodes), a, b)[a], kind="stable")))
 
@@ -76,7 +68,7 @@ def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
 def _verified(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
     for start in range(0, pairs.num_rows, VERIFIED_PAIRS):
         block = pairs.slice(start, VERIFIED_PAIRS)
-        rows, positions = fetch_memo(segments_of(run, run.setup.clean), block, "key", ["text"])
+        rows, positions = fetch_memo(segments_of(run, run.setup.clean), block, "body", ["text"])
         texts = rows["text"].to_pylist()
         scores = layer.scores(texts, positions)
         if run.config.deduplicate.numbers == "compare" and layer.name in NUMBERED:

@@ -120,11 +120,10 @@ def _load_owners(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     scope = "''" if run.config.deduplicate.scope == "global" else "d.source"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE owners AS
-        SELECT document_id, d.text_hash, c.input_hash AS body_hash, {scope} AS scope,
+        SELECT document_id, d.text_hash, d.body_hash, {scope} AS scope,
             {by_source(run, "source", lambda source: "passage" in asked_layers(run.setup, source))} AS asks,
             row_number() OVER (ORDER BY {by_priority(run)}) AS priority
-        FROM (SELECT document_id, input_hash FROM state.deduplicated WHERE kept) AS c
-        JOIN state.dedup_documents AS d USING (document_id)"""
+        FROM state.dedup_documents AS d SEMI JOIN (FROM state.deduplicated WHERE kept) USING (document_id)"""
     )
 
 

@@ -35,12 +35,11 @@ def solve_families(
     whole: bool,
 ) -> None:
     """Solve the families of the pending documents, or all of them, and apply their members to state.deduplicated."""
-    _load_touched(connection, whole=whole)
+    _find_touched(connection, whole=whole)
+    load_touched(connection)
     documents = connection.execute(
-        f"""SELECT document_id, node, source, category, document_date, length, quality
-        FROM {_touched("dedup_documents")}"""
+        "SELECT document_id, node, source, category, document_date, length, quality FROM touched"
     ).to_arrow_table()
-    load_rows(connection, "nodes", pa.table({"node": documents["node"]}))
     documents, asked = _with_policies(run, documents)
     solved = families(
         documents,
@@ -53,9 +52,9 @@ def solve_families(
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE fresh AS SELECT *, {ROW_HASH} AS row_hash
         FROM (SELECT m.document_id, m.cluster_id, m.cluster_size, m.kept, m.kept_document_id, m.similarity, m.method,
-                m.threshold, CASE WHEN m.kept AND d.text_hash = c.text_hash THEN d.cuts END AS cuts,
-                '{run.run_id}' AS run_id, c.text_hash, c.input_hash
-            FROM members AS m JOIN {_touched("cleaned")} AS c USING (document_id)
+                m.threshold, CASE WHEN m.kept AND d.text_hash = t.text_hash THEN d.cuts END AS cuts,
+                '{run.run_id}' AS run_id, t.text_hash, t.body_hash AS input_hash
+            FROM members AS m JOIN touched AS t USING (document_id)
             LEFT JOIN (FROM state.deduplicated WHERE cuts IS NOT NULL) AS d USING (document_id))"""
     )
     apply_rows(connection, counts, "document_id", "fresh", "touched_documents")
@@ -69,7 +68,7 @@ def _connect(run: Run, nodes: int, source: np.ndarray, target: np.ndarray) -> np
     return connected(nodes, source, target, run.executor)
 
 
-def _load_touched(connection: duckdb.DuckDBPyConnection, *, whole: bool) -> None:
+def _find_touched(connection: duckdb.DuckDBPyConnection, *, whole: bool) -> None:
     """Make touched_documents: the pending documents with the families that they were in; or all there are."""
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE touched_documents AS SELECT document_id FROM state.dedup_documents
@@ -81,6 +80,11 @@ def _load_touched(connection: duckdb.DuckDBPyConnection, *, whole: bool) -> None
             SELECT document_id FROM state.dedup_pending
             UNION SELECT document_id FROM state.deduplicated WHERE cluster_id IN {few("clusters", "cluster_id")}"""
     )
+
+
+def load_touched(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make touched: the rows of state.dedup_documents of the documents in touched_documents."""
+    connection.execute(f"CREATE OR REPLACE TEMP TABLE touched AS {_touched('dedup_documents')}")
 
 
 def _with_policies(run: Run, documents: pa.Table) -> tuple[pa.Table, list[Policy]]:
@@ -101,12 +105,12 @@ def _with_policies(run: Run, documents: pa.Table) -> tuple[pa.Table, list[Policy
 
 
 def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> pa.Table:
-    """Return the verified pairs between the table `nodes`: (a, b, similarity, method)."""
+    """Return the verified pairs between the nodes of touched documents: (a, b, similarity, method)."""
     parts = [
         connection.execute(
             f"""SELECT a, b, score AS similarity, {quoted(layer.name)} AS method FROM state.dedup_pairs
             WHERE layer = {layer.number}
-                AND a IN (SELECT node FROM nodes) AND b IN (SELECT node FROM nodes)"""
+                AND a IN (SELECT node FROM touched) AND b IN (SELECT node FROM touched)"""
         ).to_arrow_table()
         for layer in layers
     ]
@@ -121,14 +125,14 @@ def _touched(table: str) -> str:
 def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
     """Close the versions of texts that are not live any more, and open those that are new.
 
-    Only those of the documents in the table touched_documents can be.
+    Only those of the documents in the table touched_documents can be; the table touched has their rows of the index.
     """
     now = utc_now()
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE texts AS
         SELECT document_id, text_hash, v.version, v.until, v.version IS NOT NULL AS known, live
         FROM (SELECT document_id, text_hash, version, until, until IS NULL AS current FROM {_touched("versions")}) AS v
-        FULL JOIN (SELECT document_id, text_hash, true AS live, true AS current FROM {_touched("dedup_documents")}) AS d
+        FULL JOIN (SELECT document_id, text_hash, true AS live, true AS current FROM touched) AS d
             USING (document_id, text_hash, current)"""
     )
     connection.execute(
