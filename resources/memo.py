@@ -37,7 +37,7 @@ import pyarrow.compute as pc
 from stemma.errors import StemmaError
 from stemma.hashing import UUID
 from stemma.resources.checksums import row_checksums
-from stemma.resources.handing import handed
+from stemma.resources.handing import execute_over
 
 SUFFIX = ".arrow"
 # Merging starts past this many segments of about the same size, so that a stage's look-up opens a few dozen files
@@ -53,6 +53,9 @@ BATCH_BYTES = 8 * 1024 * 1024
 SCANNED_SHARE = 0.25
 # Segments kept mapped at a time, each with an open file.
 MAPPED_SEGMENTS = 256
+# A process that has taken no more rows than these keeps its segments mapped: to let go of the pages, 16 of them for a
+# row at most, takes as long as to read some.
+ROWS_LEFT_MAPPED = 10_000
 # Names the segments that a merge has replaced.
 RETIRED = "retired.txt"
 # Where damaged segments are moved to, beside the memo.
@@ -165,6 +168,7 @@ class Mapped:
         self._quarantine = quarantine
         self._readers: dict[Path, pa.ipc.RecordBatchFileReader] = {}
         self._index: dict[Path, Index] = {}
+        self._rows_taken = 0
 
     def batches(
         self,
@@ -204,6 +208,7 @@ class Mapped:
         with self.watched(path):
             if rows is None:
                 rows = np.arange(batch.num_rows)
+            self._rows_taken += len(rows)
             for name in names:
                 found = batch.schema.get_field_index(name + CHECKSUM)
                 # Segments of an earlier version have none.
@@ -245,8 +250,10 @@ class Mapped:
         return target
 
     def unmap(self) -> None:
-        """Let go of the bodies: pages that were read of a mapped file count as this process's memory."""
-        self._readers.clear()
+        """Let go of the bodies, if many were taken: pages read of a mapped file count as this process's memory."""
+        if self._rows_taken > ROWS_LEFT_MAPPED:
+            self._readers.clear()
+            self._rows_taken = 0
 
     def clear(self) -> None:
         """Let go of all."""
@@ -312,8 +319,8 @@ class Segments:
 
         It has one row for each distinct input_hash of the relation `keys` that the memo knows.
         """
-        with handed(connection, "places", self._located(connection, keys)):
-            connection.execute(f"CREATE OR REPLACE TABLE {into} AS SELECT * FROM places")
+        places = self._located(connection, keys)
+        execute_over(connection, places, f"CREATE OR REPLACE TABLE {into} AS SELECT * FROM arriving")
 
     def _located(self, connection: duckdb.DuckDBPyConnection, keys: str) -> pa.Table:
         wanted = connection.execute(f"SELECT DISTINCT input_hash FROM {keys}").to_arrow_table()

@@ -212,7 +212,8 @@ class Warehouse:
                     # Each commit writes the state itself, and no log before it: a third of the time less.
                     "checkpoint_threshold": "1KB",
                     "temp_directory": str(self._spill.path),
-                    "python_enable_replacements": False,
+                    # For `execute_over`.
+                    "python_enable_replacements": True,
                     "arrow_lossless_conversion": True,
                     "preserve_insertion_order": False,
                     "autoinstall_known_extensions": False,

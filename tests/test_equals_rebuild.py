@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -255,6 +256,8 @@ class Breaking:
             and next(self._numbers) == self._at
         ):
             raise Interrupted
+        # DuckDB looks for it among the variables of whoever asks: see `execute_over`.
+        arriving = sys._getframe(1).f_locals.get("arriving")  # noqa: F841
         return self._connection.execute(*arguments)
 
     def __getattr__(self, name: str) -> Any:

@@ -8,8 +8,9 @@ import pyarrow as pa
 import pytest
 from harness import Corpus
 
+from stemma.resources import memo
 from stemma.resources.engine import DATASETS, publish
-from stemma.resources.handing import handed
+from stemma.resources.handing import execute_over
 from stemma.resources.warehouse import Warehouse
 
 
@@ -20,12 +21,10 @@ def test_a_table_handed_to_duckdb_is_free_before_the_transaction_ends() -> None:
         for first in (0, 10):
             words = pa.array([f"word {number % 3}" for number in range(10)]).dictionary_encode()
             table = pa.table([pa.array(range(first, first + 10)), words], ["number", "word"])
-            with handed(connection, "arriving", table):
-                connection.execute("INSERT INTO numbers FROM arriving")
-                # A stream is made anew each time it is asked for.
-                assert connection.execute("SELECT count(*) FROM arriving AS a, arriving AS b").fetchall() == [
-                    (100,)
-                ]
+            execute_over(connection, table, "INSERT INTO numbers FROM arriving")
+            # A stream is made anew each time it is asked for.
+            pairs = execute_over(connection, table, "SELECT count(*) FROM arriving AS a, arriving AS b")
+            assert pairs.fetchall() == [(100,)]
             kept = weakref.ref(table)
             del table
             assert kept() is None
@@ -40,13 +39,16 @@ def test_a_table_handed_to_duckdb_is_free_before_the_transaction_ends() -> None:
 def test_what_fails_within_a_transaction_tells_its_own_reason() -> None:
     with duckdb.connect() as connection:
         connection.execute("BEGIN")
+        words = pa.table({"text": ["word"]})
         with pytest.raises(duckdb.ConversionException, match="word"):
-            with handed(connection, "arriving", pa.table({"text": ["word"]})):
-                connection.execute("SELECT text::INTEGER FROM arriving").fetchall()
+            execute_over(connection, words, "SELECT text::INTEGER FROM arriving").fetchall()
         connection.execute("ROLLBACK")
 
 
-def test_no_file_of_the_memo_stays_mapped_after_a_step(tmp_path: Path) -> None:
+def test_no_file_of_the_memo_that_much_was_read_of_stays_mapped_after_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memo, "ROWS_LEFT_MAPPED", -1)
     corpus = Corpus(tmp_path)
     corpus.fill(40, words=200)
     corpus.run()

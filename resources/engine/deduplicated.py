@@ -5,6 +5,8 @@ buckets is kept, only buckets that a document entered or left propose pairs anew
 families that an edge or a member touched are solved again.
 """
 
+from collections.abc import Mapping
+
 import duckdb
 import pyarrow as pa
 
@@ -41,12 +43,12 @@ from stemma.resources.engine.duplicates.solution import record_versions, solve_f
 from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, sample_for_audit
 from stemma.resources.engine.run import (
     Run,
+    State,
     fetch_value,
     finish,
     put_together,
     remember_recipe,
     replace_errors,
-    state_of,
     states,
 )
 from stemma.resources.engine.setup import Setup
@@ -93,16 +95,16 @@ def update_deduplicated(run: Run) -> Counts:
         if state.upstream_version == upstream_version and state.recipe == counts.recipe and state.settled:
             counts.rows_reused = counts.rows_in
             if not run.dry:
-                _close(run, connection, counts, upstream_version, settled=True)
+                _close(run, connection, counts, upstream_version, settled=True, before=state)
             return counts
-        planned_on = _plan_signatures(run, connection)
+        planned_on = _plan_signatures(run, connection, made)
     outcomes = _sign(run, counts, asked)
     if run.dry:
         return counts
     settled = not any(outcome.retryable for outcome in outcomes)
 
-    def solve(connection: duckdb.DuckDBPyConnection) -> None:
-        whole = state_of(connection, "deduplicated").recipe != counts.recipe
+    def solve(connection: duckdb.DuckDBPyConnection, before: State) -> None:
+        whole = before.recipe != counts.recipe
         if run.config.deduplicate.index == "bloom":
             decide_by_bloom(run, connection, counts, whole=whole)
         else:
@@ -111,14 +113,15 @@ def update_deduplicated(run: Run) -> Counts:
             update_passages(run, connection, counts, at_once=MEASURED_AT_ONCE)
         record_versions(run, connection)
         replace_errors(connection, "deduplicated", live(run), "scope", "failed", run.run_id)
-        _close(run, connection, counts, upstream_version, settled=settled)
+        _close(run, connection, counts, upstream_version, settled=settled, before=before)
 
     while True:
         try:
             with run.warehouse.session() as connection:
-                todo = _bring_index(run, connection, asked, outcomes, planned_on)
+                made = states(connection)
+                todo = _bring_index(run, connection, made, asked, outcomes, planned_on)
                 if not todo:
-                    solve(connection)
+                    solve(connection, made["deduplicated"])
                     return counts
         except _Overtaken:
             return update_deduplicated(run)
@@ -131,6 +134,7 @@ def update_deduplicated(run: Run) -> Counts:
 def _bring_index(
     run: Run,
     connection: duckdb.DuckDBPyConnection,
+    made: Mapping[str, State],
     asked: tuple[Layer, ...],
     outcomes: list[Outcome],
     planned_on: str,
@@ -142,7 +146,7 @@ def _bring_index(
     whole = clear_index(connection, PAIRS, index_recipe(run.setup), TABLES)
     if whole and planned_on:
         raise _Overtaken
-    update_index(run, connection, asked, whole=whole, planned_on=planned_on)
+    update_index(run, connection, made, asked, whole=whole, planned_on=planned_on)
     for number, outcome in enumerate(outcomes):
         find_failed(connection, outcome, more=number > 0)
     found = [(layer, unmeasured(connection, layer)) for layer in asked]
@@ -154,7 +158,7 @@ def _bring_index(
     return []
 
 
-def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
+def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -> str:
     """Make the table scope: the documents whose text an index does not know.
 
     Returns what the index of pairs was compared with (see `compare_documents`); nothing where there is none.
@@ -163,7 +167,7 @@ def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
     signed = known and (
         passage_stage(run.setup) is None or has_index(connection, PASSAGES, passages_recipe(run.setup))
     )
-    planned_on = compare_documents(run, connection) if known else ""
+    planned_on = compare_documents(run, connection, made) if known else ""
     rows = "coming ANTI JOIN went USING (document_id, text_hash)" if signed else live(run)
     connection.execute(
         f"CREATE OR REPLACE TABLE scope AS SELECT document_id, text_hash AS input_hash, body_hash FROM {rows}"
@@ -227,6 +231,7 @@ def _close(
     upstream_version: int,
     *,
     settled: bool,
+    before: State,
 ) -> None:
     stages = signing_stages(run.setup)
     remember_recipe(
@@ -245,4 +250,5 @@ def _close(
         upstream_version=upstream_version,
         stage_recipe=" ".join(run.setup.recipe(stage) for stage in stages),
         settled=settled,
+        before=before,
     )

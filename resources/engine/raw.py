@@ -21,7 +21,7 @@ from stemma.reading import LIBRARIES, ReadError, Record, read
 from stemma.resources.engine.days import hold_back, note_days
 from stemma.resources.engine.run import Run, fetch_value, finish, load_rows, remember_recipe, state_of
 from stemma.resources.engine.setup import Setup
-from stemma.resources.handing import handed
+from stemma.resources.handing import execute_over
 from stemma.resources.looking import Found, Known, Request, Seen, read_options
 from stemma.resources.memo import Segments
 from stemma.resources.purges import NO_PURGES, Purge, Purges, file_id, read_purges, write_purges
@@ -495,9 +495,7 @@ def _flush(run: Run, delta: _Delta) -> None:
         ("incoming_rows", _table(delta.rows, ROWS)),
         ("incoming_files", _table(delta.files, FILES)),
     ):
-        connection = run.warehouse.connection
-        with handed(connection, "incoming", table):
-            connection.execute(f"INSERT INTO {name} SELECT * FROM incoming")
+        execute_over(run.warehouse.connection, table, f"INSERT INTO {name} SELECT * FROM arriving")
     delta.__init__()  # type: ignore[misc]
 
 
@@ -793,5 +791,4 @@ def _pairs(places: list[tuple[str, str]]) -> pa.Table:
 
 
 def _memory_table(connection: duckdb.DuckDBPyConnection, name: str, table: pa.Table) -> None:
-    with handed(connection, "incoming", table):
-        connection.execute(f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM incoming")
+    execute_over(connection, table, f"CREATE OR REPLACE TABLE {name} AS SELECT * FROM arriving")

@@ -29,7 +29,7 @@ from stemma.resources.engine.run import (
     states,
 )
 from stemma.resources.engine.setup import Setup
-from stemma.resources.handing import handed
+from stemma.resources.handing import execute_over
 from stemma.resources.memo import LostError, Segments, joined_as_written
 
 # With this dataset all are published.
@@ -132,8 +132,7 @@ def run_stage(
     if segments.merge() and not only_failed:
         segments.locate(connection, wanted, outcome.located)
     elif places.num_rows:
-        with handed(connection, "written", places):
-            connection.execute(f"INSERT INTO {outcome.located} BY NAME FROM written")
+        execute_over(connection, places, f"INSERT INTO {outcome.located} BY NAME FROM arriving")
     return outcome
 
 

@@ -2,7 +2,6 @@
 
 import json
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,7 +15,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.resources.engine.setup import Setup
 from stemma.resources.executors import Executor, executor_of, workers_of
-from stemma.resources.handing import handed
+from stemma.resources.handing import execute_over
 from stemma.resources.warehouse import Warehouse, utc_now
 from stemma.resources.workers import Workers
 
@@ -93,6 +92,13 @@ class State:
     checked: int = 0
 
 
+class _States(dict[str, State]):
+    """The bookkeeping of datasets by their names; of one that was never made, that it was not."""
+
+    def __missing__(self, _name: str) -> State:
+        return State()
+
+
 def states(connection: duckdb.DuckDBPyConnection) -> Mapping[str, State]:
     """Read the bookkeeping of all datasets, within a session."""
     # This is read many times a run: JSON functions and a parameter would cost three times as much.
@@ -100,8 +106,7 @@ def states(connection: duckdb.DuckDBPyConnection) -> Mapping[str, State]:
         "SELECT name, recipe, stage_recipe, version, upstream_version, state_hash, rows, run_id, detail::VARCHAR"
         " FROM state.datasets ORDER BY name"
     ).fetchall()
-    found = {name: State(*facts, **json.loads(detail)) for name, *facts, detail in rows}
-    return defaultdict(State, found)
+    return _States((name, State(*facts, **json.loads(detail))) for name, *facts, detail in rows)
 
 
 def state_of(connection: duckdb.DuckDBPyConnection, dataset: str) -> State:
@@ -117,13 +122,16 @@ def finish(
     upstream_version: int,
     stage_recipe: str = "",
     settled: bool = True,
+    before: State | None = None,
 ) -> None:
     """Close a dataset's update in the session's transaction: version, state hash, the row of lineage.runs.
+
+    `before` is the dataset's bookkeeping, where it is known.
 
     `settled` is false when rows failed for a reason that may pass: then the next run tries them again even
     though nothing above has changed.
     """
-    before = state_of(connection, counts.dataset)
+    before = before or state_of(connection, counts.dataset)
     changed = counts.touched or before.recipe != counts.recipe
     if changed:
         counts.rows, counts.state_hash = state_hash(connection, counts.dataset)
@@ -262,8 +270,7 @@ def few(table: str, column: str) -> str:
 
 def load_rows(connection: duckdb.DuckDBPyConnection, name: str, rows: pa.Table) -> None:
     """Make the temporary table `name` of Arrow rows, to be joined: DuckDB can't push filters on UUIDs into Arrow."""
-    with handed(connection, "arriving", rows):
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM arriving")
+    execute_over(connection, rows, f"CREATE OR REPLACE TEMP TABLE {name} AS SELECT * FROM arriving")
 
 
 def put_together(blocks: Iterable[pa.Table], rows: int) -> Iterator[pa.Table]:

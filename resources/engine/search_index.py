@@ -18,7 +18,7 @@ import pyarrow as pa
 
 from stemma.hashing import key
 from stemma.resources.engine.run import fetch_value
-from stemma.resources.handing import handed
+from stemma.resources.handing import execute_over
 from stemma.search.words import postings
 
 # Chunks whose postings are sorted at once: 20 MB of text.
@@ -97,9 +97,8 @@ def _append(connection: duckdb.DuckDBPyConnection, chunks: pa.Table, first: int)
         [found["word"], found["text"].to_numpy() + np.uint32(first), found["frequency"]],
         ["word", "number", "frequency"],
     )
-    for table, arriving in (("numbers", new), ("posting_rows", rows)):
-        with handed(connection, "arriving", arriving):
-            connection.execute(f"INSERT INTO search.{table} FROM arriving")
+    for table, arrived in (("numbers", new), ("posting_rows", rows)):
+        execute_over(connection, arrived, f"INSERT INTO search.{table} FROM arriving")
 
 
 def _tidy(connection: duckdb.DuckDBPyConnection, numbers: str) -> None:

@@ -14,7 +14,7 @@ from stemma.embedding.storage import SQL_TYPES, quantized
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, fetch_value
 from stemma.resources.engine.setup import Setup
-from stemma.resources.handing import handed
+from stemma.resources.handing import execute_over
 
 # Rows whose vectors, and those of their neighbours, are in memory at a time.
 BATCH_ROWS = 8_192
@@ -78,8 +78,7 @@ def derive_rows(run: Run, fresh: str, into: str) -> None:
             f"""CREATE OR REPLACE TEMP TABLE deriving_part AS
             FROM deriving WHERE number >= {first} AND number < {first + BATCH_ROWS}"""
         )
-        with handed(connection, "derived_part", _derive_part(run, connection)):
-            connection.execute(f"INSERT INTO {into} BY NAME FROM derived_part")
+        execute_over(connection, _derive_part(run, connection), f"INSERT INTO {into} BY NAME FROM arriving")
 
 
 def _derive_part(run: Run, connection: duckdb.DuckDBPyConnection) -> pa.Table:

@@ -4,7 +4,7 @@ A node is what is one text after normalisation. All tables are functions of the 
 change costs follows the change: only buckets that a node entered or left propose their pairs anew.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import duckdb
 import numpy as np
@@ -17,8 +17,8 @@ from stemma.hashing import UUID, digest
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, fetch_value, few, load_rows, make_table, put_together, states
-from stemma.resources.handing import handed
+from stemma.resources.engine.run import Run, State, fetch_value, few, load_rows, make_table, put_together
+from stemma.resources.handing import execute_over
 from stemma.resources.memo import quoted, stored_keys
 
 PAIRS = "pairs"
@@ -87,44 +87,44 @@ def drop_index(connection: duckdb.DuckDBPyConnection, name: str, tables: Sequenc
     connection.execute("DELETE FROM state.dedup_index WHERE name = ?", [name])
 
 
-def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> str:
+def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -> str:
     """Make coming and went: the live documents that the index does not know as they are, and those it knows otherwise.
 
     Both may name a document. Returns the key of what was compared; see `compared`.
     """
-    row_hash = "hash(text_hash, body_hash, source, category, document_date, length, quality) AS row_hash"
+    row_hash = """hash(document_id, text_hash, body_hash, source, category, document_date, length, quality)
+        AS row_hash"""
     # All columns of so many rows would make the join twice as dear; those that differ are few.
     connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE differing AS
-        SELECT document_id, place, comes, stands
-        FROM (SELECT document_id, {row_hash}, place, true AS comes FROM {live(run)}) AS c
-        FULL JOIN (SELECT document_id, row_hash, true AS stands FROM state.dedup_documents) AS d
-            USING (document_id, row_hash)
-        WHERE comes IS NULL OR stands IS NULL"""
+        f"""CREATE OR REPLACE TEMP TABLE differing AS SELECT c.place AS comes, d.place AS stands
+        FROM (SELECT {row_hash}, place FROM {live(run)}) AS c
+        FULL JOIN (SELECT row_hash, rowid AS place FROM state.dedup_documents) AS d USING (row_hash)
+        WHERE c.place IS NULL OR d.place IS NULL"""
     )
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE coming AS SELECT *, {row_hash} FROM {live(run)}
-        WHERE place IN (SELECT place FROM differing WHERE comes)"""
+        WHERE place IN (SELECT comes FROM differing)"""
     )
     connection.execute(
         """CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
-        WHERE document_id IN (SELECT document_id FROM differing WHERE stands)"""
+        WHERE rowid IN (SELECT stands FROM differing)"""
     )
-    return compared(connection)
+    return compared(connection, made)
 
 
-def compared(connection: duckdb.DuckDBPyConnection) -> str:
+def compared(connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -> str:
     """Return a key of all that `compare_documents` compares: another one tells that another run was here.
 
     Whoever changes the index leaves documents pending, or brings the dataset to its end.
     """
     pending = fetch_value(connection, "SELECT sum(hash(document_id)::HUGEINT) FROM state.dedup_pending")
-    return f"{states(connection)} {pending}"
+    return f"{made} {pending}"
 
 
 def update_index(
     run: Run,
     connection: duckdb.DuckDBPyConnection,
+    made: Mapping[str, State],
     layers: tuple[Layer, ...],
     *,
     whole: bool,
@@ -135,8 +135,8 @@ def update_index(
     `whole` says that the index was empty; `planned_on` is what `compare_documents` returned, if it was called. What
     hangs together with anything that changed is added to state.dedup_pending, until families are solved.
     """
-    if planned_on != compared(connection):
-        compare_documents(run, connection)
+    if planned_on != compared(connection, made):
+        compare_documents(run, connection, made)
     changed = _diff_documents(run, connection)
     if whole:
         # Of documents that are gone by now, the new index would never know that they stand in a family.
@@ -272,8 +272,7 @@ def _load_entered(
             "asks": part.asks,
             "known": nodes["known"].take(places),
         }
-        with handed(connection, "arriving", pa.table(rows)):
-            connection.execute(f"INSERT INTO entered_{number} FROM arriving")
+        execute_over(connection, pa.table(rows), f"INSERT INTO entered_{number} FROM arriving")
 
 
 def _scope_bits(scope: str) -> int:
@@ -327,7 +326,7 @@ def _named(layer: Layer, pairs: str) -> str:
 def _moved_pairs(
     run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, changed: int, is_left: bool
 ) -> list[pa.Table]:
-    """Return how many buckets more propose each pair than before: (first, second: nodes, buckets), in parts.
+    """Return how many buckets more propose each pair than before: (a, b, buckets), in parts.
 
     `changed` is how many nodes change; `is_left` says that there are some that documents leave and none comes to.
     """
@@ -342,18 +341,27 @@ def _moved_pairs(
             f"FROM ({members}) WHERE bucket % {parts} = {part}" if parts > 1 else members
         )
         shared = shared_members(rows.to_arrow_table(), directed=layer.directed)
-        nodes = stored_keys(shared["node"]).dictionary_encode()
-        shared = shared.append_column("member", nodes.indices.cast(pa.int64()))
-        for when, places in zip(
-            ("before", "after"), _places(run, connection, shared, nodes.dictionary), strict=True
-        ):
-            shared = shared.append_column(when, pa.array(places[nodes.indices.to_numpy()]))
+        nodes, numbers = _numbered(shared["node"])
+        shared = shared.append_column("member", pa.array(numbers))
+        for when, places in zip(("before", "after"), _places(run, connection, shared, nodes), strict=True):
+            shared = shared.append_column(when, pa.array(places[numbers]))
         pairs = moved_pairs(shared, directed=layer.directed)
-        for place, side in enumerate(("first", "second")):
-            named = pa.ExtensionArray.from_storage(UUID, nodes.dictionary.take(pairs[side].combine_chunks()))
-            pairs = pairs.set_column(place, side, named)
-        moved.append(pairs)
+        a, b = (
+            pa.ExtensionArray.from_storage(UUID, nodes.take(pairs[side].combine_chunks()))
+            for side in ("first", "second")
+        )
+        moved.append(pa.table({"a": a, "b": b, "buckets": pairs["buckets"]}))
     return moved
+
+
+def _numbered(nodes: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
+    """Return the distinct nodes (binary(16)) in the order of UUIDs, and the number (int64) of each one given."""
+    found = stored_keys(nodes).dictionary_encode()
+    halves = np.frombuffer(found.dictionary.buffers()[1] or b"", ">u8")[: 2 * len(found.dictionary)]
+    order = np.lexsort((halves[1::2], halves[::2]))
+    number_of = np.empty(len(order), np.int64)
+    number_of[order] = np.arange(len(order))
+    return found.dictionary.take(pa.array(order)), number_of[found.indices.to_numpy()]
 
 
 def _members(connection: duckdb.DuckDBPyConnection, number: int, *, is_left: bool) -> str:
@@ -411,14 +419,15 @@ def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list
 
     Of a pair that was found to be none the count is not kept: if it is proposed anew it is measured again.
     """
-    number = layer.number
-    load_rows(connection, "moved", pa.concat_tables(moved))
-    pairs = make_table(
-        connection,
-        "moved_pairs",
-        f"""SELECT a, b, sum(buckets)::BIGINT AS buckets FROM {_named(layer, "moved")}
-        GROUP BY a, b HAVING sum(buckets) <> 0""",
-    )
+    number, pairs = layer.number, sum(part.num_rows for part in moved)
+    load_rows(connection, "moved_pairs", pa.concat_tables(moved))
+    if len(moved) > 1:
+        pairs = make_table(
+            connection,
+            "moved_pairs",
+            """SELECT a, b, sum(buckets)::BIGINT AS buckets FROM moved_pairs
+            GROUP BY a, b HAVING sum(buckets) <> 0""",
+        )
     if pairs:
         _count_moved(connection, number)
     # What an edge did not count for before, it may count for what came: sources have policies of their own.
