@@ -26,6 +26,7 @@ from stemma.errors import UsageError
 from stemma.functions import is_function, let_import, load_function
 from stemma.hashing import UUID
 from stemma.incremental.outline import keep_outlines
+from stemma.incremental.reach import Reaches
 from stemma.incremental.recipe import code_hash, recipe
 from stemma.incremental.stage import Stage
 from stemma.resources.cache import cached, keep
@@ -63,6 +64,7 @@ class Setup:
     embedder: Embedder
     _recipes: dict[str, str] = field(default_factory=dict, repr=False, compare=False)
     _codes: dict[Callable[..., Any], str] = field(default_factory=dict, repr=False, compare=False)
+    _reaches: Reaches = field(default_factory=Reaches, repr=False, compare=False)
 
     @classmethod
     def of(cls, config: Config) -> "Setup":
@@ -76,13 +78,13 @@ class Setup:
     def recipe(self, stage: Stage) -> str:
         """Return the recipe of one of these stages."""
         if stage.name not in self._recipes:
-            self._recipes[stage.name] = recipe(stage)
+            self._recipes[stage.name] = recipe(stage, self._reaches)
         return self._recipes[stage.name]
 
     def code(self, function: Callable[..., Any]) -> str:
         """Return the hash of a function's code and all of this project's that it reaches."""
         if function not in self._codes:
-            self._codes[function] = code_hash(function)
+            self._codes[function] = code_hash(function, self._reaches)
         return self._codes[function]
 
     @functools.cached_property

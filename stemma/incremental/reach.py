@@ -37,36 +37,54 @@ _LIBRARIES = frozenset(
 
 _Reader = Callable[..., tuple[str, list[str]]]
 """Reads one object: its label and the lines that say what it is."""
+_Key = tuple[Any, ...]
+"""Which object, and how it is read."""
 
 
 class Reach:
     """Follows live objects of the project and keeps, for each, its own text and what its names mean.
 
-    `describe` names an object and queues its code; `finish` works the queue off, so that cycles end.
+    `describe` names an object and notes its code; `finish` reads what was noted since, and what that names in turn.
+    What was read is kept, so that of several objects described one after the other each piece of code is read once.
     """
 
-    def __init__(self, roots: Iterable[Callable[..., Any]]) -> None:
-        packages = {PROJECT, *map(_home, roots)}
+    def __init__(self, packages: Iterable[str]) -> None:
+        packages = set(packages)
         self._folders = {_folder(package) for package in packages - {PROJECT}} - {None}
         self._known = dict.fromkeys(packages, True)
-        self._queue: list[tuple[_Reader, tuple[Any, ...]]] = []
+        self._noted: list[_Key] = []
+        self._readings: dict[_Key, tuple[str, str, list[_Key]]] = {}
         self._resolving: set[tuple[int, str]] = set()
         self._sources: dict[int, tuple[Namespace, ModuleSource | None]] = {}
-        self._seen: dict[tuple[Any, ...], Any] = {}  # the values keep objects alive: their ids stay theirs
+        # The arguments keep objects alive: their ids stay theirs.
+        self._readers: dict[_Key, tuple[_Reader, tuple[Any, ...]]] = {}
 
     def finish(self) -> dict[str, str]:
         """Return label → hash of content for everything reached; equal labels are hashed together."""
         contents: dict[str, set[str]] = defaultdict(set)
-        while self._queue:
-            read, arguments = self._queue.pop()
-            label, lines = read(*arguments)
-            contents[label].add("\n".join(lines))
+        pending, self._noted = self._noted, []
+        done: set[_Key] = set()
+        while pending:
+            key = pending.pop()
+            if key not in done:
+                done.add(key)
+                label, content, named = self._reading(key)
+                contents[label].add(content)
+                pending += named
         return {label: hashing.key(*sorted(contents[label])).hex() for label in sorted(contents)}
 
-    def _enqueue(self, read: _Reader, key: tuple[Any, ...], *arguments: Any) -> None:
-        if (read.__name__, *key) not in self._seen:
-            self._seen[read.__name__, *key] = arguments
-            self._queue.append((read, arguments))
+    def _reading(self, key: _Key) -> tuple[str, str, list[_Key]]:
+        """Return an object's label and content, and the keys of what it names."""
+        if key not in self._readings:
+            read, arguments = self._readers[key]
+            label, lines = read(*arguments)
+            named, self._noted = self._noted, []
+            self._readings[key] = label, "\n".join(lines), named
+        return self._readings[key]
+
+    def _note(self, read: _Reader, key: tuple[Any, ...], *arguments: Any) -> None:
+        self._readers.setdefault((read.__name__, *key), (read, arguments))
+        self._noted.append((read.__name__, *key))
 
     def _ours(self, module: Any) -> bool:
         """Tell whether a module, by its name, is of the project: of a root's package, or of one in the same folder."""
@@ -121,7 +139,7 @@ class Reach:
         code = _code_of(load)
         if not isinstance(code, types.FunctionType) or not self._leads_home(code):
             return self.describe(code)
-        self._enqueue(self._read_function, (id(code), "load"), code, True)
+        self._note(self._read_function, (id(code), "load"), code, True)
         return f"{code.__globals__.get('__name__')}.{code.__code__.co_qualname}"
 
     def _describe_data(self, value: Any, inner: Callable[[Any], str]) -> str:
@@ -147,12 +165,12 @@ class Reach:
 
     def _describe_module(self, module: types.ModuleType) -> str:
         if self._ours(module.__name__):
-            self._enqueue(self._read_module, (id(module),), module)
+            self._note(self._read_module, (id(module),), module)
         return module.__name__
 
     def _describe_class(self, cls: type) -> str:
         if self._ours(cls.__module__):
-            self._enqueue(self._read_class, (id(cls),), cls)
+            self._note(self._read_class, (id(cls),), cls)
         return _qualified(cls)
 
     def _describe_function(self, function: types.FunctionType) -> str:
@@ -160,7 +178,7 @@ class Reach:
         label = f"{module}.{function.__code__.co_qualname}"
         wrapped = getattr(function, "__wrapped__", None)
         if self._ours(module) or (wrapped is None and _nameless(function)):
-            self._enqueue(self._read_function, (id(function),), function)
+            self._note(self._read_function, (id(function),), function)
         else:
             # A library's wrapper around our functions: contextmanager, singledispatch with its registry.
             for held in (*_closure(function).values(), getattr(function, "registry", None)):
@@ -332,7 +350,7 @@ class Reach:
         if label is None and (not statements or self._is_its_definition(statements, value)):
             return self.describe(value)
         if statements:
-            self._enqueue(self._read_constant, (id(namespace), name), namespace, name)
+            self._note(self._read_constant, (id(namespace), name), namespace, name)
         return label or f"{namespace.get('__name__')}.{name}"
 
     def _resolve_imported(
@@ -361,6 +379,23 @@ class Reach:
         if None in decorated:
             return False
         return not any(decorated) or (_is_code(value) and self._leads_home(value))
+
+
+class Reaches:
+    """What was read of code, by the packages that count as the project: for all recipes that are worked out together.
+
+    Code that is exchanged meanwhile, as tests do, is not seen.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[frozenset[str], Reach] = {}
+
+    def of(self, roots: Iterable[Callable[..., Any]]) -> Reach:
+        """Return what follows the code of these functions."""
+        packages = frozenset({PROJECT, *map(_home, roots)})
+        if packages not in self._known:
+            self._known[packages] = Reach(packages)
+        return self._known[packages]
 
 
 def _read_all(pieces: list[Piece]) -> tuple[list[str], set[Reference]]:

@@ -23,23 +23,24 @@ from typing import Any
 import pyarrow as pa
 
 from stemma import hashing
-from stemma.incremental.reach import Reach
+from stemma.incremental.reach import Reaches
 from stemma.incremental.stage import Stage
 
 
-def recipe(stage: Stage) -> str:
+def recipe(stage: Stage, reaches: Reaches | None = None) -> str:
     """Return the stage's recipe: 32 hex digits, the same in every process and on every machine.
 
     It covers the code that `stage.function` and `stage.load` reach, values bound to the function (closures,
     partial arguments; not those of `load`, whose yield has digests), the parameters, the versions of the
     declared libraries, the digests, the manual version and both schemas; not the name nor the batch size,
     which must not change results. Functions without source (REPL, `exec`, rewritten by a debugger or pytest)
-    count by their compiled code, whose digits depend on the Python version.
+    count by their compiled code, whose digits depend on the Python version. `reaches` has what was read of code for
+    other recipes; without it all is read anew.
 
     Raises:
         TypeError: a parameter cannot be written as JSON.
     """
-    return _hash_facts(_facts(stage))
+    return _hash_facts(_facts(stage, reaches or Reaches()))
 
 
 def explain(stage: Stage) -> dict[str, Any]:
@@ -47,22 +48,22 @@ def explain(stage: Stage) -> dict[str, Any]:
 
     `reached` maps each function, class and constant, by qualified name, to the hash of its own code.
     """
-    facts = _facts(stage)
+    facts = _facts(stage, Reaches())
     return {"recipe": _hash_facts(facts), **facts}
 
 
-def code_hash(function: Callable[..., Any]) -> str:
-    """Return 32 hex digits over a function's code and all code of this project that it reaches."""
-    return _hash_facts(_code_facts(function))
+def code_hash(function: Callable[..., Any], reaches: Reaches | None = None) -> str:
+    """Return 32 hex digits over a function's code and all code of this project that it reaches; see `recipe`."""
+    return _hash_facts(_code_facts(reaches or Reaches(), function))
 
 
 def _hash_facts(facts: Mapping[str, Any]) -> str:
     return hashing.key(json.dumps(facts, sort_keys=True)).hex()
 
 
-def _facts(stage: Stage) -> dict[str, Any]:
+def _facts(stage: Stage, reaches: Reaches) -> dict[str, Any]:
     return {
-        **_code_facts(stage.function, stage.load),
+        **_code_facts(reaches, stage.function, stage.load),
         "parameters": _json_able(stage),
         "libraries": {name: _library_version(name) for name in sorted(stage.libraries)},
         "digests": dict(sorted(stage.digests.items())),
@@ -72,8 +73,10 @@ def _facts(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _code_facts(function: Callable[..., Any], load: Callable[..., Any] | None = None) -> dict[str, Any]:
-    reach = Reach([function] if load is None else [function, load])
+def _code_facts(
+    reaches: Reaches, function: Callable[..., Any], load: Callable[..., Any] | None = None
+) -> dict[str, Any]:
+    reach = reaches.of([function] if load is None else [function, load])
     labels = {
         "function": reach.describe(function),
         "load": None if load is None else reach.describe_load(load),
