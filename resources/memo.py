@@ -25,7 +25,7 @@ import shutil
 import uuid
 import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -156,6 +156,14 @@ class Damage:
         return f"{self.path}: a damaged file of the memo ({self.reason}); {moved}"
 
 
+@dataclass(frozen=True)
+class _Open:
+    """A segment that is read, and those of its batches that are at hand: views of a mapped file."""
+
+    reader: pa.ipc.RecordBatchFileReader
+    batches: dict[int, pa.RecordBatch] = field(default_factory=dict)
+
+
 class Mapped:
     """Segments that this process looks into, by path: their indexes in memory, their bodies mapped.
 
@@ -166,7 +174,7 @@ class Mapped:
         self.damaged: list[Damage] = []
         self.missing: list[Path] = []
         self._quarantine = quarantine
-        self._readers: dict[Path, pa.ipc.RecordBatchFileReader] = {}
+        self._open: dict[Path, _Open] = {}
         self._index: dict[Path, Index] = {}
         self._rows_taken = 0
 
@@ -185,21 +193,25 @@ class Mapped:
         """
         with self.watched(path):
             sizes = self.index(path).sizes
-            reader = self._reader(path) if mapped else _opened(path, names)
+            source = self._mapped(path) if mapped else _Open(_opened(path, names))
         for number in range(len(sizes)) if wanted is None else wanted.tolist():
-            with self.watched(path):
-                batch = reader.get_batch(number)
-                batch.validate()
-                if batch.num_rows != sizes[number]:
-                    raise ValueError("it has not the rows that its index says")
+            batch = source.batches.get(number)
+            if batch is None:
+                with self.watched(path):
+                    batch = source.reader.get_batch(number)
+                    batch.validate()
+                    if batch.num_rows != sizes[number]:
+                        raise ValueError("it has not the rows that its index says")
+                if mapped:
+                    source.batches[number] = batch
             yield batch
 
-    def _reader(self, path: Path) -> pa.ipc.RecordBatchFileReader:
-        if path not in self._readers:
-            while len(self._readers) >= MAPPED_SEGMENTS:
-                del self._readers[next(iter(self._readers))]
-            self._readers[path] = pa.ipc.open_file(pa.memory_map(str(path)))
-        return self._readers[path]
+    def _mapped(self, path: Path) -> _Open:
+        if path not in self._open:
+            while len(self._open) >= MAPPED_SEGMENTS:
+                del self._open[next(iter(self._open))]
+            self._open[path] = _Open(pa.ipc.open_file(pa.memory_map(str(path))))
+        return self._open[path]
 
     def checked(
         self, path: Path, batch: pa.RecordBatch, names: list[str], rows: np.ndarray | None = None
@@ -221,7 +233,7 @@ class Mapped:
         """Return the index of a segment. Raises DamagedError where it is damaged."""
         if path not in self._index:
             with self.watched(path):
-                self._index[path] = _index_of(path, self._reader(path).schema)
+                self._index[path] = _index_of(path, self._mapped(path).reader.schema)
         return self._index[path]
 
     @contextlib.contextmanager
@@ -236,7 +248,7 @@ class Mapped:
             reason = str(error).split("\n")[0] or type(error).__name__
             damage = Damage(path, self._set_aside(path), reason)
             self.damaged.append(damage)
-            self._readers.pop(path, None)
+            self._open.pop(path, None)
             self._index.pop(path, None)
             raise DamagedError(str(damage)) from error
 
@@ -252,12 +264,12 @@ class Mapped:
     def unmap(self) -> None:
         """Let go of the bodies, if many were taken: pages read of a mapped file count as this process's memory."""
         if self._rows_taken > ROWS_LEFT_MAPPED:
-            self._readers.clear()
+            self._open.clear()
             self._rows_taken = 0
 
     def clear(self) -> None:
         """Let go of all."""
-        self._readers.clear()
+        self._open.clear()
         self._index.clear()
 
 

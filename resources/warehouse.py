@@ -123,7 +123,7 @@ CREATE TABLE IF NOT EXISTS state.dedup_documents (
     document_id UUID, node UUID, text_hash UUID, body_hash UUID, source VARCHAR, category VARCHAR, document_date DATE,
     length BIGINT, quality DOUBLE, row_hash UBIGINT);
 CREATE TABLE IF NOT EXISTS state.dedup_bands (
-    layer UTINYINT, bucket UBIGINT, node UUID, rank BIGINT, asks BOOLEAN);
+    layer UTINYINT, bucket UINTEGER, node UUID, rank BIGINT, asks BOOLEAN);
 CREATE TABLE IF NOT EXISTS state.dedup_candidates (layer UTINYINT, a UUID, b UUID, buckets BIGINT);
 CREATE TABLE IF NOT EXISTS state.dedup_pairs (layer UTINYINT, a UUID, b UUID, buckets BIGINT, score DOUBLE);
 CREATE TABLE IF NOT EXISTS state.dedup_pending (document_id UUID);

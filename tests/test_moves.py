@@ -47,6 +47,8 @@ def memberships(draw: st.DrawFn) -> tuple[list[dict], bool]:
                 before, after = (order[when].index(node) for when in ("before", "after"))
                 values = [bucket << 40, node, rank, asks, was, stays, changes[node], before, after]
                 rows.append(dict(zip(COLUMNS, values, strict=True)))
+                if draw(st.integers(0, 9)) == 0:
+                    rows.append(rows[-1] | {"asks": draw(st.booleans()) or not directed})
     return rows, directed
 
 
@@ -56,15 +58,16 @@ def proposed(rows: list[dict], present: str, order: str, directed: bool) -> Coun
     for bucket in {row["bucket"] for row in rows}:
         members = [row for row in rows if row["bucket"] == bucket and row[present]]
         members.sort(key=lambda row: (row["rank"], row[order]))
+        names = list(dict.fromkeys(row["member"] for row in members))
         table = pa.table(
             {
                 "bucket": pa.array([bucket] * len(members), pa.uint64()),
-                "member": pa.array(range(len(members)), pa.int64()),
+                "member": pa.array([names.index(row["member"]) for row in members], pa.int64()),
                 "asks": pa.array([row["asks"] for row in members], pa.bool_()),
             }
         )
         for found in bucket_pairs(table).to_pylist():
-            first, second = (members[found[side]]["member"] for side in ("first", "second"))
+            first, second = (names[found[side]] for side in ("first", "second"))
             pair = (first, second) if directed else (min(first, second), max(first, second))
             pairs[pair] += found["buckets"]
     return pairs

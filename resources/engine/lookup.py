@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from stemma.deduplication import shingle_sets, sign
 from stemma.deduplication.shingles import overlaps
-from stemma.resources.engine.duplicates.index import PAIRS, has_index
+from stemma.resources.engine.duplicates.index import PAIRS, has_index, stored_buckets
 from stemma.resources.engine.duplicates.layers import NUMBERS, Layer, index_recipe, layers
 from stemma.resources.engine.run import Run, load_rows
 
@@ -76,7 +76,7 @@ def indexed(run: Run, texts: Sequence[str], most: int) -> list[tuple[int, UUID]]
     buckets = layer.buckets(signed.select(["signature"]))
     numbers = signed["number"].to_numpy()[buckets.rows]
     with run.warehouse.session() as connection:
-        load_rows(connection, "asked", pa.table({"number": numbers, "bucket": buckets.keys}))
+        load_rows(connection, "asked", pa.table({"number": numbers, "bucket": stored_buckets(buckets.keys)}))
         load_rows(connection, "asked_nodes", signed.select(["number", "norm_hash"]))
         return connection.execute(
             f"""WITH shared AS (SELECT number, node, count(*) AS buckets

@@ -110,8 +110,8 @@ def counted_pairs(
 def bucket_pairs(rows: pa.Table) -> pa.Table:
     """Return the pairs that whole buckets propose: (first, second: int64 members, buckets: int64, how many).
 
-    `rows` has bucket (uint64), member (int64) and asks (bool), all rows of each of its buckets. A pair that buckets
-    of several calls propose is in each of them, and the counts add up: so buckets can be gone through apart.
+    `rows` has bucket (uint64 or uint32), member (int64) and asks (bool), all rows of each of its buckets. A pair that
+    buckets of several calls propose is in each of them, and the counts add up: so buckets can be gone through apart.
     """
     pairs, buckets = counted_pairs(
         rows["bucket"].to_numpy(), rows["member"].to_numpy(), asks=rows["asks"].to_numpy(zero_copy_only=False)
@@ -169,15 +169,16 @@ def decoded(codes: np.ndarray) -> np.ndarray:
 
 
 def shared_rows(keys: np.ndarray) -> np.ndarray:
-    """Return the rows (int64) whose key another row has as well, in the order of key and row.
+    """Return the rows (int64) whose key (uint64 or uint32) another row has as well, in the order of key and row.
 
     Most rows are alone in their bucket. They are told by their keys' upper halves, sorted 16 bits at a time:
     these numpy sorts in linear time, which takes a third of sorting whole keys.
     """
-    digits = [np.ascontiguousarray(keys, "<u8").view("<u2")[digit::4] for digit in (2, 3)]
-    order = digits[0].argsort(kind="stable").astype(np.uint32)
-    order = order[digits[1][order].argsort(kind="stable")]
-    rows = order[_repeated((keys >> np.uint64(32)).astype(np.uint32)[order])].astype(np.int64)
+    halves = np.ascontiguousarray(keys).view("<u4")[keys.itemsize // 4 - 1 :: keys.itemsize // 4]
+    digits = np.ascontiguousarray(halves).view("<u2")
+    order = digits[::2].argsort(kind="stable").astype(np.uint32)
+    order = order[digits[1::2][order].argsort(kind="stable")]
+    rows = order[_repeated(halves[order])].astype(np.int64)
     # A timsort: only keys that differ in their lower halves alone are out of order.
     rows = rows[keys[rows].argsort(kind="stable")]
     return rows[_repeated(keys[rows])]

@@ -27,9 +27,9 @@ class _Time(NamedTuple):
 def shared_members(rows: pa.Table, *, directed: bool) -> pa.Table:
     """Return the rows of buckets with several members, bucket by bucket, and tell where the order of members matters.
 
-    `rows` has all members of its buckets, before a change and after: bucket (uint64), was and stays (bool: whether
-    it is a member before and after), and more. A column `ordered` (bool) is added: in small buckets all members are
-    compared, and unless it matters which of a pair comes first (`directed`), their places don't.
+    `rows` has all members of its buckets, before a change and after: bucket (uint64 or uint32), was and stays (bool:
+    whether it is a member before and after), and more. A column `ordered` (bool) is added: in small buckets all members
+    are compared, and unless it matters which of a pair comes first (`directed`), their places don't.
     """
     shared = rows.take(pa.array(shared_rows(rows["bucket"].to_numpy())))
     starts = np.flatnonzero(differs(shared["bucket"].to_numpy()))
@@ -43,7 +43,8 @@ def moved_pairs(rows: pa.Table, *, directed: bool) -> pa.Table:
     """Return how many buckets more propose each pair after a change than before, where that differs.
 
     `rows` is what `shared_members` returns, of rows with
-    - bucket (uint64), member (int64), rank (int64) and asks (bool), see `Buckets`; unless `directed`, all ask;
+    - bucket (uint64 or uint32), member (int64), rank (int64) and asks (bool), see `Buckets`; unless `directed`, all
+      ask; a member that is in a bucket twice asks if it does once;
     - was and stays (bool): whether it is a member before and after, one of them at least;
     - changes (bool): whether it may come to another place among the members;
     - before and after (int64): places in the order of priority, which decide after the rank, at either time, where
@@ -52,6 +53,7 @@ def moved_pairs(rows: pa.Table, *, directed: bool) -> pa.Table:
     Returns first and second (int64 members; unless `directed`, the smaller one first) and buckets (int64): what
     `bucket_pairs` says of the members after, less what it says of those before.
     """
+    rows = _each_once(rows)
     starts = np.flatnonzero(differs(rows["bucket"].to_numpy()))
     bucket = np.repeat(np.arange(len(starts)), np.diff(starts, append=rows.num_rows))
     ordered = _flags(rows, "ordered")
@@ -71,6 +73,18 @@ def moved_pairs(rows: pa.Table, *, directed: bool) -> pa.Table:
             codes.append(coded(*pairs) if directed else coded(np.minimum(*pairs), np.maximum(*pairs)))
             buckets.append(np.full(len(codes[-1]), count))
     return _counted(np.concatenate(codes), np.concatenate(buckets))
+
+
+def _each_once(rows: pa.Table) -> pa.Table:
+    """Put the rows of each member of a bucket together; the buckets stay in their order."""
+    bucket, member = rows["bucket"].to_numpy(), rows["member"].to_numpy()
+    order = np.lexsort((member, bucket))
+    firsts = np.flatnonzero(differs(bucket[order]) | differs(member[order]))
+    if len(firsts) == len(order):
+        return rows
+    asks = np.logical_or.reduceat(_flags(rows, "asks")[order], firsts)
+    place = rows.schema.get_field_index("asks")
+    return rows.take(pa.array(order[firsts])).set_column(place, "asks", pa.array(asks))
 
 
 def _at_time(rows: pa.Table, bucket: np.ndarray, ordered: np.ndarray, when: str, order: str) -> _Time:

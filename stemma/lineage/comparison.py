@@ -164,11 +164,11 @@ STATE = tuple(
             "dedup_documents",
             ("document_id",),
             (
-                *("document_id", "node", "text_hash", "source", "category", "document_date", "length"),
-                *("quality", "row_hash"),
+                *("document_id", "node", "text_hash", "body_hash", "source", "category", "document_date"),
+                *("length", "quality", "row_hash"),
             ),
         ),
-        ("dedup_bands", ("layer", "bucket", "node"), ("layer", "bucket", "node", "rank", "asks")),
+        ("dedup_bands", (), ("layer", "bucket", "node", "rank", "asks")),
         ("dedup_pairs", ("layer", "a", "b"), ("layer", "a", "b", "score", "buckets")),
         ("dedup_pending", ("document_id",), ("document_id",)),
         (
