@@ -1,4 +1,4 @@
-"""What `deduplicated` costs in the engine: full, 1 % inserted, 1 % deleted, at growing sizes.
+"""What `deduplicated` costs in the engine: full, 1 % inserted, 1 % deleted, five times in turn, at growing sizes.
 
     python benchmarks/families.py [--documents 10000,100000,139000] [--folder DIR] [--check]
 
@@ -19,11 +19,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROOT = Path(__file__).resolve().parent.parent
+# Inserts and deletes, one after the other; the median counts.
+ROUNDS = 5
+Figures = dict[str, Any]
 TOML = """[[sources]]
 name = "synth"
 path = "data"
@@ -41,13 +45,13 @@ def generate(folder: Path, documents: int, shared: Path) -> None:
     if (folder / "done").exists():
         return
     folder.mkdir(parents=True, exist_ok=True)
-    # A tenth more, of which the inserts are taken.
+    # More than the corpus begins with, of which the inserts are taken.
     command = [
         sys.executable,
         str(shared / "tools/make_load.py"),
         "synth",
         "--docs",
-        str(documents * 101 // 100),
+        str(documents * (100 + ROUNDS) // 100),
     ]
     made = folder / "made"
     made.mkdir(exist_ok=True)
@@ -58,17 +62,17 @@ def generate(folder: Path, documents: int, shared: Path) -> None:
     ranks = [hashlib.blake2b(key.encode(), digest_size=8).digest() for key in table["id"].to_pylist()]
     table = table.append_column("rank", pa.array(ranks)).sort_by("rank").drop_columns(["rank"])
     size = documents // 100
-    for part in range(101):
+    for part in range(100 + ROUNDS):
         pq.write_table(table.slice(part * size, size), folder / f"part-{part:03}.parquet")
     (folder / "done").touch()
 
 
-def step(folder: Path, *, measured: bool) -> dict[str, float]:
+def step(folder: Path, *, measured: bool) -> Figures:
     """Bring raw, cleaned and deduplicated up to date in a process of its own; returns what the last one cost."""
     done = subprocess.run(
         [sys.executable, __file__, "--step", str(folder)], capture_output=True, text=True, check=True
     )
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return figures if measured else {}
 
 
@@ -113,17 +117,27 @@ def families_of(folder: Path) -> set[tuple]:
         )
 
 
-def measure(folder: Path, parts: Path, check: bool) -> list[tuple[str, dict[str, float]]]:
+def middle(rounds: list[Figures]) -> Figures:
+    """Return the round whose time is the median, with the times of all."""
+    ordered = sorted(rounds, key=lambda figures: figures["seconds"])
+    return ordered[len(ordered) // 2] | {"all": [figures["seconds"] for figures in rounds]}
+
+
+def measure(folder: Path, parts: Path, check: bool) -> list[tuple[str, Figures]]:
     data = folder / "data"
     data.mkdir()
     (folder / "stemma.toml").write_text(TOML)
     for part in range(100):
         (data / f"part-{part:03}.parquet").hardlink_to(parts / f"part-{part:03}.parquet")
     rows = [("full", step(folder, measured=True)), ("no-op", step(folder, measured=True))]
-    (data / "part-100.parquet").hardlink_to(parts / "part-100.parquet")
-    rows.append(("1 % inserted", step(folder, measured=True)))
-    (data / "part-037.parquet").unlink()
-    rows.append(("1 % deleted", step(folder, measured=True)))
+    inserts, deletes = [], []
+    for number in range(ROUNDS):
+        name = f"part-{100 + number:03}.parquet"
+        (data / name).hardlink_to(parts / name)
+        inserts.append(step(folder, measured=True))
+        (data / f"part-{37 + number:03}.parquet").unlink()
+        deletes.append(step(folder, measured=True))
+    rows += [("1 % inserted", middle(inserts)), ("1 % deleted", middle(deletes))]
     if check:
         with tempfile.TemporaryDirectory(prefix="stemma-families-") as other:
             beside = Path(other)
@@ -145,8 +159,10 @@ def main() -> None:
     if options.step:
         run_step(options.step)
         return
-    print("| documents | update | seconds | of full | cpu s | documents/s | peak MB | state MB | kept |")
-    print("|---|---|---|---|---|---|---|---|---|")
+    print(
+        "| documents | update | seconds | of full | cpu s | documents/s | peak MB | state MB | kept | rounds |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|---|")
     for documents in map(int, options.documents.split(",")):
         parts = options.folder.resolve() / str(documents)
         generate(parts, documents, options.shared.resolve())
@@ -155,13 +171,13 @@ def main() -> None:
         full = rows[0][1]["seconds"]
         for name, figures in rows:
             if name == "equals a rebuild":
-                print(f"| {documents:,} | {name}: {bool(figures['seconds'])} | | | | | | | |", flush=True)
+                print(f"| {documents:,} | {name}: {bool(figures['seconds'])} | | | | | | | | |", flush=True)
                 continue
             seconds = figures["seconds"]
             print(
                 f"| {documents:,} | {name} | {seconds:.2f} | {seconds / full:.1%} | {figures['cpu']:.2f}"
                 f" | {documents / seconds:,.0f} | {figures['MB']:.0f} | {figures['state MB']:.0f}"
-                f" | {figures['kept']:,.0f} |",
+                f" | {figures['kept']:,.0f} | {', '.join(f'{each:.2f}' for each in figures.get('all', []))} |",
                 flush=True,
             )
 

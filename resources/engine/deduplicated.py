@@ -23,8 +23,10 @@ from stemma.resources.engine.duplicates.index import (
     TABLES,
     clear_index,
     compare_documents,
+    forget_nodes,
     has_index,
     live,
+    note_pending,
     update_index,
 )
 from stemma.resources.engine.duplicates.layers import Layer, index_recipe, layers
@@ -151,11 +153,12 @@ def _bring_index(
         find_failed(connection, outcome, more=number > 0)
     found = [(layer, unmeasured(connection, layer)) for layer in asked]
     todo = [(layer, pairs) for layer, pairs in found if pairs.num_rows]
-    if sum(pairs.num_rows for _layer, pairs in todo) > MEASURED_AT_ONCE:
-        return todo
-    for layer, pairs in todo:
-        remember(connection, layer, pa.concat_tables(measure(run, layer, pairs)))
-    return []
+    at_once = sum(pairs.num_rows for _layer, pairs in todo) <= MEASURED_AT_ONCE
+    if at_once:
+        for layer, pairs in todo:
+            remember(connection, layer, pa.concat_tables(measure(run, layer, pairs)), every=True)
+    note_pending(connection)
+    return [] if at_once else todo
 
 
 def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -> str:
@@ -208,7 +211,9 @@ def _measure(run: Run, todo: Unmeasured) -> None:
     for layer, pairs in todo:
         for scored in put_together(measure(run, layer, pairs), max(MEASURED_AT_ONCE, total // CHECKPOINTS)):
             with run.warehouse.session() as connection:
-                remember(connection, layer, scored)
+                forget_nodes(connection)
+                remember(connection, layer, scored, every=False)
+                note_pending(connection)
             done += scored.num_rows
             run.progress("deduplicated", done, total)
 

@@ -133,8 +133,10 @@ def update_index(
     """Bring the index up to date with the live documents, in the session's transaction.
 
     `whole` says that the index was empty; `planned_on` is what `compare_documents` returned, if it was called. What
-    hangs together with anything that changed is added to state.dedup_pending, until families are solved.
+    hangs together with anything that changed is added to state.dedup_pending, until families are solved, or noted in
+    pending_nodes.
     """
+    forget_nodes(connection)
     if planned_on != compared(connection, made):
         compare_documents(run, connection, made)
     changed = _diff_documents(run, connection)
@@ -441,7 +443,7 @@ def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list
         _count_moved(connection, number)
     # What an edge did not count for before, it may count for what came: sources have policies of their own.
     came, known = few("came", "node"), f"state.dedup_pairs WHERE layer = {number}"
-    note_pending(connection, f"(FROM {known} AND (buckets <= 0 OR a IN {came} OR b IN {came}))")
+    note_nodes(connection, f"(FROM {known} AND (buckets <= 0 OR a IN {came} OR b IN {came}))")
     if pairs:
         connection.execute(f"DELETE FROM {known} AND buckets <= 0")
 
@@ -467,9 +469,19 @@ def _count_moved(connection: duckdb.DuckDBPyConnection, number: int) -> None:
         connection.execute(f"DELETE FROM {candidates} AND buckets <= 0")
 
 
-def note_pending(connection: duckdb.DuckDBPyConnection, pairs: str) -> None:
-    """Add the documents of the pairs (a, b) of a relation to those whose families are to be solved."""
-    nodes = few(f"(SELECT unnest([a, b]) AS node FROM {pairs})", "node")
+def note_nodes(connection: duckdb.DuckDBPyConnection, pairs: str) -> None:
+    """Add the nodes of the pairs (a, b) of a relation to those whose families are to be solved; see `note_pending`."""
+    connection.execute(f"INSERT INTO pending_nodes SELECT unnest([a, b]) FROM {pairs}")
+
+
+def forget_nodes(connection: duckdb.DuckDBPyConnection) -> None:
+    """Make pending_nodes, which has none."""
+    connection.execute("CREATE OR REPLACE TEMP TABLE pending_nodes (node UUID)")
+
+
+def note_pending(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the documents of pending_nodes to those whose families are to be solved: call it before the session ends."""
     connection.execute(
-        f"""INSERT INTO state.dedup_pending SELECT document_id FROM state.dedup_documents WHERE node IN {nodes}"""
+        f"""INSERT INTO state.dedup_pending SELECT document_id FROM state.dedup_documents
+        WHERE node IN {few("pending_nodes", "node")}"""
     )

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from stemma.deduplication.components import components
 from stemma.deduplication.numbers import same_numbers
-from stemma.resources.engine.duplicates.index import note_pending
+from stemma.resources.engine.duplicates.index import note_nodes
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, few, load_rows
@@ -26,12 +26,12 @@ NUMBERED = ("near", "edit")
 def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
     """Return the candidate pairs of a layer with a text of each node.
 
-    Columns: a, b, a_text, b_text (text hashes), a_body, b_body (memo keys of the texts). Texts of one node have the
-    same words, so any will do; pairs that hang together come one after the other, so that a text is needed in one
-    block of pairs and in no other.
+    Columns: a, b, buckets (how many propose it), a_text, b_text (text hashes), a_body, b_body (memo keys of the texts).
+    Texts of one node have the same words, so any will do; pairs that hang together come one after the other, so that a
+    text is needed in one block of pairs and in no other.
     """
     candidates = f"(FROM state.dedup_candidates WHERE layer = {layer.number})"
-    pairs = connection.execute(f"SELECT a, b FROM {candidates} ORDER BY a, b").to_arrow_table()
+    pairs = connection.execute(f"SELECT a, b, buckets FROM {candidates} ORDER BY a, b").to_arrow_table()
     if not pairs.num_rows:
         return pairs
     texts = connection.execute(
@@ -48,7 +48,7 @@ def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
 
 
 def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
-    """Yield the pairs (as `with_texts` gives them) with their scores, block by block: (a, b, score).
+    """Yield the pairs (as `with_texts` gives them) with their scores, block by block: (a, b, buckets, score).
 
     A pair whose signatures say that it cannot reach the threshold scores 0.
     """
@@ -78,27 +78,29 @@ def _verified(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
 
 def _scored(pairs: pa.Table, scores: np.ndarray | None) -> pa.Table:
     scores = np.zeros(pairs.num_rows) if scores is None else scores
-    return pairs.select(["a", "b"]).append_column("score", pa.array(scores, pa.float64()))
+    return pairs.select(["a", "b", "buckets"]).append_column("score", pa.array(scores, pa.float64()))
 
 
-def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Table) -> None:
-    """Make verified pairs of the candidates with a score (a, b, score) that reaches the threshold, and none of others.
+def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Table, *, every: bool) -> None:
+    """Make verified pairs of the candidates with a score that reaches the threshold, and none of others.
 
-    Notes which families they touch. What another run no longer proposes, or has measured as well, is left alone.
+    `scored` is what `measure` yields, of all candidates there are (`every`) or of some that there were. What another
+    run no longer proposes, or has measured as well, is left alone. Notes which nodes the verified pairs touch.
     """
-    load_rows(connection, "scored", scored)
-    candidates = f"(FROM state.dedup_candidates WHERE layer = {layer.number})"
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE verified AS SELECT a, b, buckets, score
-        FROM (FROM scored WHERE score >= {layer.threshold!r}) JOIN {candidates} USING (a, b)"""
-    )
+    candidates = f"state.dedup_candidates WHERE layer = {layer.number}"
+    load_rows(connection, "verified", scored.filter(pc.greater_equal(scored["score"], layer.threshold)))
+    if not every:
+        load_rows(connection, "scored", scored.select(["a", "b"]))
+        connection.execute(
+            f"""CREATE OR REPLACE TEMP TABLE verified AS
+            SELECT a, b, c.buckets, score FROM verified JOIN (FROM {candidates}) AS c USING (a, b)"""
+        )
     connection.execute(
         f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, buckets, score FROM verified"
     )
-    note_pending(connection, "verified")
-    connection.execute(
-        f"DELETE FROM state.dedup_candidates WHERE layer = {layer.number} AND (a, b) IN (SELECT (a, b) FROM scored)"
-    )
+    note_nodes(connection, "verified")
+    left = "" if every else " AND (a, b) IN (SELECT (a, b) FROM scored)"
+    connection.execute(f"DELETE FROM {candidates}{left}")
 
 
 def fetch_memo(store: Segments, pairs: pa.Table, side: str, names: list[str]) -> tuple[pa.Table, np.ndarray]:
