@@ -286,6 +286,18 @@ class Warehouse:
             finally:
                 connection.execute("DETACH state")
 
+    @contextlib.contextmanager
+    def paused(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+        """Commit a session's transaction, for statements that write other tables than the state's; then begin anew.
+
+        The lock is held on: for moments only.
+        """
+        connection.execute("COMMIT")
+        try:
+            yield
+        finally:
+            connection.execute("BEGIN")
+
     def _attach_state(self, connection: duckdb.DuckDBPyConnection) -> None:
         if not self.state_path.exists():
             self._create_state(connection)

@@ -60,6 +60,10 @@ MEASURED_AT_ONCE = 20_000
 # Of more, the scores are committed so often: each time costs a pass over all candidates.
 CHECKPOINTS = 20
 
+# So many texts, of so many characters, are signed while others wait: a tenth of a second.
+SIGNED_AT_ONCE = 2_000
+CHARACTERS_AT_ONCE = 2_000_000
+
 Unmeasured = list[tuple[Layer, pa.Table]]
 
 
@@ -87,50 +91,83 @@ def dedup_recipe(setup: Setup) -> str:
 
 
 def update_deduplicated(run: Run) -> Counts:
-    """Bring deduplicated up to date with cleaned; returns what was done."""
+    """Bring deduplicated up to date with cleaned; returns what was done.
+
+    Each turn of the loop is a session. In between is computed what is much: signatures, scores, passages.
+    """
     counts = run.begin("deduplicated", dedup_recipe(run.setup))
     asked = layers(run.setup)
-    with run.warehouse.session() as connection:
-        made = states(connection)
-        upstream_version, state = made["cleaned"].version, made["deduplicated"]
-        counts.rows_in = fetch_value(connection, f"SELECT count(*) FROM {live(run)}")
-        if state.upstream_version == upstream_version and state.recipe == counts.recipe and state.settled:
-            counts.rows_reused = counts.rows_in
-            if not run.dry:
-                _close(run, connection, counts, upstream_version, settled=True, before=state)
-            return counts
-        planned_on = _plan_signatures(run, connection, made)
-    outcomes = _sign(run, counts, asked)
-    if run.dry:
-        return counts
-    settled = not any(outcome.retryable for outcome in outcomes)
-
-    def solve(connection: duckdb.DuckDBPyConnection, before: State) -> None:
-        whole = before.recipe != counts.recipe
-        if run.config.deduplicate.index == "bloom":
-            decide_by_bloom(run, connection, counts, whole=whole)
-        else:
-            forget_filters(connection)
-            solve_families(run, connection, counts, asked, whole=whole)
-            update_passages(run, connection, counts, at_once=MEASURED_AT_ONCE)
-        record_versions(run, connection)
-        replace_errors(connection, "deduplicated", live(run), "scope", "failed", run.run_id)
-        _close(run, connection, counts, upstream_version, settled=settled, before=before)
-
+    planned_on, outcomes, todo = "", list[Outcome](), Unmeasured()
+    upstream_version = -1
     while True:
         try:
             with run.warehouse.session() as connection:
                 made = states(connection)
-                todo = _bring_index(run, connection, made, asked, outcomes, planned_on)
-                if not todo:
-                    solve(connection, made["deduplicated"])
-                    return counts
+                if not outcomes:
+                    upstream_version = made["cleaned"].version
+                    counts.rows_in = fetch_value(connection, f"SELECT count(*) FROM {live(run)}")
+                    if _is_current(made, counts):
+                        counts.rows_reused = counts.rows_in
+                        if not run.dry:
+                            _close(run, connection, counts, upstream_version, True, made["deduplicated"])
+                        return counts
+                    planned_on = _plan_signatures(run, connection, made)
+                    if _is_signed_at_once(run, connection, asked):
+                        with run.warehouse.paused(connection):
+                            outcomes = _sign(run, counts, asked)
+                if outcomes:
+                    todo = _bring_index(run, connection, made, asked, outcomes, planned_on)
+                    if not todo:
+                        settled = not any(outcome.retryable for outcome in outcomes)
+                        _solve(run, connection, counts, asked, made["deduplicated"])
+                        _close(run, connection, counts, upstream_version, settled, made["deduplicated"])
+                        return counts
         except _Overtaken:
             return update_deduplicated(run)
         except UnmeasuredPassages as unknown:
             _compare(run, unknown.pairs)
         else:
-            _measure(run, todo)
+            if outcomes:
+                _measure(run, todo)
+                continue
+            outcomes = _sign(run, counts, asked)
+            if run.dry:
+                return counts
+
+
+def _is_current(made: Mapping[str, State], counts: Counts) -> bool:
+    state = made["deduplicated"]
+    return (
+        state.upstream_version == made["cleaned"].version and state.recipe == counts.recipe and state.settled
+    )
+
+
+def _is_signed_at_once(run: Run, connection: duckdb.DuckDBPyConnection, asked: tuple[Layer, ...]) -> bool:
+    """Tell whether what is to be signed takes moments only, so that it is done while others wait for the lock."""
+    if run.dry or any(stage.load is not None for stage in _stages(run.setup, asked)):
+        return False
+    texts, characters = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM scope").fetchall()[
+        0
+    ]
+    return texts <= SIGNED_AT_ONCE and characters <= CHARACTERS_AT_ONCE
+
+
+def _solve(
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    counts: Counts,
+    asked: tuple[Layer, ...],
+    before: State,
+) -> None:
+    whole = before.recipe != counts.recipe
+    if run.config.deduplicate.index == "bloom":
+        decide_by_bloom(run, connection, counts, whole=whole)
+    else:
+        forget_filters(connection)
+        solve_families(run, connection, counts, asked, whole=whole)
+        update_passages(run, connection, counts, at_once=MEASURED_AT_ONCE)
+    record_versions(run, connection)
+    replace_errors(connection, "deduplicated", live(run), "scope", "failed", run.run_id)
 
 
 def _bring_index(
@@ -173,7 +210,8 @@ def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection, made: Mapp
     planned_on = compare_documents(run, connection, made) if known else ""
     rows = "coming ANTI JOIN went USING (document_id, text_hash)" if signed else live(run)
     connection.execute(
-        f"CREATE OR REPLACE TABLE scope AS SELECT document_id, text_hash AS input_hash, body_hash FROM {rows}"
+        f"""CREATE OR REPLACE TABLE scope AS
+        SELECT document_id, text_hash AS input_hash, body_hash, length FROM {rows}"""
     )
     sample_for_audit(
         run, connection, f"(SELECT text_hash AS input_hash, body_hash, document_id FROM {live(run)})"
@@ -234,7 +272,6 @@ def _close(
     connection: duckdb.DuckDBPyConnection,
     counts: Counts,
     upstream_version: int,
-    *,
     settled: bool,
     before: State,
 ) -> None:
