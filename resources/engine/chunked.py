@@ -1,10 +1,15 @@
 """chunked: spans of the kept documents."""
 
+from collections.abc import Iterator
+
+import pyarrow as pa
+
 from stemma.hashing import key
 from stemma.incremental.stage import Stage
-from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
+from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of, streamed
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
+from stemma.resources.memo import stored_keys
 
 
 def chunked(setup: Setup) -> RowDataset:
@@ -39,18 +44,26 @@ def _bodies(run: Run) -> Bodies:
         return f"""(SELECT m.input_hash, t.text, m.cuts FROM {texts} AS t
             JOIN {missing} AS m ON m.body_hash = t.body_hash)"""
 
-    return relation
+    return streamed(run, relation)
 
 
-def cleaned_texts(run: Run, table: str, columns: str = "input_hash AS body_hash, text") -> str:
-    """Return the relation of cleaned texts whose memo keys a table names body_hash; (body_hash, text) by default."""
+def cleaned_texts(run: Run, table: str) -> str:
+    """Return the relation (body_hash, text) of cleaned texts whose memo keys a table names body_hash."""
     keys = f"(SELECT body_hash AS input_hash FROM {table})"
+    columns = "input_hash AS body_hash, text"
     return segments_of(run, run.setup.clean).find_bodies(run.warehouse.connection, keys, columns)
 
 
 def cleaned_bodies(run: Run) -> Bodies:
-    """Return the relation of (input_hash = text_hash, text) for tables that name the text's memo key body_hash."""
-    return lambda missing: cleaned_texts(run, missing, "text_hash AS input_hash, text")
+    """Return the bodies (input_hash = text_hash, text) for tables that name the text's memo key body_hash."""
+
+    def read(missing: str, _stage: Stage) -> Iterator[pa.RecordBatch]:
+        keys = run.warehouse.connection.execute(f"SELECT body_hash FROM {missing}").to_arrow_table()
+        texts = segments_of(run, run.setup.clean).scan(stored_keys(keys["body_hash"]), ["text_hash", "text"])
+        for _rows, batch in texts:
+            yield batch.rename_columns(["input_hash", "text"])
+
+    return read
 
 
 def _fresh(run: Run, stage: Stage, located: str) -> str:

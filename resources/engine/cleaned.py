@@ -12,7 +12,7 @@ from stemma.hashing import UUID, key
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.chunked import cleaned_bodies
 from stemma.resources.engine.raw import bodies_of
-from stemma.resources.engine.rowwise import Annotation, Bodies, RowDataset, segments_of
+from stemma.resources.engine.rowwise import Annotation, Bodies, RowDataset, segments_of, streamed
 from stemma.resources.engine.run import Run, load_rows
 from stemma.resources.engine.setup import Rules, Setup, load_pii_key
 from stemma.resources.memo import quoted
@@ -62,7 +62,7 @@ def _bodies(run: Run) -> Bodies:
             run.warehouse.connection, missing, "input_hash, content, content_bytes, media_type"
         )
 
-    return relation
+    return streamed(run, relation)
 
 
 def _texts(run: Run, located: str) -> str:

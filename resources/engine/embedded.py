@@ -2,7 +2,7 @@
 
 from stemma.hashing import key
 from stemma.resources.engine.chunked import CHUNK_TEXTS
-from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of
+from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of, streamed
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
 from stemma.resources.engine.vectors import derivation
@@ -47,7 +47,7 @@ def _bodies(run: Run) -> Bodies:
         return f"""(SELECT m.input_hash, t.text{section} FROM {texts} AS t
             JOIN {missing} AS m ON t.input_hash = m.body_hash AND t.ordinal = m.ordinal ORDER BY m.tokens DESC)"""
 
-    return relation
+    return streamed(run, relation)
 
 
 def _fresh(run: Run, located: str, made_by: str) -> str:

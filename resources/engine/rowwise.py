@@ -54,8 +54,8 @@ class Outcome:
         return [failure for failure in self.failures if failure.retryable]
 
 
-# Makes, for a table of missing inputs, the relation of (input_hash, the stage's input columns).
-Bodies = Callable[[str], str]
+# Yields, for a table of missing inputs, what a stage takes of them: (input_hash, the stage's input columns).
+Bodies = Callable[[str, Stage], Iterator[pa.RecordBatch]]
 
 
 def segments_of(run: Run, stage: Stage) -> Segments:
@@ -102,7 +102,7 @@ def run_stage(
     written: list[pa.Table] = []
     failed_rows: list[pa.Table] = []
     run.progress(dataset, 0, count)
-    inputs = batches(_stream(connection, bodies(missing), stage), stage.batch_rows)
+    inputs = batches(bodies(missing, stage), stage.batch_rows)
     for computed in run.executor.run(stage, inputs, count):
         result = audit.take_out(computed)
         written.append(segments.append(result.rows.filter(pc.is_null(result.rows["error"]))))
@@ -141,11 +141,17 @@ def _all_failed_alike(failures: list[Failure], count: int) -> bool:
     return count >= ALIKE_ROWS and len(failures) == count and len(reasons) == 1
 
 
-def _stream(connection: duckdb.DuckDBPyConnection, relation: str, stage: Stage) -> Iterator[pa.RecordBatch]:
-    # A second statement on this connection would end the reader: whoever iterates leaves it alone.
-    names = ", ".join(["input_hash", *stage.inputs.names])
-    with joined_as_written(connection):
-        yield from connection.execute(f"SELECT {names} FROM {relation}").to_arrow_reader(stage.batch_rows)
+def streamed(run: Run, relation: Callable[[str], str]) -> Bodies:
+    """Return the bodies that a SQL relation has, which `relation` makes for a table of missing inputs."""
+
+    def stream(missing: str, stage: Stage) -> Iterator[pa.RecordBatch]:
+        # A second statement on this connection would end the reader: whoever iterates leaves it alone.
+        connection, found = run.warehouse.connection, relation(missing)
+        names = ", ".join(["input_hash", *stage.inputs.names])
+        with joined_as_written(connection):
+            yield from connection.execute(f"SELECT {names} FROM {found}").to_arrow_reader(stage.batch_rows)
+
+    return stream
 
 
 def sample_for_audit(run: Run, connection: duckdb.DuckDBPyConnection, inputs: str) -> None:
