@@ -210,7 +210,7 @@ def strayed(path: Path, corpus: Corpus) -> None:
 
 
 DAMAGES = {
-    "body": flipped(0.3, 0.7),
+    "body": flipped(0.3, 0.85),
     "footer": flipped(0.9, 1.0),
     "cut": cut,
     "empty": emptied,

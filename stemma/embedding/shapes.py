@@ -14,7 +14,9 @@ _WIDTH_STEP = 8
 # sgemm on two threads did for 70 % of texts). So every batch of a width has the same shape, as many rows as
 # make this many tokens, filled up with repeats. On a CPU larger batches are no faster, and waste more.
 CPU_TOKENS = 256
-GPU_TOKENS = 8192
+# On an H100, texts in the order of their lengths, 256 at a time: 2,549 a second with 8,192, 3,599 with this, 2,769 with
+# four times as many.
+GPU_TOKENS = 32_768
 
 
 def fixed_shapes(
