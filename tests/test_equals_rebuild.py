@@ -26,7 +26,7 @@ from stemma.deduplication import candidates
 from stemma.errors import StemmaError
 from stemma.incremental.days import Days
 from stemma.resources.engine import deduplicated
-from stemma.resources.engine.duplicates import index, pairs
+from stemma.resources.engine.duplicates import moves, pairs
 from stemma.resources.warehouse import Warehouse
 
 ANCHOR = (
@@ -433,7 +433,7 @@ def families_live_through(
         poison(patch, "deduplicated")
         for name, value in buckets.items():
             patch.setattr(candidates, name, value)
-        patch.setattr(index, "CHANGED_NODES", 2)
+        patch.setattr(moves, "CHANGED_NODES", 2)
         corpus = Corpus(Path(folder), engine={"workers": 0})
         corpus.steady = True
         corpus.sources.append(SourceConfig("more", str(corpus.root / "more")))

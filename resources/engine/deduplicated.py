@@ -23,10 +23,8 @@ from stemma.resources.engine.duplicates.index import (
     TABLES,
     clear_index,
     compare_documents,
-    forget_nodes,
     has_index,
     live,
-    note_pending,
     update_index,
 )
 from stemma.resources.engine.duplicates.layers import Layer, index_recipe, layers
@@ -41,6 +39,7 @@ from stemma.resources.engine.duplicates.passages import (
     remember_passages,
     update_passages,
 )
+from stemma.resources.engine.duplicates.pending import forget_nodes, note_pending
 from stemma.resources.engine.duplicates.solution import record_versions, solve_families
 from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, sample_for_audit
 from stemma.resources.engine.run import (

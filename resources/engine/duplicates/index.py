@@ -12,9 +12,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemma.deduplication import Buckets, bucket_pairs
-from stemma.deduplication.moves import moved_pairs, shared_members
-from stemma.hashing import UUID, digest
+from stemma.hashing import digest
 from stemma.resources.engine.duplicates.layers import Layer
+from stemma.resources.engine.duplicates.moves import apply_moved, find_moved
+from stemma.resources.engine.duplicates.pending import forget_nodes
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, State, fetch_value, few, load_rows, make_table, put_together
@@ -27,8 +28,6 @@ TABLES = ("dedup_documents", "dedup_bands", "dedup_candidates", "dedup_pairs", "
 BUCKET_ROWS = 1 << 20
 # Signatures in memory at a time, each with its buckets.
 SIGNATURES = 1 << 13
-# Nodes that change, whose buckets are in memory at a time.
-CHANGED_NODES = 1 << 16
 
 
 def live(run: Run) -> str:
@@ -133,8 +132,8 @@ def update_index(
     """Bring the index up to date with the live documents, in the session's transaction.
 
     `whole` says that the index was empty; `planned_on` is what `compare_documents` returned, if it was called. What
-    hangs together with anything that changed is added to state.dedup_pending, until families are solved, or noted in
-    pending_nodes.
+    hangs together with anything that changed is added to state.dedup_pending, until families are solved; or its node
+    to the table pending_nodes, until `note_pending` looks its documents up.
     """
     forget_nodes(connection)
     if planned_on != compared(connection, made):
@@ -152,7 +151,7 @@ def update_index(
         _collect(run, connection, layer, entering)
         if not whole:
             is_left = changed > entering.num_rows
-            moved[layer.number] = _moved_pairs(run, connection, layer, changed=changed, is_left=is_left)
+            moved[layer.number] = find_moved(run, connection, layer, changed=changed, is_left=is_left)
     _apply_documents(connection)
     for layer in layers:
         connection.execute(
@@ -165,7 +164,7 @@ def update_index(
                 f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM {_named(layer, 'now')}"
             )
         else:
-            _move_pairs(connection, layer, moved[layer.number])
+            apply_moved(connection, layer, moved[layer.number])
 
 
 def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> int:
@@ -332,156 +331,3 @@ def _named(layer: Layer, pairs: str) -> str:
     if layer.directed:
         return f"(SELECT first AS a, second AS b, buckets FROM {pairs})"
     return f"(SELECT least(first, second) AS a, greatest(first, second) AS b, buckets FROM {pairs})"
-
-
-def _moved_pairs(
-    run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, changed: int, is_left: bool
-) -> list[pa.Table]:
-    """Return how many buckets more propose each pair than before: (a, b, buckets), in parts.
-
-    `changed` is how many nodes change; `is_left` says that there are some that documents leave and none comes to.
-    """
-    members = _members(connection, layer.number, is_left=is_left)
-    parts = 1 + changed // CHANGED_NODES
-    if parts > 1:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE bucket_members AS {members}")
-        members = "FROM bucket_members"
-    moved = []
-    for part in range(parts):
-        rows = connection.execute(
-            f"FROM ({members}) WHERE bucket % {parts} = {part}" if parts > 1 else members
-        )
-        shared = shared_members(rows.to_arrow_table(), directed=layer.directed)
-        nodes, numbers = _numbered(shared["node"])
-        shared = shared.append_column("member", pa.array(numbers))
-        for when, places in zip(("before", "after"), _places(run, connection, shared, nodes), strict=True):
-            shared = shared.append_column(when, pa.array(places[numbers]))
-        pairs = moved_pairs(shared, directed=layer.directed)
-        a, b = (
-            pa.ExtensionArray.from_storage(UUID, nodes.take(pairs[side].combine_chunks()))
-            for side in ("first", "second")
-        )
-        moved.append(pa.table({"a": a, "b": b, "buckets": pairs["buckets"]}))
-    return moved
-
-
-def _numbered(nodes: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
-    """Return the distinct nodes (binary(16)) in the order of UUIDs, and the number (int64) of each one given."""
-    found = stored_keys(nodes).dictionary_encode()
-    halves = np.frombuffer(found.dictionary.buffers()[1] or b"", ">u8")[: 2 * len(found.dictionary)]
-    order = np.lexsort((halves[1::2], halves[::2]))
-    number_of = np.empty(len(order), np.int64)
-    number_of[order] = np.arange(len(order))
-    return found.dictionary.take(pa.array(order)), number_of[found.indices.to_numpy()]
-
-
-def _members(connection: duckdb.DuckDBPyConnection, number: int, *, is_left: bool) -> str:
-    """Return the query of the members of all buckets that anything changes in.
-
-    Of each member (bucket, node, rank, asks) it tells whether it was one, whether it stays or comes, and whether its
-    documents change.
-    """
-    bands = f"state.dedup_bands WHERE layer = {number}"
-    buckets = few(f"entered_{number}", "bucket")
-    if is_left:
-        left = "(SELECT node FROM changed_nodes ANTI JOIN came USING (node))"
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE entered_or_left AS SELECT bucket FROM entered_{number}
-            UNION SELECT bucket FROM {bands} AND node IN {few(left, "node")}"""
-        )
-        buckets = few("entered_or_left", "bucket")
-    return f"""SELECT bucket, node, rank, asks, true AS was, coalesce(stays, true) AS stays,
-            stays IS NOT NULL AS changes
-        FROM (FROM {bands} AND bucket IN {buckets}) LEFT JOIN changed_nodes USING (node)
-        UNION ALL SELECT bucket, node, rank, asks, false, true, true FROM entered_{number} WHERE NOT known"""
-
-
-def _places(
-    run: Run, connection: duckdb.DuckDBPyConnection, members: pa.Table, nodes: pa.Array
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the place of each node in the order of priority, before and after: that of the best of its documents.
-
-    Of those only that are `ordered` among the members, and have documents then; others are at place 0.
-    """
-    before, after = np.zeros(len(nodes), np.int64), np.zeros(len(nodes), np.int64)
-    wanted = pc.unique(members["member"].filter(members["ordered"]))
-    if len(wanted):
-        load_rows(
-            connection,
-            "ordered",
-            pa.table({"node": pa.ExtensionArray.from_storage(UUID, nodes.take(wanted))}),
-        )
-        found = connection.execute(
-            f"""SELECT node, min(place) FILTER (was) AS before, min(place) FILTER (stays) AS after
-            FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place
-                FROM (SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
-                        FROM state.dedup_documents WHERE node IN {few("ordered", "node")}
-                    UNION ALL SELECT *, false, true FROM came SEMI JOIN ordered USING (node)))
-            GROUP BY node"""
-        ).to_arrow_table()
-        rows = pc.index_in(stored_keys(found["node"]), nodes).to_numpy()
-        for places, when in ((before, "before"), (after, "after")):
-            places[rows] = found[when].fill_null(0).to_numpy()
-    return before, after
-
-
-def _move_pairs(connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list[pa.Table]) -> None:
-    """Count for each pair how many buckets propose it; one that none does any more is forgotten with its score.
-
-    Of a pair that was found to be none the count is not kept: if it is proposed anew it is measured again.
-    """
-    number, pairs = layer.number, sum(part.num_rows for part in moved)
-    load_rows(connection, "moved_pairs", pa.concat_tables(moved))
-    if len(moved) > 1:
-        pairs = make_table(
-            connection,
-            "moved_pairs",
-            """SELECT a, b, sum(buckets)::BIGINT AS buckets FROM moved_pairs
-            GROUP BY a, b HAVING sum(buckets) <> 0""",
-        )
-    if pairs:
-        _count_moved(connection, number)
-    # What an edge did not count for before, it may count for what came: sources have policies of their own.
-    came, known = few("came", "node"), f"state.dedup_pairs WHERE layer = {number}"
-    note_nodes(connection, f"(FROM {known} AND (buckets <= 0 OR a IN {came} OR b IN {came}))")
-    if pairs:
-        connection.execute(f"DELETE FROM {known} AND buckets <= 0")
-
-
-def _count_moved(connection: duckdb.DuckDBPyConnection, number: int) -> None:
-    """Add moved_pairs to the counts of candidates and verified pairs; what is neither becomes a candidate."""
-    candidates = f"state.dedup_candidates WHERE layer = {number}"
-    tables = ["dedup_pairs"]
-    # There are some before only where a run has ended between finding and measuring them.
-    if fetch_value(connection, f"SELECT count(*) FROM {candidates}"):
-        tables.append("dedup_candidates")
-    for table in tables:
-        connection.execute(
-            f"""UPDATE state.{table} SET buckets = {table}.buckets + moved_pairs.buckets FROM moved_pairs
-            WHERE layer = {number} AND {table}.a = moved_pairs.a AND {table}.b = moved_pairs.b"""
-        )
-    known = " UNION ALL ".join(f"SELECT a, b FROM state.{table} WHERE layer = {number}" for table in tables)
-    connection.execute(
-        f"""INSERT INTO state.dedup_candidates SELECT {number}, a, b, buckets FROM (FROM moved_pairs WHERE buckets > 0)
-        ANTI JOIN ({known}) USING (a, b)"""
-    )
-    if len(tables) > 1:
-        connection.execute(f"DELETE FROM {candidates} AND buckets <= 0")
-
-
-def note_nodes(connection: duckdb.DuckDBPyConnection, pairs: str) -> None:
-    """Add the nodes of the pairs (a, b) of a relation to those whose families are to be solved; see `note_pending`."""
-    connection.execute(f"INSERT INTO pending_nodes SELECT unnest([a, b]) FROM {pairs}")
-
-
-def forget_nodes(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make pending_nodes, which has none."""
-    connection.execute("CREATE OR REPLACE TEMP TABLE pending_nodes (node UUID)")
-
-
-def note_pending(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add the documents of pending_nodes to those whose families are to be solved: call it before the session ends."""
-    connection.execute(
-        f"""INSERT INTO state.dedup_pending SELECT document_id FROM state.dedup_documents
-        WHERE node IN {few("pending_nodes", "node")}"""
-    )

@@ -9,8 +9,8 @@ import pyarrow.compute as pc
 
 from stemma.deduplication.components import components
 from stemma.deduplication.numbers import same_numbers
-from stemma.resources.engine.duplicates.index import note_nodes
 from stemma.resources.engine.duplicates.layers import Layer
+from stemma.resources.engine.duplicates.pending import note_nodes
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, few, load_rows
 from stemma.resources.memo import LostError, Segments, stored_keys
