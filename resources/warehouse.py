@@ -290,7 +290,7 @@ class Warehouse:
     def paused(self, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
         """Commit a session's transaction, for statements that write other tables than the state's; then begin anew.
 
-        The lock is held on: for moments only.
+        The lock is held on.
         """
         connection.execute("COMMIT")
         try:
@@ -422,43 +422,42 @@ class Warehouse:
         if it raises, the published file stays as it is.
         """
         # The session's transaction has read the state only; the next file needs a transaction of its own.
-        connection.execute("COMMIT")
-        target = self._beside(self.path)
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        early, self._early_copy = self._early_copy, None
-        is_copied = early is not None and early.is_good() and not anew
-        self._discard_leftovers(but=target if is_copied else None)
-        self.sweep()
-        try:
-            if anew:
-                self._refuse_foreign(connection)
-            else:
-                self._copy_published(connection, target, is_copied)
-            connection.execute(f"ATTACH '{_escaped(target)}' AS next ({NEXT_OPTIONS})")
-            # Views are bound as a reader of the file will see them: with it as the default database.
-            connection.execute("USE next")
+        with self.paused(connection):
+            target = self._beside(self.path)
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            early, self._early_copy = self._early_copy, None
+            is_copied = early is not None and early.is_good() and not anew
+            self._discard_leftovers(but=target if is_copied else None)
+            self.sweep()
             try:
-                connection.execute("BEGIN")
+                if anew:
+                    self._refuse_foreign(connection)
+                else:
+                    self._copy_published(connection, target, is_copied)
+                connection.execute(f"ATTACH '{_escaped(target)}' AS next ({NEXT_OPTIONS})")
+                # Views are bound as a reader of the file will see them: with it as the default database.
+                connection.execute("USE next")
                 try:
-                    fill(connection)
-                except BaseException:
-                    _roll_back(connection)
-                    raise
-                connection.execute("COMMIT")
-                connection.execute("CHECKPOINT next")
+                    connection.execute("BEGIN")
+                    try:
+                        fill(connection)
+                    except BaseException:
+                        _roll_back(connection)
+                        raise
+                    connection.execute("COMMIT")
+                    connection.execute("CHECKPOINT next")
+                finally:
+                    # A database whose checkpoint failed answers nothing any more; its connection is given up with it.
+                    with contextlib.suppress(duckdb.IOException):
+                        connection.execute("USE memory")
+                        connection.execute("DETACH next")
+                sync(target)
+                target.chmod(0o444)
+                os.replace(target, self.path)
+                sync(self.path.parent)
             finally:
-                # A database whose checkpoint failed answers nothing any more; its connection is given up with it.
-                with contextlib.suppress(duckdb.IOException):
-                    connection.execute("USE memory")
-                    connection.execute("DETACH next")
-            sync(target)
-            target.chmod(0o444)
-            os.replace(target, self.path)
-            sync(self.path.parent)
-        finally:
-            target.unlink(missing_ok=True)
-            target.with_name(target.name + ".wal").unlink(missing_ok=True)
-            connection.execute("BEGIN")
+                target.unlink(missing_ok=True)
+                target.with_name(target.name + ".wal").unlink(missing_ok=True)
 
     def _refuse_no_database(self) -> None:
         """Raise StemmaError where what is published is not even a DuckDB file: a run would find that in the end."""

@@ -145,9 +145,8 @@ def _is_signed_at_once(run: Run, connection: duckdb.DuckDBPyConnection, asked: t
     """Tell whether what is to be signed takes moments only, so that it is done while others wait for the lock."""
     if run.dry or any(stage.load is not None for stage in _stages(run.setup, asked)):
         return False
-    texts, characters = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM scope").fetchall()[
-        0
-    ]
+    found = connection.execute("SELECT count(*), coalesce(sum(length), 0) FROM scope")
+    ((texts, characters),) = found.fetchall()
     return texts <= SIGNED_AT_ONCE and characters <= CHARACTERS_AT_ONCE
 
 

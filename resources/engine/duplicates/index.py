@@ -161,7 +161,7 @@ def update_index(
         if whole:
             _load_pairs(run, connection, layer)
             connection.execute(
-                f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM {_named(layer, 'now')}"
+                f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM {_named(layer)}"
             )
         else:
             apply_moved(connection, layer, moved[layer.number])
@@ -326,8 +326,8 @@ def _load_pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -
     )
 
 
-def _named(layer: Layer, pairs: str) -> str:
-    """Return the relation (a, b, buckets) of a table of pairs: where no side contains the other, a is the smaller."""
+def _named(layer: Layer) -> str:
+    """Return the table now as a relation (a, b, buckets): where no side contains the other, a is the smaller."""
     if layer.directed:
-        return f"(SELECT first AS a, second AS b, buckets FROM {pairs})"
-    return f"(SELECT least(first, second) AS a, greatest(first, second) AS b, buckets FROM {pairs})"
+        return "(SELECT first AS a, second AS b, buckets FROM now)"
+    return "(SELECT least(first, second) AS a, greatest(first, second) AS b, buckets FROM now)"

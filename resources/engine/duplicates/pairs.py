@@ -48,7 +48,7 @@ def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
 
 
 def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
-    """Yield the pairs (as `with_texts` gives them) with their scores, block by block: (a, b, buckets, score).
+    """Yield the pairs (as `unmeasured` gives them) with their scores, block by block: (a, b, buckets, score).
 
     A pair whose signatures say that it cannot reach the threshold scores 0.
     """
