@@ -28,7 +28,7 @@ from stemma.resources.engine.duplicates.index import (
     update_index,
 )
 from stemma.resources.engine.duplicates.layers import Layer, index_recipe, layers
-from stemma.resources.engine.duplicates.pairs import measure, remember, unmeasured
+from stemma.resources.engine.duplicates.pairs import keep_candidates, measure, remember, with_texts
 from stemma.resources.engine.duplicates.passages import (
     PASSAGES,
     UnmeasuredPassages,
@@ -183,15 +183,18 @@ def _bring_index(
     whole = clear_index(connection, PAIRS, index_recipe(run.setup), TABLES)
     if whole and planned_on:
         raise _Overtaken
-    update_index(run, connection, made, asked, whole=whole, planned_on=planned_on)
+    found = update_index(run, connection, made, asked, whole=whole, planned_on=planned_on)
     for number, outcome in enumerate(outcomes):
         find_failed(connection, outcome, more=number > 0)
-    found = [(layer, unmeasured(connection, layer)) for layer in asked]
-    todo = [(layer, pairs) for layer, pairs in found if pairs.num_rows]
-    at_once = sum(pairs.num_rows for _layer, pairs in todo) <= MEASURED_AT_ONCE
+    at_once = sum(pairs.num_rows for pairs in found) <= MEASURED_AT_ONCE
+    todo = []
+    for layer, candidates in zip(asked, found, strict=True):
+        keep_candidates(connection, layer, candidates.slice(0, 0) if at_once else candidates)
+        if candidates.num_rows:
+            todo.append((layer, with_texts(connection, candidates)))
     if at_once:
         for layer, pairs in todo:
-            remember(connection, layer, pa.concat_tables(measure(run, layer, pairs)), every=True)
+            remember(connection, layer, pa.concat_tables(measure(run, layer, pairs)), kept=False)
     note_pending(connection)
     return [] if at_once else todo
 
@@ -248,7 +251,7 @@ def _measure(run: Run, todo: Unmeasured) -> None:
         for scored in put_together(measure(run, layer, pairs), max(MEASURED_AT_ONCE, total // CHECKPOINTS)):
             with run.warehouse.session() as connection:
                 forget_nodes(connection)
-                remember(connection, layer, scored, every=False)
+                remember(connection, layer, scored, kept=True)
                 note_pending(connection)
             done += scored.num_rows
             run.progress("deduplicated", done, total)

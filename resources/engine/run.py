@@ -299,23 +299,43 @@ def apply_rows(
 ) -> None:
     """Replace the rows of a dataset for the documents of relation `scope` by those of the table `fresh`.
 
-    `fresh` has the columns of state.<dataset>, in order. Counts rows added, changed (by row_hash) and removed, and
-    apart from them the decisions on documents that were no row of the dataset before and are none now.
+    `fresh` has the columns of state.<dataset>, in order; see `replace_rows`.
     """
-    table, kept = f"state.{counts.dataset}", kept_rows(counts.dataset)
-    standing = f"{table} WHERE document_id IN {few(scope, 'document_id')}"
+    load_replaced(connection, counts.dataset, key, f"document_id IN {few(scope, 'document_id')}")
+    replace_rows(connection, counts, key, fresh)
+
+
+def load_replaced(
+    connection: duckdb.DuckDBPyConnection, dataset: str, key: str, condition: str, *more: str
+) -> None:
+    """Make replaced, the rows of state.<dataset> that a condition is true of: (place, key, row_hash, kept, more)."""
+    columns = ", ".join(
+        ["rowid AS place", f"{key} AS key", "row_hash", f"{kept_rows(dataset)} AS kept", *more]
+    )
+    connection.execute(
+        f"CREATE OR REPLACE TEMP TABLE replaced AS SELECT {columns} FROM state.{dataset} WHERE {condition}"
+    )
+
+
+def replace_rows(connection: duckdb.DuckDBPyConnection, counts: Counts, key: str, fresh: str) -> None:
+    """Replace the rows of a dataset that are in the table replaced by those of the table `fresh`.
+
+    Counts rows added, changed (by row_hash) and removed, and apart from them the decisions on documents that were no
+    row of the dataset before and are none now.
+    """
+    table = f"state.{counts.dataset}"
     row = connection.execute(
         f"""SELECT count(*) FILTER (now AND NOT before), count(*) FILTER (now AND before AND differs),
             count(*) FILTER (before AND NOT now), count(*) FILTER (NOT now AND NOT before AND differs)
         FROM (SELECT coalesce(f.kept, false) AS now, coalesce(r.kept, false) AS before,
                 r.row_hash IS DISTINCT FROM f.row_hash AS differs
-            FROM (SELECT {key} AS key, row_hash, {kept} AS kept FROM {fresh}) AS f
-            FULL JOIN (SELECT {key} AS key, row_hash, {kept} AS kept FROM {standing}) AS r ON r.key = f.key)"""
+            FROM (SELECT {key} AS key, row_hash, {kept_rows(counts.dataset)} AS kept FROM {fresh}) AS f
+            FULL JOIN replaced AS r USING (key))"""
     ).fetchone()
     assert row is not None
     counts.rows_added += row[0]
     counts.rows_changed += row[1]
     counts.rows_removed += row[2]
     counts.decisions_changed += row[3]
-    connection.execute(f"DELETE FROM {standing}")
+    connection.execute(f"DELETE FROM {table} WHERE rowid IN (SELECT place FROM replaced)")
     connection.execute(f"INSERT INTO {table} SELECT * FROM {fresh}")

@@ -15,7 +15,7 @@ from stemma.deduplication.bloom import open_filters, seen_before
 from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.incremental.counts import Counts
-from stemma.resources.engine.duplicates.index import clear_index, drop_index
+from stemma.resources.engine.duplicates.index import clear_index, drop_index, indexes
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.duplicates.solution import ROW_HASH, load_touched
 from stemma.resources.engine.rowwise import segments_of
@@ -61,7 +61,7 @@ def decide_by_bloom(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
 
 def forget_filters(connection: duckdb.DuckDBPyConnection) -> None:
     """Forget the filters of an earlier configuration: they have not seen what came since. `compact` deletes them."""
-    if fetch_value(connection, "SELECT count(*) FROM state.dedup_index WHERE name = ?", [METHOD]):
+    if METHOD in indexes(connection):
         drop_index(connection, METHOD, TABLES)
 
 

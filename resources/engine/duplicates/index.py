@@ -66,8 +66,12 @@ def _quality(run: Run) -> str:
 
 def has_index(connection: duckdb.DuckDBPyConnection, name: str, recipe: str) -> bool:
     """Tell whether an index was made by a recipe."""
-    query = "SELECT count(*) FROM state.dedup_index WHERE name = ? AND recipe = ?"
-    return bool(fetch_value(connection, query, [name, recipe]))
+    return indexes(connection).get(name) == recipe
+
+
+def indexes(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Return the recipes that indexes were made by, by their names."""
+    return dict(connection.execute("SELECT name, recipe FROM state.dedup_index").fetchall())
 
 
 def clear_index(connection: duckdb.DuckDBPyConnection, name: str, recipe: str, tables: Sequence[str]) -> bool:
@@ -128,8 +132,10 @@ def update_index(
     *,
     whole: bool,
     planned_on: str,
-) -> None:
+) -> list[pa.Table]:
     """Bring the index up to date with the live documents, in the session's transaction.
+
+    Returns for each layer the candidate pairs: (a, b, buckets: how many propose it).
 
     `whole` says that the index was empty; `planned_on` is what `compare_documents` returned, if it was called. What
     hangs together with anything that changed is added to state.dedup_pending, until families are solved; or its node
@@ -153,6 +159,7 @@ def update_index(
             is_left = changed > entering.num_rows
             moved[layer.number] = find_moved(run, connection, layer, changed=changed, is_left=is_left)
     _apply_documents(connection)
+    candidates = []
     for layer in layers:
         connection.execute(
             f"""INSERT INTO state.dedup_bands
@@ -160,11 +167,10 @@ def update_index(
         )
         if whole:
             _load_pairs(run, connection, layer)
-            connection.execute(
-                f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM {_named(layer)}"
-            )
+            candidates.append(connection.execute(f"FROM {_named(layer)}").to_arrow_table())
         else:
-            apply_moved(connection, layer, moved[layer.number])
+            candidates.append(apply_moved(connection, layer, moved[layer.number]))
+    return candidates
 
 
 def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> int:
@@ -237,27 +243,26 @@ def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, ente
     found: list[pa.Table] = []
     parts: list[Buckets] = []
     count = 0
-    for batch in put_together(_signatures(run, layer, entering), SIGNATURES):
-        buckets = layer.buckets(batch)
+    for signed in put_together(_signatures(run, layer, entering), SIGNATURES):
+        signed = signed.filter(pc.is_valid(signed["signature"]))
+        nodes = entering.take(signed["row"])
+        buckets = layer.buckets(signed)
         if run.config.deduplicate.scope != "global":
-            scopes = np.array([_scope_bits(scope) for scope in batch["source"].to_pylist()], np.uint64)
+            scopes = np.array([_scope_bits(scope) for scope in nodes["source"].to_pylist()], np.uint64)
             buckets = buckets._replace(keys=buckets.keys ^ scopes[buckets.rows])
         parts.append(buckets._replace(rows=buckets.rows + count))
-        found.append(batch.select(["node", "known"]))
-        count += batch.num_rows
+        found.append(nodes.select(["node", "known"]))
+        count += nodes.num_rows
     if parts:
         every = Buckets(*map(np.concatenate, zip(*parts, strict=True)))
         _load_entered(connection, number, pa.concat_tables(found).combine_chunks(), every)
 
 
 def _signatures(run: Run, layer: Layer, entering: pa.Table) -> Iterator[pa.Table]:
-    """Yield those nodes that take part in the layer: (node, known, source, and what its buckets are made of)."""
+    """Yield what buckets of the nodes are made of, and in the column row which of them it is."""
     keys = stored_keys(entering["input_hash"])
     for rows, signed in segments_of(run, layer.stage).scan(keys, list(layer.bucketed)):
-        nodes = entering.select(["node", "known", "source"]).take(pa.array(rows)).combine_chunks()
-        for name in layer.bucketed:
-            nodes = nodes.append_column(name, signed[name])
-        yield nodes.filter(pc.is_valid(nodes["signature"]))
+        yield pa.Table.from_batches([signed]).append_column("row", pa.array(rows))
 
 
 def _load_entered(

@@ -10,7 +10,7 @@ from stemma.hashing import UUID
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.pending import note_nodes
 from stemma.resources.engine.duplicates.priority import by_priority
-from stemma.resources.engine.run import Run, fetch_value, few, load_rows, make_table
+from stemma.resources.engine.run import Run, few, load_rows, make_table
 from stemma.resources.memo import stored_keys
 
 # Nodes that change, whose buckets are in memory at a time.
@@ -108,14 +108,20 @@ def _places(
     return before, after
 
 
-def apply_moved(connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list[pa.Table]) -> None:
-    """Count for each pair how many buckets propose it; one that none does any more is forgotten with its score.
+def apply_moved(connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list[pa.Table]) -> pa.Table:
+    """Count for each pair how many buckets propose it; a verified one that none does any more is forgotten.
 
-    Of a pair that was found to be none the count is not kept: if it is proposed anew it is measured again.
+    Returns the candidates, those that are not verified: (a, b, buckets). Of a pair that was found to be none
+    the count is not kept: if it is proposed anew it is measured again.
     """
-    number, pairs = layer.number, sum(part.num_rows for part in moved)
-    load_rows(connection, "moved_pairs", pa.concat_tables(moved))
-    if len(moved) > 1:
+    number = layer.number
+    known = f"state.dedup_pairs WHERE layer = {number}"
+    # There are some only where a run has ended between finding and measuring them.
+    left = connection.execute(f"SELECT a, b, buckets FROM state.dedup_candidates WHERE layer = {number}")
+    parts = [part for part in (*moved, left.to_arrow_table()) if part.num_rows]
+    pairs = sum(part.num_rows for part in parts)
+    load_rows(connection, "moved_pairs", pa.concat_tables(parts or moved))
+    if len(parts) > 1:
         pairs = make_table(
             connection,
             "moved_pairs",
@@ -123,30 +129,16 @@ def apply_moved(connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list
             GROUP BY a, b HAVING sum(buckets) <> 0""",
         )
     if pairs:
-        _count_moved(connection, number)
+        connection.execute(
+            f"""UPDATE state.dedup_pairs SET buckets = dedup_pairs.buckets + moved_pairs.buckets FROM moved_pairs
+            WHERE layer = {number} AND dedup_pairs.a = moved_pairs.a AND dedup_pairs.b = moved_pairs.b"""
+        )
     # What an edge did not count for before, it may count for what came: sources have policies of their own.
-    came, known = few("came", "node"), f"state.dedup_pairs WHERE layer = {number}"
+    came = few("came", "node")
     note_nodes(connection, f"(FROM {known} AND (buckets <= 0 OR a IN {came} OR b IN {came}))")
+    candidates = connection.execute(
+        f"SELECT a, b, buckets FROM moved_pairs ANTI JOIN (FROM {known}) USING (a, b) WHERE buckets > 0"
+    ).to_arrow_table()
     if pairs:
         connection.execute(f"DELETE FROM {known} AND buckets <= 0")
-
-
-def _count_moved(connection: duckdb.DuckDBPyConnection, number: int) -> None:
-    """Add moved_pairs to the counts of candidates and verified pairs; what is neither becomes a candidate."""
-    candidates = f"state.dedup_candidates WHERE layer = {number}"
-    tables = ["dedup_pairs"]
-    # There are some before only where a run has ended between finding and measuring them.
-    if fetch_value(connection, f"SELECT count(*) FROM {candidates}"):
-        tables.append("dedup_candidates")
-    for table in tables:
-        connection.execute(
-            f"""UPDATE state.{table} SET buckets = {table}.buckets + moved_pairs.buckets FROM moved_pairs
-            WHERE layer = {number} AND {table}.a = moved_pairs.a AND {table}.b = moved_pairs.b"""
-        )
-    known = " UNION ALL ".join(f"SELECT a, b FROM state.{table} WHERE layer = {number}" for table in tables)
-    connection.execute(
-        f"""INSERT INTO state.dedup_candidates SELECT {number}, a, b, buckets FROM (FROM moved_pairs WHERE buckets > 0)
-        ANTI JOIN ({known}) USING (a, b)"""
-    )
-    if len(tables) > 1:
-        connection.execute(f"DELETE FROM {candidates} AND buckets <= 0")
+    return candidates

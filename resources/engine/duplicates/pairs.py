@@ -9,10 +9,12 @@ import pyarrow.compute as pc
 
 from stemma.deduplication.components import components
 from stemma.deduplication.numbers import same_numbers
+from stemma.hashing import UUID
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.pending import note_nodes
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, few, load_rows
+from stemma.resources.handing import execute_over
 from stemma.resources.memo import LostError, Segments, stored_keys
 
 # Pairs whose signatures are compared together, and of those that remain, pairs whose texts are in memory together.
@@ -23,32 +25,31 @@ VERIFIED_PAIRS = 5_000
 NUMBERED = ("near", "edit")
 
 
-def unmeasured(connection: duckdb.DuckDBPyConnection, layer: Layer) -> pa.Table:
-    """Return the candidate pairs of a layer with a text of each node.
+def with_texts(connection: duckdb.DuckDBPyConnection, pairs: pa.Table) -> pa.Table:
+    """Return candidate pairs (a, b, buckets) with a text of each node.
 
-    Columns: a, b, buckets (how many propose it), a_text, b_text (text hashes), a_body, b_body (memo keys of the texts).
-    Texts of one node have the same words, so any will do; pairs that hang together come one after the other, so that a
-    text is needed in one block of pairs and in no other.
+    Columns added: a_text, b_text (text hashes), a_body, b_body (memo keys of the texts). Texts of one node have the
+    same words, so any will do; pairs that hang together come one after the other, so that a text is needed in one
+    block of pairs and in no other.
     """
-    candidates = f"(FROM state.dedup_candidates WHERE layer = {layer.number})"
-    pairs = connection.execute(f"SELECT a, b, buckets FROM {candidates} ORDER BY a, b").to_arrow_table()
-    if not pairs.num_rows:
-        return pairs
+    sides = [stored_keys(pairs[side]) for side in "ab"]
+    nodes = pc.unique(pa.chunked_array(sides))
+    load_rows(connection, "paired", pa.table({"node": pa.ExtensionArray.from_storage(UUID, nodes)}))
     texts = connection.execute(
         f"""SELECT node, min(text_hash) AS text_hash, min(body_hash) AS body_hash FROM state.dedup_documents
-        WHERE node IN {few(f"(SELECT unnest([a, b]) AS node FROM {candidates})", "node")} GROUP BY node"""
+        WHERE node IN {few("paired", "node")} GROUP BY node"""
     ).to_arrow_table()
-    nodes = stored_keys(texts["node"])
-    places = [pc.index_in(stored_keys(pairs[side]), nodes) for side in "ab"]
+    known = stored_keys(texts["node"])
+    places = [pc.index_in(side, known) for side in sides]
     for name in ("text", "body"):
         for side, place in zip("ab", places, strict=True):
             pairs = pairs.append_column(f"{side}_{name}", texts[f"{name}_hash"].take(place))
     a, b = (place.to_numpy().astype(np.int64) for place in places)
-    return pairs.take(pa.array(np.argsort(components(len(nodes), a, b)[a], kind="stable")))
+    return pairs.take(pa.array(np.argsort(components(len(known), a, b)[a], kind="stable")))
 
 
 def measure(run: Run, layer: Layer, pairs: pa.Table) -> Iterator[pa.Table]:
-    """Yield the pairs (as `unmeasured` gives them) with their scores, block by block: (a, b, buckets, score).
+    """Yield the pairs (as `with_texts` gives them) with their scores, block by block: (a, b, buckets, score).
 
     A pair whose signatures say that it cannot reach the threshold scores 0.
     """
@@ -81,26 +82,40 @@ def _scored(pairs: pa.Table, scores: np.ndarray | None) -> pa.Table:
     return pairs.select(["a", "b", "buckets"]).append_column("score", pa.array(scores, pa.float64()))
 
 
-def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Table, *, every: bool) -> None:
+def keep_candidates(connection: duckdb.DuckDBPyConnection, layer: Layer, pairs: pa.Table) -> None:
+    """Make the candidates of a layer in the state these pairs: (a, b, buckets)."""
+    connection.execute(f"DELETE FROM {_candidates(layer)}")
+    if pairs.num_rows:
+        execute_over(
+            connection,
+            pairs.select(["a", "b", "buckets"]),
+            f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM arriving",
+        )
+
+
+def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Table, *, kept: bool) -> None:
     """Make verified pairs of the candidates with a score that reaches the threshold, and none of others.
 
-    `scored` is what `measure` yields, of all candidates there are (`every`) or of some that there were. What another
-    run no longer proposes, or has measured as well, is left alone. Notes which nodes the verified pairs touch.
+    `scored` is what `measure` yields. `kept` says that the candidates stand in the state (see `keep_candidates`): these
+    are none any more then, and what another run no longer proposes, or has measured as well, is left alone. Notes which
+    nodes the verified pairs touch.
     """
-    candidates = f"state.dedup_candidates WHERE layer = {layer.number}"
     load_rows(connection, "verified", scored.filter(pc.greater_equal(scored["score"], layer.threshold)))
-    if not every:
+    if kept:
         load_rows(connection, "scored", scored.select(["a", "b"]))
         connection.execute(
             f"""CREATE OR REPLACE TEMP TABLE verified AS
-            SELECT a, b, c.buckets, score FROM verified JOIN (FROM {candidates}) AS c USING (a, b)"""
+            SELECT a, b, c.buckets, score FROM verified JOIN (FROM {_candidates(layer)}) AS c USING (a, b)"""
         )
+        connection.execute(f"DELETE FROM {_candidates(layer)} AND (a, b) IN (SELECT (a, b) FROM scored)")
     connection.execute(
         f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, buckets, score FROM verified"
     )
     note_nodes(connection, "verified")
-    left = "" if every else " AND (a, b) IN (SELECT (a, b) FROM scored)"
-    connection.execute(f"DELETE FROM {candidates}{left}")
+
+
+def _candidates(layer: Layer) -> str:
+    return f"state.dedup_candidates WHERE layer = {layer.number}"
 
 
 def fetch_memo(store: Segments, pairs: pa.Table, side: str, names: list[str]) -> tuple[pa.Table, np.ndarray]:

@@ -13,7 +13,7 @@ from stemma.hashing import UUID
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.duplicates.layers import Layer, document_policy
 from stemma.resources.engine.duplicates.priority import source_rank
-from stemma.resources.engine.run import Run, apply_rows, few, load_rows
+from stemma.resources.engine.run import Run, few, load_replaced, load_rows, replace_rows
 from stemma.resources.memo import quoted
 from stemma.resources.warehouse import utc_now
 
@@ -36,7 +36,6 @@ def solve_families(
 ) -> None:
     """Solve the families of the pending documents, or all of them, and apply their members to state.deduplicated."""
     _find_touched(connection, whole=whole)
-    load_touched(connection)
     documents = connection.execute(
         "SELECT document_id, node, source, category, document_date, length, quality FROM touched"
     ).to_arrow_table()
@@ -55,9 +54,9 @@ def solve_families(
                 m.threshold, CASE WHEN m.kept AND d.text_hash = t.text_hash THEN d.cuts END AS cuts,
                 '{run.run_id}' AS run_id, t.text_hash, t.body_hash AS input_hash
             FROM members AS m JOIN touched AS t USING (document_id)
-            LEFT JOIN (FROM state.deduplicated WHERE cuts IS NOT NULL) AS d USING (document_id))"""
+            LEFT JOIN (FROM replaced WHERE cuts IS NOT NULL) AS d ON d.key = document_id)"""
     )
-    apply_rows(connection, counts, "document_id", "fresh", "touched_documents")
+    replace_rows(connection, counts, "document_id", "fresh")
     connection.execute("DELETE FROM state.dedup_pending")
 
 
@@ -69,17 +68,19 @@ def _connect(run: Run, nodes: int, source: np.ndarray, target: np.ndarray) -> np
 
 
 def _find_touched(connection: duckdb.DuckDBPyConnection, *, whole: bool) -> None:
-    """Make touched_documents: the pending documents with the families that they were in; or all there are."""
+    """Make touched_documents: the pending documents with the families that they were in; or all there are.
+
+    And replaced, what state.deduplicated has of them, and touched, what the index knows of them.
+    """
+    clusters = f"""(SELECT DISTINCT cluster_id FROM state.deduplicated
+        WHERE document_id IN {few("state.dedup_pending", "document_id")})"""
+    condition = "true" if whole else f"cluster_id IN {few(clusters, 'cluster_id')}"
+    load_replaced(connection, "deduplicated", "document_id", condition, "cuts", "text_hash")
     connection.execute(
-        """CREATE OR REPLACE TEMP TABLE touched_documents AS SELECT document_id FROM state.dedup_documents
-            UNION SELECT document_id FROM state.deduplicated"""
-        if whole
-        else f"""CREATE OR REPLACE TEMP TABLE touched_documents AS
-            WITH clusters AS MATERIALIZED (SELECT DISTINCT cluster_id FROM state.deduplicated
-                WHERE document_id IN {few("state.dedup_pending", "document_id")})
-            SELECT document_id FROM state.dedup_pending
-            UNION SELECT document_id FROM state.deduplicated WHERE cluster_id IN {few("clusters", "cluster_id")}"""
+        f"""CREATE OR REPLACE TEMP TABLE touched_documents AS SELECT key AS document_id FROM replaced
+        UNION SELECT document_id FROM state.{"dedup_documents" if whole else "dedup_pending"}"""
     )
+    load_touched(connection)
 
 
 def load_touched(connection: duckdb.DuckDBPyConnection) -> None:
