@@ -45,7 +45,6 @@ from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, sam
 from stemma.resources.engine.run import (
     Run,
     State,
-    fetch_value,
     finish,
     put_together,
     remember_recipe,
@@ -104,7 +103,7 @@ def update_deduplicated(run: Run) -> Counts:
                 made = states(connection)
                 if not outcomes:
                     upstream_version = made["cleaned"].version
-                    counts.rows_in = fetch_value(connection, f"SELECT count(*) FROM {live(run)}")
+                    counts.rows_in = made["cleaned"].rows
                     if _is_current(made, counts):
                         counts.rows_reused = counts.rows_in
                         if not run.dry:

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from stemma.deduplication.mixing import mix64
-from stemma.deduplication.runs import differs
+from stemma.deduplication.runs import differs, repeated
 
 # Verification removes false candidates, so a missed pair costs a hundred times a needless comparison.
 WEIGHTS = (0.001, 0.999)
@@ -178,16 +178,10 @@ def shared_rows(keys: np.ndarray) -> np.ndarray:
     digits = np.ascontiguousarray(halves).view("<u2")
     order = digits[::2].argsort(kind="stable").astype(np.uint32)
     order = order[digits[1::2][order].argsort(kind="stable")]
-    rows = order[_repeated(halves[order])].astype(np.int64)
+    rows = order[repeated(halves[order])].astype(np.int64)
     # A timsort: only keys that differ in their lower halves alone are out of order.
     rows = rows[keys[rows].argsort(kind="stable")]
-    return rows[_repeated(keys[rows])]
-
-
-def _repeated(values: np.ndarray) -> np.ndarray:
-    """Mark the values (sorted) that stand there more than once."""
-    borders = np.append(differs(values), True)
-    return ~(borders[1:] & borders[:-1])
+    return rows[repeated(keys[rows])]
 
 
 def _distinct(codes: np.ndarray, kind: Literal["quicksort", "stable"] = "quicksort") -> np.ndarray:

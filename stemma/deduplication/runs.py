@@ -8,3 +8,9 @@ def differs(values: np.ndarray) -> np.ndarray:
     marks = np.ones(len(values), bool)
     np.not_equal(values[1:], values[:-1], out=marks[1:])
     return marks
+
+
+def repeated(values: np.ndarray) -> np.ndarray:
+    """Mark the values (sorted) that stand there more than once."""
+    borders = np.append(differs(values), True)
+    return ~(borders[1:] & borders[:-1])

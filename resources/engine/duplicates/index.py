@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemma.deduplication import Buckets, bucket_pairs
+from stemma.deduplication.difference import unpaired
 from stemma.hashing import digest
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.moves import apply_moved, find_moved
@@ -97,20 +98,20 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection, made: Map
     """
     row_hash = """hash(document_id, text_hash, body_hash, source, category, document_date, length, quality)
         AS row_hash"""
-    # All columns of so many rows would make the join twice as dear; those that differ are few.
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE differing AS SELECT c.place AS comes, d.place AS stands
-        FROM (SELECT {row_hash}, place FROM {live(run)}) AS c
-        FULL JOIN (SELECT row_hash, rowid AS place FROM state.dedup_documents) AS d USING (row_hash)
-        WHERE c.place IS NULL OR d.place IS NULL"""
-    )
-    connection.execute(
+    found = connection.execute(f"SELECT {row_hash}, place FROM {live(run)}").to_arrow_table()
+    known = connection.execute("SELECT row_hash, rowid AS place FROM state.dedup_documents").to_arrow_table()
+    comes, stands = unpaired(found["row_hash"].to_numpy(), known["row_hash"].to_numpy())
+    execute_over(
+        connection,
+        found.take(pa.array(comes)),
         f"""CREATE OR REPLACE TEMP TABLE coming AS SELECT *, {row_hash} FROM {live(run)}
-        WHERE place IN (SELECT comes FROM differing)"""
+        WHERE place IN (SELECT place FROM arriving)""",
     )
-    connection.execute(
+    execute_over(
+        connection,
+        known.take(pa.array(stands)),
         """CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
-        WHERE rowid IN (SELECT stands FROM differing)"""
+        WHERE rowid IN (SELECT place FROM arriving)""",
     )
     return compared(connection, made)
 
