@@ -1,9 +1,9 @@
 """What `deduplicated` costs in the engine: full, 1 % inserted, 1 % deleted, five times in turn, at growing sizes.
 
-    python benchmarks/families.py [--documents 10000,100000,139000] [--folder DIR] [--check]
+    python benchmarks/families.py [--documents 10000,100000,139000] [--words 52] [--folder DIR] [--check]
 
-Texts are those of `make_load.py synth` in the shared folder (`--words 52`: about 700 characters; three in ten are
-copies and edits of others), shuffled by a hash of their ids. Raw and cleaned are made first and not measured. Each
+Texts are those of `make_load.py synth` in the shared folder (52 words: about 700 characters; three in ten are copies
+and edits of others), shuffled by a hash of their ids. Raw and cleaned are made first and not measured. Each
 update is a process of its own: `seconds` is the wall time of the one step, signing, verification, families and
 bookkeeping included, `cpu` that of the process and its workers, `MB` the peak of the process. `--check` rebuilds
 from nothing after the changes and compares families, kept documents and similarities.
@@ -40,7 +40,7 @@ model = "hash:64"
 """
 
 
-def generate(folder: Path, documents: int, shared: Path) -> None:
+def generate(folder: Path, documents: int, words: int, shared: Path) -> None:
     """Make the texts, once: parts of 1 % each in the order of a hash of their ids."""
     if (folder / "done").exists():
         return
@@ -56,7 +56,7 @@ def generate(folder: Path, documents: int, shared: Path) -> None:
     made = folder / "made"
     made.mkdir(exist_ok=True)
     subprocess.run(
-        [*command, "--words", "52", "--seed", "7", "--shards", "8", "--out", str(made)], check=True
+        [*command, "--words", str(words), "--seed", "7", "--shards", "8", "--out", str(made)], check=True
     )
     table = pq.read_table(made, columns=["id", "date", "text"])
     ranks = [hashlib.blake2b(key.encode(), digest_size=8).digest() for key in table["id"].to_pylist()]
@@ -151,6 +151,7 @@ def measure(folder: Path, parts: Path, check: bool) -> list[tuple[str, Figures]]
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--documents", default="10000,100000,139000")
+    parser.add_argument("--words", type=int, default=52)
     parser.add_argument("--folder", type=Path, default=ROOT / ".bench/families")
     parser.add_argument("--shared", type=Path, default=ROOT.parent / "shared")
     parser.add_argument("--check", action="store_true")
@@ -164,8 +165,8 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for documents in map(int, options.documents.split(",")):
-        parts = options.folder.resolve() / str(documents)
-        generate(parts, documents, options.shared.resolve())
+        parts = options.folder.resolve() / f"{documents}-{options.words}"
+        generate(parts, documents, options.words, options.shared.resolve())
         with tempfile.TemporaryDirectory(prefix="stemma-families-", dir=options.folder) as folder:
             rows = measure(Path(folder).resolve(), parts, options.check)
         full = rows[0][1]["seconds"]
