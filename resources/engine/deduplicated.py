@@ -23,7 +23,7 @@ from stemma.resources.engine.duplicates.index import (
     TABLES,
     clear_index,
     compare_documents,
-    has_index,
+    indexes,
     live,
     update_index,
 )
@@ -100,7 +100,7 @@ def update_deduplicated(run: Run) -> Counts:
     while True:
         try:
             with run.warehouse.session() as connection:
-                made = states(connection)
+                made, known = states(connection), indexes(connection)
                 if not outcomes:
                     upstream_version = made["cleaned"].version
                     counts.rows_in = made["cleaned"].rows
@@ -109,15 +109,15 @@ def update_deduplicated(run: Run) -> Counts:
                         if not run.dry:
                             _close(run, connection, counts, upstream_version, True, made["deduplicated"])
                         return counts
-                    planned_on = _plan_signatures(run, connection, made)
+                    planned_on = _plan_signatures(run, connection, made, known)
                     if _is_signed_at_once(run, connection, asked):
                         with run.warehouse.paused(connection):
                             outcomes = _sign(run, counts, asked)
                 if outcomes:
-                    todo = _bring_index(run, connection, made, asked, outcomes, planned_on)
+                    todo = _bring_index(run, connection, made, known, asked, outcomes, planned_on)
                     if not todo:
                         settled = not any(outcome.retryable for outcome in outcomes)
-                        _solve(run, connection, counts, asked, made["deduplicated"])
+                        _solve(run, connection, known, counts, asked, made["deduplicated"])
                         _close(run, connection, counts, upstream_version, settled, made["deduplicated"])
                         return counts
         except _Overtaken:
@@ -152,17 +152,18 @@ def _is_signed_at_once(run: Run, connection: duckdb.DuckDBPyConnection, asked: t
 def _solve(
     run: Run,
     connection: duckdb.DuckDBPyConnection,
+    known: Mapping[str, str],
     counts: Counts,
     asked: tuple[Layer, ...],
     before: State,
 ) -> None:
     whole = before.recipe != counts.recipe
     if run.config.deduplicate.index == "bloom":
-        decide_by_bloom(run, connection, counts, whole=whole)
+        decide_by_bloom(run, connection, known, counts, whole=whole)
     else:
-        forget_filters(connection)
+        forget_filters(connection, known)
         solve_families(run, connection, counts, asked, whole=whole)
-        update_passages(run, connection, counts, at_once=MEASURED_AT_ONCE)
+        update_passages(run, connection, known, counts, at_once=MEASURED_AT_ONCE)
     record_versions(run, connection)
     replace_errors(connection, "deduplicated", live(run), "scope", "failed", run.run_id)
 
@@ -171,6 +172,7 @@ def _bring_index(
     run: Run,
     connection: duckdb.DuckDBPyConnection,
     made: Mapping[str, State],
+    known: Mapping[str, str],
     asked: tuple[Layer, ...],
     outcomes: list[Outcome],
     planned_on: str,
@@ -179,7 +181,7 @@ def _bring_index(
 
     Raises _Overtaken where the index that this was planned with is no more.
     """
-    whole = clear_index(connection, PAIRS, index_recipe(run.setup), TABLES)
+    whole = clear_index(connection, known, PAIRS, index_recipe(run.setup), TABLES)
     if whole and planned_on:
         raise _Overtaken
     found = update_index(run, connection, made, asked, whole=whole, planned_on=planned_on)
@@ -198,17 +200,17 @@ def _bring_index(
     return [] if at_once else todo
 
 
-def _plan_signatures(run: Run, connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -> str:
+def _plan_signatures(
+    run: Run, connection: duckdb.DuckDBPyConnection, made: Mapping[str, State], known: Mapping[str, str]
+) -> str:
     """Make the table scope: the documents whose text an index does not know.
 
     Returns what the index of pairs was compared with (see `compare_documents`); nothing where there is none.
     """
-    known = has_index(connection, PAIRS, index_recipe(run.setup))
-    signed = known and (
-        passage_stage(run.setup) is None or has_index(connection, PASSAGES, passages_recipe(run.setup))
-    )
-    planned_on = compare_documents(run, connection, made) if known else ""
-    rows = "coming ANTI JOIN went USING (document_id, text_hash)" if signed else live(run)
+    has_pairs = known.get(PAIRS) == index_recipe(run.setup)
+    has_passages = passage_stage(run.setup) is None or known.get(PASSAGES) == passages_recipe(run.setup)
+    planned_on = compare_documents(run, connection, made) if has_pairs else ""
+    rows = "coming ANTI JOIN went USING (document_id, text_hash)" if has_pairs and has_passages else live(run)
     connection.execute(
         f"""CREATE OR REPLACE TABLE scope AS
         SELECT document_id, text_hash AS input_hash, body_hash, length FROM {rows}"""
@@ -261,7 +263,7 @@ def _compare(run: Run, pairs: pa.Table) -> None:
     done = 0
     for block in compare(run, pairs):
         with run.warehouse.session() as connection:
-            clear_passages(run, connection)
+            clear_passages(run, connection, indexes(connection))
             remember_passages(connection, [block])
         done += block[0].num_rows
         run.progress("deduplicated", done, pairs.num_rows)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 
 from stemma.deduplication import shingle_sets, sign
 from stemma.deduplication.shingles import overlaps
-from stemma.resources.engine.duplicates.index import PAIRS, has_index, stored_buckets
+from stemma.resources.engine.duplicates.index import PAIRS, indexes, stored_buckets
 from stemma.resources.engine.duplicates.layers import NUMBERS, Layer, index_recipe, layers
 from stemma.resources.engine.run import Run, load_rows
 
@@ -57,7 +57,7 @@ def why_not_indexed(run: Run) -> str | None:
     if not run.warehouse.state_path.exists():
         return "the index is gone"
     with run.warehouse.session() as connection:
-        if not has_index(connection, PAIRS, index_recipe(run.setup)):
+        if indexes(connection).get(PAIRS) != index_recipe(run.setup):
             return "the index was made by other settings or another version; 'stemma run' makes it anew"
     return None
 

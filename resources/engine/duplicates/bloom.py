@@ -4,6 +4,7 @@ Filters change in place, so each run that adds to them works on a copy, and whic
 """
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 
 import duckdb
@@ -15,7 +16,7 @@ from stemma.deduplication.bloom import open_filters, seen_before
 from stemma.errors import StemmaError
 from stemma.hashing import key
 from stemma.incremental.counts import Counts
-from stemma.resources.engine.duplicates.index import clear_index, drop_index, indexes
+from stemma.resources.engine.duplicates.index import clear_index, drop_index
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.duplicates.solution import ROW_HASH, load_touched
 from stemma.resources.engine.rowwise import segments_of
@@ -36,13 +37,15 @@ def bloom_recipe(setup: Setup) -> str:
     return key(METHOD, setup.recipe(setup.sign), setup.code(seen_before), repr(parameters)).hex()
 
 
-def decide_by_bloom(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, whole: bool) -> None:
+def decide_by_bloom(
+    run: Run, connection: duckdb.DuckDBPyConnection, known: Mapping[str, str], counts: Counts, *, whole: bool
+) -> None:
     """Decide on the nodes that came, one after the other by priority, and apply that to state.deduplicated.
 
-    A document whose text has changed is no duplicate of what it was: it stays if it was kept.
+    A document whose text has changed is no duplicate of what it was: it stays if it was kept. `known`: see `indexes`.
     """
     recipe = bloom_recipe(run.setup)
-    if clear_index(connection, METHOD, recipe, TABLES):
+    if clear_index(connection, known, METHOD, recipe, TABLES):
         whole = True
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE new_nodes AS
@@ -59,9 +62,9 @@ def decide_by_bloom(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
     _apply(run, connection, counts, whole=whole)
 
 
-def forget_filters(connection: duckdb.DuckDBPyConnection) -> None:
+def forget_filters(connection: duckdb.DuckDBPyConnection, known: Mapping[str, str]) -> None:
     """Forget the filters of an earlier configuration: they have not seen what came since. `compact` deletes them."""
-    if METHOD in indexes(connection):
+    if METHOD in known:
         drop_index(connection, METHOD, TABLES)
 
 

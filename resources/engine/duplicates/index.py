@@ -65,19 +65,20 @@ def _quality(run: Run) -> str:
     return f"-({' + '.join(failed) or '0'})"
 
 
-def has_index(connection: duckdb.DuckDBPyConnection, name: str, recipe: str) -> bool:
-    """Tell whether an index was made by a recipe."""
-    return indexes(connection).get(name) == recipe
-
-
 def indexes(connection: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Return the recipes that indexes were made by, by their names."""
     return dict(connection.execute("SELECT name, recipe FROM state.dedup_index").fetchall())
 
 
-def clear_index(connection: duckdb.DuckDBPyConnection, name: str, recipe: str, tables: Sequence[str]) -> bool:
-    """Empty the tables of an index if another recipe made it; returns whether it did."""
-    if has_index(connection, name, recipe):
+def clear_index(
+    connection: duckdb.DuckDBPyConnection,
+    known: Mapping[str, str],
+    name: str,
+    recipe: str,
+    tables: Sequence[str],
+) -> bool:
+    """Empty the tables of an index if another recipe made it; returns whether it did. `known` are the `indexes`."""
+    if known.get(name) == recipe:
         return False
     drop_index(connection, name, tables)
     connection.execute("INSERT INTO state.dedup_index VALUES (?, ?)", [name, recipe])
@@ -110,8 +111,8 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection, made: Map
     execute_over(
         connection,
         known.take(pa.array(stands)),
-        """CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
-        WHERE rowid IN (SELECT place FROM arriving)""",
+        f"""CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
+        WHERE {"rowid IN (SELECT place FROM arriving)" if len(stands) else "false"}""",
     )
     return compared(connection, made)
 

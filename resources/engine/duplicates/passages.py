@@ -4,7 +4,7 @@ All of it hangs on the order of priority among the documents that are kept, so i
 are solved. What costs is remembered by text: fingerprints in the memo, runs of words by pairs of texts in the state.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import duckdb
 import numpy as np
@@ -85,13 +85,15 @@ def passages_recipe(setup: Setup) -> str:
     ).hex()
 
 
-def update_passages(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, at_once: int) -> None:
+def update_passages(
+    run: Run, connection: duckdb.DuckDBPyConnection, known: Mapping[str, str], counts: Counts, *, at_once: int
+) -> None:
     """Bring passages and cuts up to date with the documents kept, in the session's transaction.
 
-    Raises UnmeasuredPassages if more than `at_once` pairs of texts have never been compared.
+    `known` are the `indexes`. Raises UnmeasuredPassages if more than `at_once` pairs of texts have never been compared.
     """
     stage = passage_stage(run.setup)
-    is_other = clear_passages(run, connection)
+    is_other = clear_passages(run, connection, known)
     if stage is None and not is_other:
         return
     if stage is None:
@@ -110,9 +112,9 @@ def update_passages(run: Run, connection: duckdb.DuckDBPyConnection, counts: Cou
     _apply_cuts(connection, counts)
 
 
-def clear_passages(run: Run, connection: duckdb.DuckDBPyConnection) -> bool:
-    """Empty the index of passages if another recipe made it; returns whether it did."""
-    return clear_index(connection, PASSAGES, passages_recipe(run.setup), TABLES)
+def clear_passages(run: Run, connection: duckdb.DuckDBPyConnection, known: Mapping[str, str]) -> bool:
+    """Empty the index of passages if another recipe made it; returns whether it did. `known` are the `indexes`."""
+    return clear_index(connection, known, PASSAGES, passages_recipe(run.setup), TABLES)
 
 
 def _load_owners(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
