@@ -53,6 +53,8 @@ BATCH_BYTES = 8 * 1024 * 1024
 SCANNED_SHARE = 0.25
 # Segments kept mapped at a time, each with an open file.
 MAPPED_SEGMENTS = 256
+# What a process has written itself, up to so many bytes, it need not read and check when it asks for that next.
+WRITTEN_BYTES = 4 * 1024 * 1024
 # A process that has taken no more rows than these keeps its segments mapped: to let go of the pages, 16 of them for a
 # row at most, takes as long as to read some.
 ROWS_LEFT_MAPPED = 10_000
@@ -158,9 +160,9 @@ class Damage:
 
 @dataclass(frozen=True)
 class _Open:
-    """A segment that is read, and those of its batches that are at hand: views of a mapped file."""
+    """A segment that is read, and those of its batches that are at hand: views of a mapped file, or just written."""
 
-    reader: pa.ipc.RecordBatchFileReader
+    reader: pa.ipc.RecordBatchFileReader | None
     batches: dict[int, pa.RecordBatch] = field(default_factory=dict)
 
 
@@ -176,7 +178,16 @@ class Mapped:
         self._quarantine = quarantine
         self._open: dict[Path, _Open] = {}
         self._index: dict[Path, Index] = {}
+        self._written: Path | None = None
         self._rows_taken = 0
+
+    def keep_written(self, path: Path, index: Index, batches: list[pa.RecordBatch]) -> None:
+        """Answer for a segment that this process has just written from memory, until it writes the next."""
+        if self._written is not None:
+            self._open.pop(self._written, None)
+        self._written = path
+        self._index[path] = index
+        self._open[path] = _Open(None, dict(enumerate(batches)))
 
     def batches(
         self,
@@ -193,10 +204,12 @@ class Mapped:
         """
         with self.watched(path):
             sizes = self.index(path).sizes
-            source = self._mapped(path) if mapped else _Open(_opened(path, names))
+            at_hand = mapped or (path == self._written and path in self._open)
+            source = self._mapped(path) if at_hand else _Open(_opened(path, names))
         for number in range(len(sizes)) if wanted is None else wanted.tolist():
             batch = source.batches.get(number)
             if batch is None:
+                assert source.reader is not None
                 with self.watched(path):
                     batch = source.reader.get_batch(number)
                     batch.validate()
@@ -224,6 +237,7 @@ class Mapped:
             for name in names:
                 found = batch.schema.get_field_index(name + CHECKSUM)
                 # Segments of an earlier version have none.
+                # Nor has what was just written.
                 if found >= 0:
                     expected = batch.column(found).to_numpy()[rows]
                     if not np.array_equal(row_checksums(batch.column(name), rows), expected):
@@ -233,7 +247,9 @@ class Mapped:
         """Return the index of a segment. Raises DamagedError where it is damaged."""
         if path not in self._index:
             with self.watched(path):
-                self._index[path] = _index_of(path, self._mapped(path).reader.schema)
+                reader = self._mapped(path).reader
+                assert reader is not None
+                self._index[path] = _index_of(path, reader.schema)
         return self._index[path]
 
     @contextlib.contextmanager
@@ -306,17 +322,22 @@ class Segments:
         place = ""
         if rows.num_rows:
             self.folder.mkdir(parents=True, exist_ok=True)
+            table = rows.cast(self.schema).combine_chunks()
             rows_each = min(BATCH_ROWS, max(1, BATCH_BYTES * rows.num_rows // max(rows.nbytes, 1)))
-            batches = rows.cast(self.schema).combine_chunks().to_batches(max_chunksize=rows_each)
-            keys = [key for batch in batches for key in batch[KEY].storage.to_pylist()]
-            sizes = [batch.num_rows for batch in batches]
-            failed = rows["error"].null_count < rows.num_rows
+            batches = table.to_batches(max_chunksize=rows_each)
+            index = Index(
+                stored_keys(table[KEY]),
+                [batch.num_rows for batch in batches],
+                rows["error"].null_count < rows.num_rows,
+            )
             with (
                 self._new_segment() as segment,
-                self._writer(segment.temporary, b"".join(keys), sizes, failed) as writer,
+                self._writer(segment.temporary, _bytes_of(index.keys), index.sizes, index.failed) as writer,
             ):
                 for batch in batches:
                     writer.write_batch(_with_sums(batch))
+            if rows.nbytes <= WRITTEN_BYTES:
+                self._mapped.keep_written(segment.path, index, batches)
             place = segment.path.name
         names = pa.array([place] * rows.num_rows, pa.string())
         numbers = pa.array(range(rows.num_rows), pa.int64())
@@ -465,7 +486,7 @@ class Segments:
     def _merge(self, paths: list[Path]) -> None:
         """Write a segment of the rows of others."""
         indexes = [self._mapped.index(path) for path in paths]
-        keys = b"".join(index.keys.buffers()[1].to_pybytes() for index in indexes)
+        keys = b"".join(_bytes_of(index.keys) for index in indexes)
         groups = list(_grouped(zip(indexes, (path.stat().st_size for path in paths), strict=True)))
         failed = any(index.failed for index in indexes)
         with (
@@ -518,11 +539,11 @@ class Segments:
         if live.any():
             ends = np.cumsum(index.sizes)
             parts = np.split(live, ends[:-1])
-            kept = index.keys.filter(pa.array(live)).to_pylist()
+            kept = _bytes_of(index.keys.filter(pa.array(live)))
             sizes = [int(part.sum()) for part in parts if part.any()]
             with (
                 self._new_segment(path.stat().st_mtime) as segment,
-                self._writer(segment.temporary, b"".join(kept), sizes, index.failed) as writer,
+                self._writer(segment.temporary, kept, sizes, index.failed) as writer,
             ):
                 batches = self._mapped.batches(path)
                 for part, batch in zip(parts, batches, strict=True):
@@ -740,6 +761,12 @@ def _prefixes(keys: pa.Array) -> np.ndarray:
     """Return some bits of each key (binary(16))."""
     halves = np.frombuffer(keys.buffers()[1] or b"", np.uint64)[2 * keys.offset :][: 2 * len(keys)]
     return (halves[::2] >> np.uint64(64 - PREFIX_BITS)).astype(np.uint32)
+
+
+def _bytes_of(keys: pa.Array) -> bytes:
+    """Return keys (binary(16)) one after the other."""
+    buffer = keys.buffers()[1]
+    return b"" if buffer is None else buffer[16 * keys.offset :][: 16 * len(keys)].to_pybytes()
 
 
 def _all_keys(indexes: list[Index]) -> pa.ChunkedArray:
