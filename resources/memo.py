@@ -356,10 +356,10 @@ class Segments:
         execute_over(connection, places, f"CREATE OR REPLACE TABLE {into} AS SELECT * FROM arriving")
 
     def _located(self, connection: duckdb.DuckDBPyConnection, keys: str) -> pa.Table:
-        wanted = connection.execute(f"SELECT DISTINCT input_hash FROM {keys}").to_arrow_table()
+        wanted = connection.execute(f"SELECT input_hash FROM {keys}").to_arrow_table()
         if not wanted.num_rows:
             return PLACES.empty_table()
-        return self._retrying(lambda: self._places(stored_keys(wanted[KEY])))
+        return self._retrying(lambda: self._places(pc.unique(stored_keys(wanted[KEY]))))
 
     def scan(self, keys: pa.Array, names: list[str]) -> Iterator[tuple[np.ndarray, pa.RecordBatch]]:
         """Yield the columns `names` of what the memo knows of keys (binary(16)), batch by batch as it has them.
@@ -748,12 +748,14 @@ def _found(indexes: list[Index], wanted: pa.Array) -> tuple[np.ndarray, np.ndarr
     """
     likely = np.zeros(1 << PREFIX_BITS, bool)
     likely[_prefixes(wanted)] = True
-    rows = np.flatnonzero(likely[np.concatenate([_NO_PREFIXES, *(index.prefixes for index in indexes)])])
+    prefixes = np.concatenate([_NO_PREFIXES, *(index.prefixes for index in indexes)])
+    rows = np.flatnonzero(likely.take(prefixes))
     found = pc.index_in(_all_keys(indexes).take(pa.array(rows)), wanted).combine_chunks()
     known = np.flatnonzero(found.is_valid().to_numpy(zero_copy_only=False))
     codes = found.take(pa.array(known)).to_numpy()
-    _codes, first = np.unique(codes, return_index=True)
-    first.sort()
+    first = np.full(len(wanted), -1, np.int64)
+    first[codes[::-1]] = np.arange(len(codes))[::-1]
+    first = np.sort(first[first >= 0])
     return rows[known][first], codes[first]
 
 

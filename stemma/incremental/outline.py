@@ -52,6 +52,7 @@ class Outline:
     def __init__(self, data: Data) -> None:
         self._data = data
         self._pieces: dict[int, Piece] = {}
+        self._imports: dict[str, list[Import]] = {}
 
     def piece(self, number: int) -> Piece:
         """Return a piece by its number; 0 is the whole module."""
@@ -62,7 +63,8 @@ class Outline:
 
     def statements(self, name: str) -> list[Piece]:
         """Return the module-level statements that bind or mutate `name`, imports aside, in order."""
-        return [self.piece(number) for number in self._data["statements"].get(name, ())]
+        numbers = self._data["statements"].get(name)
+        return [self.piece(number) for number in numbers] if numbers else []
 
     def definitions(self, name: str, line: int) -> list[int]:
         """Return the numbers of what is defined under a name at a line, that of the first decorator if it has any."""
@@ -74,7 +76,9 @@ class Outline:
 
     def imports(self, name: str) -> list[Import]:
         """Return what the module-level imports that bind `name` stand for."""
-        return [Import(*target) for target in self._data["imports"].get(name, ())]
+        if name not in self._imports:
+            self._imports[name] = [Import(*target) for target in self._data["imports"].get(name, ())]
+        return self._imports[name]
 
     @property
     def star_imports(self) -> list[str]:

@@ -55,6 +55,7 @@ class Reach:
         self._noted: list[_Key] = []
         self._readings: dict[_Key, tuple[str, str, list[_Key]]] = {}
         self._resolving: set[tuple[int, str]] = set()
+        self._resolved: dict[tuple[int, tuple[str, ...]], tuple[str | None, list[_Key]]] = {}
         self._sources: dict[int, tuple[Namespace, ModuleSource | None]] = {}
         # The arguments keep objects alive: their ids stay theirs.
         self._readers: dict[_Key, tuple[_Reader, tuple[Any, ...]]] = {}
@@ -90,10 +91,12 @@ class Reach:
         """Tell whether a module, by its name, is of the project: of a root's package, or of one in the same folder."""
         if not isinstance(module, str):
             return False
-        package = _top(module)
-        if package not in self._known:
-            self._known[package] = bool(self._folders) and _folder(package) in self._folders
-        return self._known[package]
+        if module not in self._known:
+            package = _top(module)
+            if package not in self._known:
+                self._known[package] = bool(self._folders) and _folder(package) in self._folders
+            self._known[module] = self._known[package]
+        return self._known[module]
 
     def _source(self, namespace: Namespace) -> ModuleSource | None:
         if id(namespace) not in self._sources:
@@ -321,7 +324,19 @@ class Reach:
             if isinstance(value, types.ModuleType) and self._ours(value.__name__) and attributes:
                 return self._resolve_name(vars(value), *attributes)
             return self.describe(value)
-        return self._resolve_name(namespace, name, *attributes)
+        return self._resolve_global(namespace, reference.path)
+
+    def _resolve_global(self, namespace: Namespace, path: tuple[str, ...]) -> str | None:
+        """Resolve a name of a module, once: many are named by several of its functions."""
+        key = (id(namespace), path)
+        if key not in self._resolved:
+            before, self._noted = self._noted, []
+            label = self._resolve_name(namespace, *path)
+            self._resolved[key] = label, self._noted
+            self._noted = before
+        label, noted = self._resolved[key]
+        self._noted += noted
+        return label
 
     def _resolve_import(self, target: Import, attributes: tuple[str, ...] = ()) -> str | None:
         if not self._ours(target.module):
