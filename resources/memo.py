@@ -236,8 +236,7 @@ class Mapped:
             self._rows_taken += len(rows)
             for name in names:
                 found = batch.schema.get_field_index(name + CHECKSUM)
-                # Segments of an earlier version have none.
-                # Nor has what was just written.
+                # What was just written has none, nor have segments of an earlier version.
                 if found >= 0:
                     expected = batch.column(found).to_numpy()[rows]
                     if not np.array_equal(row_checksums(batch.column(name), rows), expected):
