@@ -57,7 +57,7 @@ MAPPED_SEGMENTS = 256
 WRITTEN_BYTES = 4 * 1024 * 1024
 # A process that has taken no more rows than these keeps its segments mapped: to let go of the pages, 16 of them for a
 # row at most, takes as long as to read some.
-ROWS_LEFT_MAPPED = 10_000
+ROWS_LEFT_MAPPED = 20_000
 # Names the segments that a merge has replaced.
 RETIRED = "retired.txt"
 # Where damaged segments are moved to, beside the memo.

@@ -99,8 +99,8 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection, made: Map
     """
     row_hash = """hash(document_id, text_hash, body_hash, source, category, document_date, length, quality)
         AS row_hash"""
-    found = connection.execute(f"SELECT {row_hash}, place FROM {live(run)}").to_arrow_table()
-    known = connection.execute("SELECT row_hash, rowid AS place FROM state.dedup_documents").to_arrow_table()
+    found = _in_order(connection, f"SELECT {row_hash}, place FROM {live(run)}")
+    known = _in_order(connection, "SELECT row_hash, rowid AS place FROM state.dedup_documents")
     comes, stands = unpaired(found["row_hash"].to_numpy(), known["row_hash"].to_numpy())
     execute_over(
         connection,
@@ -115,6 +115,13 @@ def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection, made: Map
         WHERE {"rowid IN (SELECT place FROM arriving)" if len(stands) else "false"}""",
     )
     return compared(connection, made)
+
+
+def _in_order(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+    """Return the rows of a query in the order of their places: of a large table, threads read parts as they come."""
+    rows = connection.execute(query).to_arrow_table()
+    # Each part is in order: for NumPy's stable sort, a millisecond for 100,000 rows.
+    return rows.take(pa.array(np.argsort(rows["place"].to_numpy(), kind="stable")))
 
 
 def compared(connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -> str:
@@ -189,7 +196,7 @@ def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> int:
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE came AS
         SELECT document_id, if(norm_hash IS NULL, known.node, {node}) AS node, text_hash, body_hash, source,
-            category, document_date, length, quality, row_hash
+            category, document_date, length, quality, row_hash, place
         FROM coming LEFT JOIN fresh_nodes USING (document_id)
         LEFT JOIN (SELECT document_id, text_hash, node FROM went) AS known USING (document_id, text_hash)
         WHERE norm_hash IS NOT NULL OR known.node IS NOT NULL"""
@@ -224,7 +231,10 @@ def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(
         "DELETE FROM state.dedup_documents WHERE document_id IN (SELECT document_id FROM went)"
     )
-    connection.execute("INSERT INTO state.dedup_documents SELECT * FROM came")
+    # In the order of cleaned: `unpaired` passes over what stands alike.
+    connection.execute(
+        "INSERT INTO state.dedup_documents SELECT * EXCLUDE (place) FROM came ORDER BY came.place"
+    )
     connection.execute(
         """INSERT INTO state.dedup_pending SELECT document_id FROM came UNION SELECT document_id FROM went
         UNION SELECT document_id FROM standing"""

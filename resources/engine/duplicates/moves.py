@@ -99,7 +99,7 @@ def _places(
             FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place
                 FROM (SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
                         FROM state.dedup_documents WHERE node IN {few("ordered", "node")}
-                    UNION ALL SELECT *, false, true FROM came SEMI JOIN ordered USING (node)))
+                    UNION ALL SELECT * EXCLUDE (place), false, true FROM came SEMI JOIN ordered USING (node)))
             GROUP BY node"""
         ).to_arrow_table()
         rows = pc.index_in(stored_keys(found["node"]), nodes).to_numpy()
