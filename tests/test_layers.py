@@ -286,7 +286,7 @@ def test_a_run_that_another_configuration_overtakes_plans_again(
         return outcomes
 
     monkeypatch.setattr(deduplicated, "_sign", sign_and_be_overtaken)
-    # Few texts are signed while others wait for the lock: nobody can overtake then, and the run here would wait for ever.
+    # Few texts are signed while others wait for the lock: nobody can overtake then, the run in `_sign` least of all.
     monkeypatch.setattr(deduplicated, "SIGNED_AT_ONCE", -1)
     corpus.run()
     assert overtaken
