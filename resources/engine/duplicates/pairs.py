@@ -88,7 +88,7 @@ def keep_candidates(connection: duckdb.DuckDBPyConnection, layer: Layer, pairs: 
     if pairs.num_rows:
         execute_over(
             connection,
-            pairs.select(["a", "b", "buckets"]),
+            pairs,
             f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM arriving",
         )
 
