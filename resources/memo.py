@@ -35,7 +35,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemma.errors import StemmaError
-from stemma.hashing import UUID
+from stemma.hashing import UUID, stored_keys
 from stemma.resources.checksums import row_checksums
 from stemma.resources.handing import execute_over
 
@@ -95,11 +95,6 @@ Result = TypeVar("Result")
 def quoted(text: str) -> str:
     """Quote a string as a SQL literal."""
     return "'" + text.replace("'", "''") + "'"
-
-
-def stored_keys(keys: pa.ChunkedArray) -> pa.Array:
-    """Return a column of keys (UUID) as they are stored: binary(16), in one piece."""
-    return keys.cast(pa.binary(16)).combine_chunks()
 
 
 @contextlib.contextmanager

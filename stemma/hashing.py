@@ -6,6 +6,7 @@
 import hashlib
 from collections.abc import Iterable
 
+import numpy as np
 import pyarrow as pa
 
 UUID = pa.uuid()
@@ -35,3 +36,14 @@ def uuid_array(digests: Iterable[bytes | None]) -> pa.ExtensionArray:
 def hash_texts(texts: Iterable[str | None]) -> pa.ExtensionArray:
     """Hash each text's UTF-8 bytes; null stays null. Raises UnicodeEncodeError on lone surrogates."""
     return uuid_array(None if text is None else digest(text.encode()) for text in texts)
+
+
+def stored_keys(keys: pa.ChunkedArray) -> pa.Array:
+    """Return a column of keys (uuid) as they are stored: binary(16), in one piece."""
+    return keys.cast(pa.binary(16)).combine_chunks()
+
+
+def halves(keys: pa.Array) -> np.ndarray:
+    """Return keys (binary(16), none null) as pairs of integers (uint64[n, 2]), which sort as their bytes do."""
+    found = np.frombuffer(keys.buffers()[1] or b"", ">u8", 2 * len(keys), 16 * keys.offset)
+    return found.astype(np.uint64).reshape(-1, 2)

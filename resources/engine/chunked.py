@@ -4,12 +4,11 @@ from collections.abc import Iterator
 
 import pyarrow as pa
 
-from stemma.hashing import key
+from stemma.hashing import key, stored_keys
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.rowwise import Bodies, RowDataset, segments_of, streamed
 from stemma.resources.engine.run import Run
 from stemma.resources.engine.setup import Setup
-from stemma.resources.memo import stored_keys
 
 
 def chunked(setup: Setup) -> RowDataset:

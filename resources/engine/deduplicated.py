@@ -18,11 +18,13 @@ from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
 from stemma.resources.engine.chunked import cleaned_bodies
 from stemma.resources.engine.duplicates.bloom import bloom_recipe, decide_by_bloom, forget_filters
+from stemma.resources.engine.duplicates.change import Difference
 from stemma.resources.engine.duplicates.index import (
     PAIRS,
     TABLES,
     clear_index,
     compare_documents,
+    compared,
     indexes,
     live,
     update_index,
@@ -39,7 +41,7 @@ from stemma.resources.engine.duplicates.passages import (
     remember_passages,
     update_passages,
 )
-from stemma.resources.engine.duplicates.pending import forget_nodes, note_pending
+from stemma.resources.engine.duplicates.pending import note_pending
 from stemma.resources.engine.duplicates.solution import record_versions, solve_families
 from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, sample_for_audit
 from stemma.resources.engine.run import (
@@ -52,6 +54,7 @@ from stemma.resources.engine.run import (
     states,
 )
 from stemma.resources.engine.setup import Setup
+from stemma.resources.handing import execute_over
 
 # So few pairs are measured within the transaction: that costs less than another one.
 MEASURED_AT_ONCE = 20_000
@@ -95,7 +98,8 @@ def update_deduplicated(run: Run) -> Counts:
     """
     counts = run.begin("deduplicated", dedup_recipe(run.setup))
     asked = layers(run.setup)
-    planned_on, outcomes, todo = "", list[Outcome](), Unmeasured()
+    planned_on: Difference | None = None
+    outcomes, todo = list[Outcome](), Unmeasured()
     upstream_version = -1
     while True:
         try:
@@ -113,8 +117,11 @@ def update_deduplicated(run: Run) -> Counts:
                     if _is_signed_at_once(run, connection, asked):
                         with run.warehouse.paused(connection):
                             outcomes = _sign(run, counts, asked)
+                elif planned_on is not None:
+                    planned_on = _planned_still(run, connection, made, known, planned_on)
                 if outcomes:
                     todo = _bring_index(run, connection, made, known, asked, outcomes, planned_on)
+                    planned_on = None
                     if not todo:
                         settled = not any(outcome.retryable for outcome in outcomes)
                         _solve(run, connection, known, counts, asked, made["deduplicated"])
@@ -162,10 +169,29 @@ def _solve(
         decide_by_bloom(run, connection, known, counts, whole=whole)
     else:
         forget_filters(connection, known)
-        solve_families(run, connection, counts, asked, whole=whole)
+        keeps_cuts = passage_stage(run.setup) is not None
+        solve_families(run, connection, counts, asked, whole=whole, keeps_cuts=keeps_cuts)
         update_passages(run, connection, known, counts, at_once=MEASURED_AT_ONCE)
     record_versions(run, connection)
     replace_errors(connection, "deduplicated", live(run), "scope", "failed", run.run_id)
+
+
+def _planned_still(
+    run: Run,
+    connection: duckdb.DuckDBPyConnection,
+    made: Mapping[str, State],
+    known: Mapping[str, str],
+    planned_on: Difference,
+) -> Difference:
+    """Return how the documents differ from those that the index knows, after others may have changed it.
+
+    Raises _Overtaken where the index is no more that this was planned with.
+    """
+    if known.get(PAIRS) != index_recipe(run.setup):
+        raise _Overtaken
+    if planned_on.compared == compared(connection, made):
+        return planned_on
+    return compare_documents(run, connection, made)
 
 
 def _bring_index(
@@ -175,46 +201,51 @@ def _bring_index(
     known: Mapping[str, str],
     asked: tuple[Layer, ...],
     outcomes: list[Outcome],
-    planned_on: str,
+    planned_on: Difference | None,
 ) -> Unmeasured:
     """Bring the index up to date; returns the pairs that are to be measured, unless they are few and are by now.
 
-    Raises _Overtaken where the index that this was planned with is no more.
+    `planned_on` is how the documents differ from those that the index knows, as far as that is known.
     """
     whole = clear_index(connection, known, PAIRS, index_recipe(run.setup), TABLES)
-    if whole and planned_on:
-        raise _Overtaken
-    found = update_index(run, connection, made, asked, whole=whole, planned_on=planned_on)
+    if planned_on is None:
+        planned_on = compare_documents(run, connection, made)
+    candidates, nodes, gone = update_index(run, connection, planned_on, asked, whole=whole)
     for number, outcome in enumerate(outcomes):
         find_failed(connection, outcome, more=number > 0)
-    at_once = sum(pairs.num_rows for pairs in found) <= MEASURED_AT_ONCE
-    todo = []
-    for layer, candidates in zip(asked, found, strict=True):
-        keep_candidates(connection, layer, candidates.slice(0, 0) if at_once else candidates)
-        if candidates.num_rows:
-            todo.append((layer, with_texts(connection, candidates)))
-    if at_once:
-        for layer, pairs in todo:
-            remember(connection, layer, pa.concat_tables(measure(run, layer, pairs)), kept=False)
-    note_pending(connection)
+    todo = [
+        (layer, with_texts(connection, pairs))
+        for layer, pairs in zip(asked, candidates, strict=True)
+        if pairs.num_rows
+    ]
+    at_once = sum(pairs.num_rows for _layer, pairs in todo) <= MEASURED_AT_ONCE
+    for layer, pairs in todo:
+        if at_once:
+            scored = pa.concat_tables(measure(run, layer, pairs))
+            nodes.append(remember(connection, layer, scored, kept=False))
+        else:
+            keep_candidates(connection, layer, pairs.select(["a", "b", "buckets"]))
+    note_pending(connection, nodes, gone)
     return [] if at_once else todo
 
 
 def _plan_signatures(
     run: Run, connection: duckdb.DuckDBPyConnection, made: Mapping[str, State], known: Mapping[str, str]
-) -> str:
+) -> Difference | None:
     """Make the table scope: the documents whose text an index does not know.
 
-    Returns what the index of pairs was compared with (see `compare_documents`); nothing where there is none.
+    Returns how the documents differ from those that the index of pairs knows; None where there is none.
     """
     has_pairs = known.get(PAIRS) == index_recipe(run.setup)
     has_passages = passage_stage(run.setup) is None or known.get(PASSAGES) == passages_recipe(run.setup)
-    planned_on = compare_documents(run, connection, made) if has_pairs else ""
-    rows = "coming ANTI JOIN went USING (document_id, text_hash)" if has_pairs and has_passages else live(run)
-    connection.execute(
-        f"""CREATE OR REPLACE TABLE scope AS
-        SELECT document_id, text_hash AS input_hash, body_hash, length FROM {rows}"""
+    planned_on = compare_documents(run, connection, made) if has_pairs else None
+    scope = (
+        "CREATE OR REPLACE TABLE scope AS SELECT document_id, text_hash AS input_hash, body_hash, length FROM"
     )
+    if planned_on is not None and has_passages:
+        execute_over(connection, planned_on.fresh(), f"{scope} arriving")
+    else:
+        connection.execute(f"{scope} {live(run)}")
     sample_for_audit(
         run, connection, f"(SELECT text_hash AS input_hash, body_hash, document_id FROM {live(run)})"
     )
@@ -251,9 +282,7 @@ def _measure(run: Run, todo: Unmeasured) -> None:
     for layer, pairs in todo:
         for scored in put_together(measure(run, layer, pairs), max(MEASURED_AT_ONCE, total // CHECKPOINTS)):
             with run.warehouse.session() as connection:
-                forget_nodes(connection)
-                remember(connection, layer, scored, kept=True)
-                note_pending(connection)
+                note_pending(connection, [remember(connection, layer, scored, kept=True)])
             done += scored.num_rows
             run.progress("deduplicated", done, total)
 

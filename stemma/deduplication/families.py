@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemma.deduplication.components import components
-from stemma.hashing import UUID
+from stemma.hashing import UUID, halves, stored_keys
 
 Keep = Literal["oldest", "newest", "longest", "best"]
 
@@ -154,28 +154,30 @@ def families(
 
 def _ranks(*columns: pa.ChunkedArray) -> list[np.ndarray]:
     """Rank uuids by their bytes, equal ones equally, across all columns."""
-    halves = np.concatenate([_halves(column) for column in columns])
-    order = np.lexsort((halves[:, 1], halves[:, 0]))
-    is_new = np.any(halves[order[1:]] != halves[order[:-1]], axis=1)
-    ranks = np.empty(len(halves), np.int64)
-    ranks[order] = np.concatenate(([0], np.cumsum(is_new))) if len(halves) else 0
+    values = np.concatenate([_halves(column) for column in columns])
+    order = np.lexsort((values[:, 1], values[:, 0]))
+    is_new = np.any(values[order[1:]] != values[order[:-1]], axis=1)
+    ranks = np.empty(len(values), np.int64)
+    ranks[order] = np.concatenate(([0], np.cumsum(is_new))) if len(values) else 0
     return np.split(ranks, np.cumsum([len(column) for column in columns])[:-1])
 
 
 def _halves(column: pa.ChunkedArray) -> np.ndarray:
-    """View uuids as pairs of big-endian integers, which sort as their bytes do."""
     if column.null_count:
         raise ValueError("document_id, node, a and b must not be null")
-    parts = []
-    for chunk in column.chunks:
-        storage = chunk.storage if isinstance(chunk, pa.ExtensionArray) else chunk
-        data = np.frombuffer(storage.buffers()[1], ">u8", 2 * len(storage), 16 * storage.offset)
-        parts.append(data.astype(np.uint64).reshape(-1, 2))
-    return np.concatenate(parts) if parts else np.empty((0, 2), np.uint64)
+    return halves(stored_keys(column))
+
+
+def priority_of(documents: pa.Table, keep: Keep) -> np.ndarray:
+    """Return each document's place (int64) in the order of priority (0 is the best), as `families` goes by it.
+
+    Takes document_id, rank, document_date, length and quality, see there. A document that stands there twice is no
+    error.
+    """
+    return _priority(documents, _ranks(documents.column("document_id"))[0], keep)
 
 
 def _priority(documents: pa.Table, identity: np.ndarray, keep: Keep) -> np.ndarray:
-    """Return each document's place in the order of priority (0 is the best)."""
     dates = pc.cast(documents.column("document_date"), pa.int32())
     days = dates.fill_null(0).to_numpy().astype(np.int64)
     undated = dates.is_null().to_numpy()

@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from stemma.deduplication.candidates import coded, decoded, limits_of, shared_rows
 from stemma.deduplication.runs import differs
+from stemma.hashing import halves, stored_keys
 
 # Pairs looked at at a time: some 200 MB.
 PAIRS = 1 << 22
@@ -33,7 +34,7 @@ def shared_members(rows: pa.Table, *, directed: bool) -> pa.Table:
     """
     shared = rows.take(pa.array(shared_rows(rows["bucket"].to_numpy())))
     starts = np.flatnonzero(differs(shared["bucket"].to_numpy()))
-    sizes = np.maximum(*(_sums(_flags(shared, when), starts) for when in ("was", "stays")))
+    sizes = np.maximum(*(_sums(flags(shared, when), starts) for when in ("was", "stays")))
     ordered = np.ones(len(sizes), bool) if directed else limits_of(sizes) < sizes - 1
     members = np.diff(starts, append=shared.num_rows)
     return shared.append_column("ordered", pa.array(np.repeat(ordered, members), pa.bool_()))
@@ -56,13 +57,13 @@ def moved_pairs(rows: pa.Table, *, directed: bool) -> pa.Table:
     rows = _each_once(rows)
     starts = np.flatnonzero(differs(rows["bucket"].to_numpy()))
     bucket = np.repeat(np.arange(len(starts)), np.diff(starts, append=rows.num_rows))
-    ordered = _flags(rows, "ordered")
+    ordered = flags(rows, "ordered")
     times = [_at_time(rows, bucket, ordered, *when) for when in (("was", "before"), ("stays", "after"))]
     before, after = times
     changes = np.where(
-        ordered, _flags(rows, "changes") | (before.first != after.first), before.present != after.present
+        ordered, flags(rows, "changes") | (before.first != after.first), before.present != after.present
     )
-    member, asks = rows["member"].to_numpy(), _flags(rows, "asks")
+    member, asks = rows["member"].to_numpy(), flags(rows, "asks")
     codes, buckets = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
     for x, y in _compared(bucket, changes, before.first | after.first):
         for time, count in zip(times, (-1, 1), strict=True):
@@ -75,6 +76,31 @@ def moved_pairs(rows: pa.Table, *, directed: bool) -> pa.Table:
     return _counted(np.concatenate(codes), np.concatenate(buckets))
 
 
+def summed_pairs(parts: list[pa.Table]) -> pa.Table:
+    """Return the pairs of several tables (a, b: uuid; buckets: int64), each once with its sum of buckets, if any."""
+    pairs = pa.concat_tables(parts)
+    if sum(part.num_rows > 0 for part in parts) < 2:
+        return pairs
+    codes = pair_keys(pairs).dictionary_encode().indices.to_numpy()
+    _codes, firsts = np.unique(codes, return_index=True)
+    sums = np.zeros(len(firsts), np.int64)
+    np.add.at(sums, codes, pairs["buckets"].to_numpy())
+    once = pairs.take(pa.array(firsts)).set_column(2, "buckets", pa.array(sums))
+    return once.filter(pa.array(sums != 0))
+
+
+def pair_keys(pairs: pa.Table) -> pa.Array:
+    """Return one key (binary(32)) of each pair of nodes (a, b: uuid)."""
+    sides = [halves(stored_keys(pairs[side])) for side in "ab"]
+    keys = pa.py_buffer(np.concatenate(sides, axis=1))
+    return pa.Array.from_buffers(pa.binary(32), pairs.num_rows, [None, keys])
+
+
+def nodes_of(pairs: pa.Table) -> pa.Array:
+    """Return the nodes (binary(16)) of pairs (a, b: uuid), those of a first."""
+    return pa.concat_arrays([stored_keys(pairs[side]) for side in "ab"])
+
+
 def _each_once(rows: pa.Table) -> pa.Table:
     """Put the rows of each member of a bucket together; the buckets stay in their order."""
     bucket, member = rows["bucket"].to_numpy(), rows["member"].to_numpy()
@@ -82,14 +108,14 @@ def _each_once(rows: pa.Table) -> pa.Table:
     firsts = np.flatnonzero(differs(bucket[order]) | differs(member[order]))
     if len(firsts) == len(order):
         return rows
-    asks = np.logical_or.reduceat(_flags(rows, "asks")[order], firsts)
+    asks = np.logical_or.reduceat(flags(rows, "asks")[order], firsts)
     place = rows.schema.get_field_index("asks")
     return rows.take(pa.array(order[firsts])).set_column(place, "asks", pa.array(asks))
 
 
 def _at_time(rows: pa.Table, bucket: np.ndarray, ordered: np.ndarray, when: str, order: str) -> _Time:
     present, place, limits = (
-        _flags(rows, when),
+        flags(rows, when),
         np.zeros(len(bucket), np.int64),
         np.ones(len(bucket), np.int64),
     )
@@ -131,7 +157,8 @@ def _counted(codes: np.ndarray, buckets: np.ndarray) -> pa.Table:
     return pa.table({"first": pairs[:, 0], "second": pairs[:, 1], "buckets": sums[sums != 0]})
 
 
-def _flags(rows: pa.Table, name: str) -> np.ndarray:
+def flags(rows: pa.Table, name: str) -> np.ndarray:
+    """Return a column of booleans (bool), as Arrow or DuckDB has them."""
     # DuckDB may give booleans of a byte each, which NumPy takes for numbers.
     return rows[name].to_numpy(zero_copy_only=False).astype(bool, copy=False)
 

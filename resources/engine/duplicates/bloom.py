@@ -14,15 +14,14 @@ import pyarrow as pa
 from stemma.deduplication import signature_array
 from stemma.deduplication.bloom import open_filters, seen_before
 from stemma.errors import StemmaError
-from stemma.hashing import key
+from stemma.hashing import key, stored_keys
 from stemma.incremental.counts import Counts
 from stemma.resources.engine.duplicates.index import clear_index, drop_index
 from stemma.resources.engine.duplicates.priority import by_priority
-from stemma.resources.engine.duplicates.solution import ROW_HASH, load_touched
+from stemma.resources.engine.duplicates.solution import CUTS, ROW_HASH
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, apply_rows, fetch_value, load_rows
 from stemma.resources.engine.setup import Setup
-from stemma.resources.memo import stored_keys
 
 METHOD = "bloom"
 TABLES = ("bloom_nodes", "bloom_filters")
@@ -142,19 +141,19 @@ def _commit_filters(connection: duckdb.DuckDBPyConnection, folder: Path) -> None
 
 def _apply(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, whole: bool) -> None:
     """Make the rows of state.deduplicated of all documents whose node something came to or went from."""
-    touched = "true" if whole else "node IN (SELECT node FROM touched_nodes)"
-    connection.execute(
-        """CREATE OR REPLACE TEMP TABLE touched_nodes AS
-        SELECT node FROM came UNION SELECT node FROM went
-        UNION SELECT node FROM state.dedup_documents SEMI JOIN state.dedup_pending USING (document_id)"""
-    )
+    # All documents of what changed are pending.
+    nodes = "(SELECT node FROM state.dedup_documents SEMI JOIN state.dedup_pending USING (document_id))"
+    touched = "true" if whole else f"node IN {nodes}"
     connection.execute(
         f"""CREATE OR REPLACE TEMP TABLE touched_documents AS
         SELECT document_id FROM state.dedup_documents WHERE {touched}
         UNION SELECT document_id FROM state.dedup_pending
         {"UNION SELECT document_id FROM state.deduplicated" if whole else ""}"""
     )
-    load_touched(connection)
+    connection.execute(
+        """CREATE OR REPLACE TEMP TABLE touched AS FROM state.dedup_documents
+        SEMI JOIN touched_documents USING (document_id)"""
+    )
     # Without the layer `exact` equal documents are all kept, or all dropped.
     first = "first" if "exact" in run.config.deduplicate.layers else "true"
     connection.execute(
@@ -166,7 +165,7 @@ def _apply(run: Run, connection: duckdb.DuckDBPyConnection, counts: Counts, *, w
                 CASE WHEN NOT b.kept THEN '{METHOD}' WHEN NOT {first} THEN 'exact' END AS method,
                 CASE WHEN NOT b.kept THEN {run.config.deduplicate.threshold!r}
                     WHEN NOT {first} THEN 1.0 END::DOUBLE AS threshold,
-                NULL::STRUCT("start" INTEGER, "end" INTEGER)[] AS cuts, '{run.run_id}' AS run_id,
+                NULL::{CUTS} AS cuts, '{run.run_id}' AS run_id,
                 d.text_hash, d.body_hash AS input_hash
             FROM (SELECT *, row_number() OVER best = 1 AS first, first_value(document_id) OVER best AS first_document
                 FROM touched

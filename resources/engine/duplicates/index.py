@@ -5,30 +5,42 @@ change costs follows the change: only buckets that a node entered or left propos
 """
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stemma.deduplication import Buckets, bucket_pairs
+from stemma.deduplication import bucket_pairs
 from stemma.deduplication.difference import unpaired
-from stemma.hashing import digest
+from stemma.deduplication.nodes import changed_nodes, entering_nodes, scope_bits, scoped_nodes
+from stemma.hashing import UUID, stored_keys
+from stemma.resources.engine.duplicates.change import Change, Difference
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.moves import apply_moved, find_moved
-from stemma.resources.engine.duplicates.pending import forget_nodes
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, State, fetch_value, few, load_rows, make_table, put_together
+from stemma.resources.engine.run import Run, State, fetch_value, few, load_rows, put_together
 from stemma.resources.handing import execute_over
-from stemma.resources.memo import quoted, stored_keys
+from stemma.resources.memo import quoted
 
 PAIRS = "pairs"
 TABLES = ("dedup_documents", "dedup_bands", "dedup_candidates", "dedup_pairs", "dedup_pending")
-# Rows of buckets written with one statement.
+# Rows of buckets that proposed pairs are gathered from at a time.
 BUCKET_ROWS = 1 << 20
 # Signatures in memory at a time, each with its buckets.
 SIGNATURES = 1 << 13
+# Buckets that a node enters; `known` says that it was in them already, and that one more document comes to it.
+ENTERED = pa.schema(
+    [
+        pa.field("bucket", pa.uint32()),
+        pa.field("node", UUID),
+        pa.field("rank", pa.int64()),
+        pa.field("asks", pa.bool_()),
+        pa.field("known", pa.bool_()),
+    ]
+)
 
 
 def live(run: Run) -> str:
@@ -92,36 +104,53 @@ def drop_index(connection: duckdb.DuckDBPyConnection, name: str, tables: Sequenc
     connection.execute("DELETE FROM state.dedup_index WHERE name = ?", [name])
 
 
-def compare_documents(run: Run, connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -> str:
-    """Make coming and went: the live documents that the index does not know as they are, and those it knows otherwise.
+class Updated(NamedTuple):
+    """What bringing the index up to date leaves to be done.
 
-    Both may name a document. Returns the key of what was compared; see `compared`.
+    Attributes:
+        candidates: for each layer the pairs that are to be measured: (a, b, buckets: how many propose it).
+        nodes: those whose families are to be solved (binary(16)), in parts.
+        documents: documents that are gone, whose families are to be solved (uuid).
     """
+
+    candidates: list[pa.Table]
+    nodes: list[pa.Array]
+    documents: pa.ChunkedArray
+
+
+def compare_documents(
+    run: Run, connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]
+) -> Difference:
+    """Compare the live documents with those that the index knows."""
     row_hash = """hash(document_id, text_hash, body_hash, source, category, document_date, length, quality)
         AS row_hash"""
-    found = _in_order(connection, f"SELECT {row_hash}, place FROM {live(run)}")
-    known = _in_order(connection, "SELECT row_hash, rowid AS place FROM state.dedup_documents")
+    found = _in_order(connection.execute(f"SELECT {row_hash}, place FROM {live(run)}"))
+    known = _in_order(connection.execute("SELECT row_hash, rowid AS place FROM state.dedup_documents"))
     comes, stands = unpaired(found["row_hash"].to_numpy(), known["row_hash"].to_numpy())
-    execute_over(
-        connection,
-        found.take(pa.array(comes)),
-        f"""CREATE OR REPLACE TEMP TABLE coming AS SELECT *, {row_hash} FROM {live(run)}
-        WHERE place IN (SELECT place FROM arriving)""",
+    coming = _in_order(
+        execute_over(
+            connection,
+            found.take(pa.array(comes)),
+            f"SELECT *, {row_hash} FROM {live(run)} WHERE place IN (SELECT place FROM arriving)",
+        )
     )
-    execute_over(
+    went = execute_over(
         connection,
         known.take(pa.array(stands)),
-        f"""CREATE OR REPLACE TEMP TABLE went AS FROM state.dedup_documents
+        f"""SELECT *, rowid AS place FROM state.dedup_documents
         WHERE {"rowid IN (SELECT place FROM arriving)" if len(stands) else "false"}""",
-    )
-    return compared(connection, made)
+    ).to_arrow_table()
+    return Difference(coming, went, compared(connection, made))
 
 
-def _in_order(connection: duckdb.DuckDBPyConnection, query: str) -> pa.Table:
+def _in_order(found: duckdb.DuckDBPyConnection) -> pa.Table:
     """Return the rows of a query in the order of their places: of a large table, threads read parts as they come."""
-    rows = connection.execute(query).to_arrow_table()
+    rows = found.to_arrow_table()
+    places = rows["place"].to_numpy()
+    if (places[1:] >= places[:-1]).all():
+        return rows
     # Each part is in order: for NumPy's stable sort, a millisecond for 100,000 rows.
-    return rows.take(pa.array(np.argsort(rows["place"].to_numpy(), kind="stable")))
+    return rows.take(pa.array(np.argsort(places, kind="stable")))
 
 
 def compared(connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -> str:
@@ -136,138 +165,119 @@ def compared(connection: duckdb.DuckDBPyConnection, made: Mapping[str, State]) -
 def update_index(
     run: Run,
     connection: duckdb.DuckDBPyConnection,
-    made: Mapping[str, State],
+    difference: Difference,
     layers: tuple[Layer, ...],
     *,
     whole: bool,
-    planned_on: str,
-) -> list[pa.Table]:
-    """Bring the index up to date with the live documents, in the session's transaction.
+) -> Updated:
+    """Bring the index up to date with the live documents, in the session's transaction; `whole`: it was empty.
 
-    Returns for each layer the candidate pairs: (a, b, buckets: how many propose it).
-
-    `whole` says that the index was empty; `planned_on` is what `compare_documents` returned, if it was called. What
-    hangs together with anything that changed is added to state.dedup_pending, until families are solved; or its node
-    to the table pending_nodes, until `note_pending` looks its documents up.
+    What hangs together with anything that changed is to be solved: see `Updated`.
     """
-    forget_nodes(connection)
-    if planned_on != compared(connection, made):
-        compare_documents(run, connection, made)
-    changed = _diff_documents(run, connection)
+    change = _changed(run, connection, difference)
     if whole:
         # Of documents that are gone by now, the new index would never know that they stand in a family.
         connection.execute("INSERT INTO state.dedup_pending SELECT document_id FROM state.deduplicated")
-    entering = connection.execute(
-        """SELECT node, min(text_hash) AS input_hash, min(source) AS source, any_value(was) AS known
-        FROM came JOIN changed_nodes USING (node) GROUP BY node"""
-    ).to_arrow_table()
-    moved = {}
+    entering = entering_nodes(change.came, change.nodes)
+    moved, entered = {}, {}
     for layer in layers:
-        _collect(run, connection, layer, entering)
-        if not whole:
-            is_left = changed > entering.num_rows
-            moved[layer.number] = find_moved(run, connection, layer, changed=changed, is_left=is_left)
-    _apply_documents(connection)
-    candidates = []
+        buckets = _buckets(run, layer, entering)
+        if whole:
+            for part in buckets:
+                _insert_buckets(connection, layer, part)
+        else:
+            entered[layer.number] = pa.concat_tables(buckets)
+            moved[layer.number] = find_moved(run, connection, layer, change, entered[layer.number])
+    _apply_documents(connection, change)
+    candidates, nodes = [], [stored_keys(change.nodes["node"])]
     for layer in layers:
-        connection.execute(
-            f"""INSERT INTO state.dedup_bands
-            SELECT {layer.number}, bucket, node, rank, asks FROM entered_{layer.number} WHERE NOT known"""
-        )
         if whole:
             _load_pairs(run, connection, layer)
             candidates.append(connection.execute(f"FROM {_named(layer)}").to_arrow_table())
         else:
-            candidates.append(apply_moved(connection, layer, moved[layer.number]))
-    return candidates
+            _insert_buckets(connection, layer, entered[layer.number])
+            proposed, touched = apply_moved(connection, layer, moved[layer.number], change.came)
+            candidates.append(proposed)
+            nodes.append(touched)
+    return Updated(candidates, nodes, change.went["document_id"])
 
 
-def _diff_documents(run: Run, connection: duckdb.DuckDBPyConnection) -> int:
-    """Make came, the documents that come and are signed, and changed_nodes: what becomes of the nodes of those.
-
-    Of each such node it tells whether there was a document of it, and whether one stays; the table standing has
-    the documents that were of these nodes. Returns how many nodes change.
-    """
-    settings = run.config.deduplicate
-    # Documents of other scopes are other nodes in other buckets: nothing is ever compared across.
-    node = "norm_hash" if settings.scope == "global" else "md5(concat_ws('|', source, norm_hash))::UUID"
-    _load_fresh_nodes(run, connection)
+def _changed(run: Run, connection: duckdb.DuckDBPyConnection, difference: Difference) -> Change:
+    """Return what comes and goes, and what becomes of the nodes of that."""
+    coming, went, _compared = difference
+    before = difference.before()
+    fresh = before < 0
     # A document whose text stayed may still have another date; its node is known.
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE came AS
-        SELECT document_id, if(norm_hash IS NULL, known.node, {node}) AS node, text_hash, body_hash, source,
-            category, document_date, length, quality, row_hash, place
-        FROM coming LEFT JOIN fresh_nodes USING (document_id)
-        LEFT JOIN (SELECT document_id, text_hash, node FROM went) AS known USING (document_id, text_hash)
-        WHERE norm_hash IS NOT NULL OR known.node IS NOT NULL"""
+    nodes = [_fresh_nodes(run, coming.filter(pa.array(fresh))), stored_keys(went["node"])]
+    numbers = np.where(fresh, np.cumsum(fresh) - 1, before + fresh.sum())
+    node = pa.ExtensionArray.from_storage(UUID, pa.concat_arrays(nodes).take(pa.array(numbers)))
+    place = coming.schema.get_field_index("text_hash")
+    came = coming.add_column(place, "node", node).filter(node.is_valid())
+    every = pa.table(
+        {"node": pa.chunked_array([came["node"].combine_chunks(), went["node"].combine_chunks()])}
     )
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE standing AS
-        SELECT document_id, node, NOT document_id IN (SELECT document_id FROM went) AS stays
-        FROM state.dedup_documents
-        WHERE node IN {few("(SELECT node FROM came UNION ALL SELECT node FROM went)", "node")}"""
-    )
-    return make_table(
+    standing = execute_over(
         connection,
-        "changed_nodes",
-        """SELECT node, bool_or(was) AS was, bool_or(stays) AS stays
-        FROM (SELECT node, false AS was, true AS stays FROM came UNION ALL SELECT node, true, stays FROM standing)
-        GROUP BY node""",
-    )
-
-
-def _load_fresh_nodes(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
-    """Make fresh_nodes (document_id, norm_hash), of the documents that come with a text that they had not before."""
-    fresh = connection.execute(
-        "SELECT document_id, text_hash FROM coming ANTI JOIN went USING (document_id, text_hash)"
+        every,
+        f"SELECT document_id, node FROM state.dedup_documents WHERE node IN {few('arriving', 'node')}",
     ).to_arrow_table()
-    signed, places = segments_of(run, run.setup.sign).fetch(stored_keys(fresh["text_hash"]), ["norm_hash"])
-    hashes = signed["norm_hash"].take(pa.array(places, mask=places < 0))
-    load_rows(connection, "fresh_nodes", fresh.select(["document_id"]).append_column("norm_hash", hashes))
+    return Change(came, went, changed_nodes(came, went, standing))
 
 
-def _apply_documents(connection: duckdb.DuckDBPyConnection) -> None:
+def _fresh_nodes(run: Run, documents: pa.Table) -> pa.Array:
+    """Return the nodes (binary(16)) of documents by their texts; null for one that is not signed."""
+    keys = stored_keys(documents["text_hash"])
+    signed, places = segments_of(run, run.setup.sign).fetch(keys, ["norm_hash"])
+    nodes = stored_keys(signed["norm_hash"]).take(pa.array(places, mask=places < 0))
+    if run.config.deduplicate.scope == "global":
+        return nodes
+    # Documents of other scopes are other nodes in other buckets: nothing is ever compared across.
+    return scoped_nodes(nodes, documents["source"])
+
+
+def _apply_documents(connection: duckdb.DuckDBPyConnection, change: Change) -> None:
     """Make state.dedup_documents the current ones, and take dead nodes out of the buckets."""
-    connection.execute(
-        "DELETE FROM state.dedup_documents WHERE document_id IN (SELECT document_id FROM went)"
-    )
+    if change.went.num_rows:
+        execute_over(
+            connection,
+            change.went.select(["place"]),
+            "DELETE FROM state.dedup_documents WHERE rowid IN (SELECT place FROM arriving)",
+        )
     # In the order of cleaned: `unpaired` passes over what stands alike.
-    connection.execute(
-        "INSERT INTO state.dedup_documents SELECT * EXCLUDE (place) FROM came ORDER BY came.place"
+    execute_over(
+        connection,
+        change.came,
+        "INSERT INTO state.dedup_documents BY NAME SELECT * EXCLUDE (place) FROM arriving ORDER BY place",
     )
-    connection.execute(
-        """INSERT INTO state.dedup_pending SELECT document_id FROM came UNION SELECT document_id FROM went
-        UNION SELECT document_id FROM standing"""
-    )
-    if fetch_value(connection, "SELECT count(*) FROM changed_nodes WHERE NOT stays"):
-        connection.execute(
-            "DELETE FROM state.dedup_bands WHERE node IN (SELECT node FROM changed_nodes WHERE NOT stays)"
+    dead = change.nodes.filter(pc.invert(change.nodes["stays"]))
+    if dead.num_rows:
+        execute_over(
+            connection,
+            dead.select(["node"]),
+            f"DELETE FROM state.dedup_bands WHERE node IN {few('arriving', 'node')}",
         )
 
 
-def _collect(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, entering: pa.Table) -> None:
-    """Make entered_<layer>, the buckets of the nodes that documents come to, and whether they were known."""
-    number = layer.number
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE entered_{number} (
-            bucket UINTEGER, node UUID, rank BIGINT, asks BOOLEAN, known BOOLEAN)"""
-    )
-    found: list[pa.Table] = []
-    parts: list[Buckets] = []
-    count = 0
+def _buckets(run: Run, layer: Layer, entering: pa.Table) -> Iterator[pa.Table]:
+    """Yield the buckets of the nodes that documents come to: (bucket, node, rank, asks, known)."""
+    yield ENTERED.empty_table()
     for signed in put_together(_signatures(run, layer, entering), SIGNATURES):
         signed = signed.filter(pc.is_valid(signed["signature"]))
         nodes = entering.take(signed["row"])
-        buckets = layer.buckets(signed)
+        keys, rows, rank, asks = layer.buckets(signed)
         if run.config.deduplicate.scope != "global":
-            scopes = np.array([_scope_bits(scope) for scope in nodes["source"].to_pylist()], np.uint64)
-            buckets = buckets._replace(keys=buckets.keys ^ scopes[buckets.rows])
-        parts.append(buckets._replace(rows=buckets.rows + count))
-        found.append(nodes.select(["node", "known"]))
-        count += nodes.num_rows
-    if parts:
-        every = Buckets(*map(np.concatenate, zip(*parts, strict=True)))
-        _load_entered(connection, number, pa.concat_tables(found).combine_chunks(), every)
+            keys = keys ^ scope_bits(nodes["source"])[rows, 0]
+        of_node = nodes.select(["node", "known"]).combine_chunks().take(pa.array(rows))
+        yield pa.Table.from_arrays(
+            [
+                pa.array(stored_buckets(keys)),
+                of_node["node"],
+                pa.array(rank),
+                pa.array(asks),
+                of_node["known"],
+            ],
+            schema=ENTERED,
+        )
 
 
 def _signatures(run: Run, layer: Layer, entering: pa.Table) -> Iterator[pa.Table]:
@@ -277,20 +287,14 @@ def _signatures(run: Run, layer: Layer, entering: pa.Table) -> Iterator[pa.Table
         yield pa.Table.from_batches([signed]).append_column("row", pa.array(rows))
 
 
-def _load_entered(
-    connection: duckdb.DuckDBPyConnection, number: int, nodes: pa.Table, buckets: Buckets
-) -> None:
-    for start in range(0, len(buckets.keys), BUCKET_ROWS):
-        part = Buckets(*(column[start : start + BUCKET_ROWS] for column in buckets))
-        places = pa.array(part.rows)
-        rows = {
-            "bucket": stored_buckets(part.keys),
-            "node": nodes["node"].take(places),
-            "rank": part.rank,
-            "asks": part.asks,
-            "known": nodes["known"].take(places),
-        }
-        execute_over(connection, pa.table(rows), f"INSERT INTO entered_{number} FROM arriving")
+def _insert_buckets(connection: duckdb.DuckDBPyConnection, layer: Layer, entered: pa.Table) -> None:
+    fresh = entered.filter(pc.invert(entered["known"]))
+    if fresh.num_rows:
+        execute_over(
+            connection,
+            fresh,
+            f"INSERT INTO state.dedup_bands SELECT {layer.number}, bucket, node, rank, asks FROM arriving",
+        )
 
 
 def stored_buckets(keys: np.ndarray) -> np.ndarray:
@@ -300,10 +304,6 @@ def stored_buckets(keys: np.ndarray) -> np.ndarray:
     pairs that are measured and found to be none: at a million documents, one in fifty of all candidates.
     """
     return keys.astype(np.uint32)
-
-
-def _scope_bits(scope: str) -> int:
-    return int.from_bytes(digest(scope.encode())[:8], "little")
 
 
 def _load_pairs(run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer) -> None:

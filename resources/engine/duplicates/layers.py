@@ -31,6 +31,7 @@ from stemma.deduplication.containment import (
     sign_contained,
 )
 from stemma.deduplication.edit import EDIT, edit_buckets, edit_scores, plausible_edit, sign_edit
+from stemma.deduplication.nodes import scoped_nodes
 from stemma.deduplication.semantic import (
     SIGNED_SEMANTIC,
     semantic_buckets,
@@ -126,7 +127,7 @@ def layers(setup: Setup) -> tuple[Layer, ...]:
 def index_recipe(setup: Setup) -> str:
     """Return the recipe of all that stands in the index: nodes, buckets, candidates and their scores."""
     settings = setup.config.deduplicate
-    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(bucket_pairs)]
+    parts: list[Any] = ["index", setup.recipe(setup.sign), setup.code(bucket_pairs), setup.code(scoped_nodes)]
     # Who comes first in a bucket is a matter of the order of priority.
     parts += [settings.scope, settings.numbers, settings.keep, repr((settings.quality, settings.priority))]
     for layer in layers(setup):

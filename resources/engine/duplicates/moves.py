@@ -5,39 +5,50 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from stemma.deduplication.moves import moved_pairs, shared_members
-from stemma.hashing import UUID
+from stemma.deduplication.families import priority_of
+from stemma.deduplication.moves import flags, moved_pairs, nodes_of, pair_keys, shared_members, summed_pairs
+from stemma.hashing import UUID, halves, stored_keys
+from stemma.resources.engine.duplicates.change import Change
 from stemma.resources.engine.duplicates.layers import Layer
-from stemma.resources.engine.duplicates.pending import note_nodes
-from stemma.resources.engine.duplicates.priority import by_priority
-from stemma.resources.engine.run import Run, few, load_rows, make_table
-from stemma.resources.memo import stored_keys
+from stemma.resources.engine.duplicates.priority import source_ranks
+from stemma.resources.engine.run import Run, few
+from stemma.resources.handing import execute_over
 
 # Nodes that change, whose buckets are in memory at a time.
 CHANGED_NODES = 1 << 16
+# Members of buckets: whether each was one, whether it stays or comes, and whether its documents change.
+MEMBERS = pa.schema(
+    [
+        pa.field("bucket", pa.uint32()),
+        pa.field("node", UUID),
+        pa.field("rank", pa.int64()),
+        *(pa.field(name, pa.bool_()) for name in ("asks", "was", "stays", "changes")),
+    ]
+)
 
 
 def find_moved(
-    run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, *, changed: int, is_left: bool
+    run: Run, connection: duckdb.DuckDBPyConnection, layer: Layer, change: Change, entered: pa.Table
 ) -> list[pa.Table]:
     """Return how many buckets more propose each pair than before: (a, b, buckets), in parts.
 
-    `changed` is how many nodes change; `is_left` says that there are some that documents leave and none comes to.
+    `entered` are the buckets of the nodes that documents come to: (bucket, node, rank, asks, known).
     """
-    members = _members(connection, layer.number, is_left=is_left)
-    parts = 1 + changed // CHANGED_NODES
-    if parts > 1:
-        connection.execute(f"CREATE OR REPLACE TEMP TABLE bucket_members AS {members}")
-        members = "FROM bucket_members"
+    buckets = entered["bucket"].to_numpy()
+    left = change.left
+    if left.num_rows:
+        buckets = np.concatenate([buckets, _buckets_of(connection, layer, left)])
+    parts = 1 + change.nodes.num_rows // CHANGED_NODES
     moved = []
     for part in range(parts):
-        rows = connection.execute(
-            f"FROM ({members}) WHERE bucket % {parts} = {part}" if parts > 1 else members
-        )
-        shared = shared_members(rows.to_arrow_table(), directed=layer.directed)
+        chosen = buckets[buckets % parts == part], entered["bucket"].to_numpy() % parts == part
+        members = _members(connection, layer, change, chosen[0], entered.filter(pa.array(chosen[1])))
+        shared = shared_members(members, directed=layer.directed)
         nodes, numbers = _numbered(shared["node"])
         shared = shared.append_column("member", pa.array(numbers))
-        for when, places in zip(("before", "after"), _places(run, connection, shared, nodes), strict=True):
+        for when, places in zip(
+            ("before", "after"), _places(run, connection, change, shared, nodes), strict=True
+        ):
             shared = shared.append_column(when, pa.array(places[numbers]))
         pairs = moved_pairs(shared, directed=layer.directed)
         a, b = (
@@ -51,94 +62,142 @@ def find_moved(
 def _numbered(nodes: pa.ChunkedArray) -> tuple[pa.Array, np.ndarray]:
     """Return the distinct nodes (binary(16)) in the order of UUIDs, and the number (int64) of each one given."""
     found = stored_keys(nodes).dictionary_encode()
-    halves = np.frombuffer(found.dictionary.buffers()[1] or b"", ">u8")[: 2 * len(found.dictionary)]
-    order = np.lexsort((halves[1::2], halves[::2]))
+    values = halves(found.dictionary)
+    order = np.lexsort((values[:, 1], values[:, 0]))
     number_of = np.empty(len(order), np.int64)
     number_of[order] = np.arange(len(order))
     return found.dictionary.take(pa.array(order)), number_of[found.indices.to_numpy()]
 
 
-def _members(connection: duckdb.DuckDBPyConnection, number: int, *, is_left: bool) -> str:
-    """Return the query of the members of all buckets that anything changes in.
+def _buckets_of(connection: duckdb.DuckDBPyConnection, layer: Layer, nodes: pa.Table) -> np.ndarray:
+    found = execute_over(
+        connection,
+        nodes.select(["node"]),
+        f"""SELECT bucket FROM state.dedup_bands
+        WHERE layer = {layer.number} AND node IN {few("arriving", "node")}""",
+    )
+    return found.to_arrow_table()["bucket"].to_numpy()
 
-    Of each member (bucket, node, rank, asks) it tells whether it was one, whether it stays or comes, and whether its
-    documents change.
-    """
-    bands = f"state.dedup_bands WHERE layer = {number}"
-    buckets = few(f"entered_{number}", "bucket")
-    if is_left:
-        left = "(SELECT node FROM changed_nodes ANTI JOIN came USING (node))"
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE entered_or_left AS SELECT bucket FROM entered_{number}
-            UNION SELECT bucket FROM {bands} AND node IN {few(left, "node")}"""
-        )
-        buckets = few("entered_or_left", "bucket")
-    return f"""SELECT bucket, node, rank, asks, true AS was, coalesce(stays, true) AS stays,
-            stays IS NOT NULL AS changes
-        FROM (FROM {bands} AND bucket IN {buckets}) LEFT JOIN changed_nodes USING (node)
-        UNION ALL SELECT bucket, node, rank, asks, false, true, true FROM entered_{number} WHERE NOT known"""
+
+def _members(
+    connection: duckdb.DuckDBPyConnection,
+    layer: Layer,
+    change: Change,
+    buckets: np.ndarray,
+    entered: pa.Table,
+) -> pa.Table:
+    """Return the members of these buckets, and of those that nodes enter: see MEMBERS."""
+    found = execute_over(
+        connection,
+        pa.table({"bucket": buckets}),
+        f"""SELECT bucket, node, rank, asks FROM state.dedup_bands
+        WHERE layer = {layer.number} AND bucket IN {few("arriving", "bucket")}""",
+    ).to_arrow_table()
+    place = pc.index_in(stored_keys(found["node"]), stored_keys(change.nodes["node"]))
+    came = entered.filter(pc.invert(entered["known"]))
+    yes, no = pa.array(np.ones(came.num_rows, bool)), pa.array(np.zeros(came.num_rows, bool))
+    parts = [
+        [
+            *(found[name] for name in ("bucket", "node", "rank")),
+            pa.array(flags(found, "asks")),
+            pa.array(np.ones(found.num_rows, bool)),
+            change.nodes["stays"].take(place).fill_null(True),
+            place.is_valid(),
+        ],
+        [*(came[name] for name in ("bucket", "node", "rank", "asks")), no, yes, yes],
+    ]
+    return pa.concat_tables(pa.Table.from_arrays(part, schema=MEMBERS) for part in parts)
 
 
 def _places(
-    run: Run, connection: duckdb.DuckDBPyConnection, members: pa.Table, nodes: pa.Array
+    run: Run, connection: duckdb.DuckDBPyConnection, change: Change, members: pa.Table, nodes: pa.Array
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the place of each node in the order of priority, before and after: that of the best of its documents.
 
     Of those only that are `ordered` among the members, and have documents then; others are at place 0.
     """
-    before, after = np.zeros(len(nodes), np.int64), np.zeros(len(nodes), np.int64)
-    wanted = pc.unique(members["member"].filter(members["ordered"]))
+    places = np.zeros((2, len(nodes)), np.int64)
+    wanted = nodes.take(pc.unique(members["member"].filter(members["ordered"])))
     if len(wanted):
-        load_rows(
+        columns = ["node", "document_id", "source", "document_date", "length", "quality"]
+        stood = execute_over(
             connection,
-            "ordered",
-            pa.table({"node": pa.ExtensionArray.from_storage(UUID, nodes.take(wanted))}),
-        )
-        found = connection.execute(
-            f"""SELECT node, min(place) FILTER (was) AS before, min(place) FILTER (stays) AS after
-            FROM (SELECT node, was, stays, row_number() OVER (ORDER BY {by_priority(run)}) AS place
-                FROM (SELECT *, true AS was, NOT document_id IN (SELECT document_id FROM went) AS stays
-                        FROM state.dedup_documents WHERE node IN {few("ordered", "node")}
-                    UNION ALL SELECT * EXCLUDE (place), false, true FROM came SEMI JOIN ordered USING (node)))
-            GROUP BY node"""
+            pa.table({"node": pa.ExtensionArray.from_storage(UUID, wanted)}),
+            f"SELECT {', '.join(columns)} FROM state.dedup_documents WHERE node IN {few('arriving', 'node')}",
         ).to_arrow_table()
-        rows = pc.index_in(stored_keys(found["node"]), nodes).to_numpy()
-        for places, when in ((before, "before"), (after, "after")):
-            places[rows] = found[when].fill_null(0).to_numpy()
-    return before, after
+        came = change.came.filter(pc.is_in(stored_keys(change.came["node"]), wanted)).select(columns)
+        gone = pc.is_in(stored_keys(stood["document_id"]), stored_keys(change.went["document_id"]))
+        documents = pa.concat_tables([stood, came])
+        was = np.arange(documents.num_rows) < stood.num_rows
+        stays = ~was
+        stays[: stood.num_rows] = ~gone.to_numpy(zero_copy_only=False)
+        ranks = source_ranks(run, documents["source"])
+        order = priority_of(documents.append_column("rank", pa.array(ranks)), run.config.deduplicate.keep)
+        node = pc.index_in(stored_keys(documents["node"]), nodes).to_numpy()
+        for place, present in zip(places, (was, stays), strict=True):
+            best = np.full(len(nodes), documents.num_rows)
+            np.minimum.at(best, node[present], order[present])
+            place[:] = np.where(best < documents.num_rows, best + 1, 0)
+    return places[0], places[1]
 
 
-def apply_moved(connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list[pa.Table]) -> pa.Table:
+def apply_moved(
+    connection: duckdb.DuckDBPyConnection, layer: Layer, moved: list[pa.Table], came: pa.Table
+) -> tuple[pa.Table, pa.Array]:
     """Count for each pair how many buckets propose it; a verified one that none does any more is forgotten.
 
-    Returns the candidates, those that are not verified: (a, b, buckets). Of a pair that was found to be none
-    the count is not kept: if it is proposed anew it is measured again.
+    `came` are the documents that come. Returns the candidates, those pairs that are not verified: (a, b, buckets); and
+    the nodes (binary(16)) of verified pairs that are no more, or count for other documents. Of a pair that was found
+    to be none the count is not kept: if it is proposed anew it is measured again.
     """
-    number = layer.number
-    known = f"state.dedup_pairs WHERE layer = {number}"
-    # There are some only where a run has ended between finding and measuring them.
-    left = connection.execute(f"SELECT a, b, buckets FROM state.dedup_candidates WHERE layer = {number}")
-    parts = [part for part in (*moved, left.to_arrow_table()) if part.num_rows]
-    pairs = sum(part.num_rows for part in parts)
-    load_rows(connection, "moved_pairs", pa.concat_tables(parts or moved))
-    if len(parts) > 1:
-        pairs = make_table(
+    # There are candidates only where a run has ended between finding and measuring them.
+    left = connection.execute(
+        f"DELETE FROM state.dedup_candidates WHERE layer = {layer.number} RETURNING a, b, buckets"
+    ).to_arrow_table()
+    pairs = summed_pairs([*moved, left])
+    known = _pairs_at(connection, layer, pairs, came)
+    keys, known_keys = pair_keys(pairs), pair_keys(known)
+    place = pc.index_in(known_keys, keys)
+    more = pairs["buckets"].take(place).fill_null(0).to_numpy()
+    buckets = known["buckets"].to_numpy() + more
+    known = known.set_column(known.schema.get_field_index("buckets"), "buckets", pa.array(buckets))
+    verified = f"state.dedup_pairs WHERE layer = {layer.number}"
+    gone, other = known.filter(pa.array(buckets <= 0)), known.filter(pa.array((buckets > 0) & (more != 0)))
+    if other.num_rows:
+        execute_over(
             connection,
-            "moved_pairs",
-            """SELECT a, b, sum(buckets)::BIGINT AS buckets FROM moved_pairs
-            GROUP BY a, b HAVING sum(buckets) <> 0""",
+            other.select(["place", "buckets"]),
+            """UPDATE state.dedup_pairs SET buckets = arriving.buckets FROM arriving
+            WHERE dedup_pairs.rowid = arriving.place""",
         )
-    if pairs:
-        connection.execute(
-            f"""UPDATE state.dedup_pairs SET buckets = dedup_pairs.buckets + moved_pairs.buckets FROM moved_pairs
-            WHERE layer = {number} AND dedup_pairs.a = moved_pairs.a AND dedup_pairs.b = moved_pairs.b"""
+    if gone.num_rows:
+        execute_over(
+            connection,
+            gone.select(["place"]),
+            f"DELETE FROM {verified} AND rowid IN (SELECT place FROM arriving)",
         )
     # What an edge did not count for before, it may count for what came: sources have policies of their own.
-    came = few("came", "node")
-    note_nodes(connection, f"(FROM {known} AND (buckets <= 0 OR a IN {came} OR b IN {came}))")
-    candidates = connection.execute(
-        f"SELECT a, b, buckets FROM moved_pairs ANTI JOIN (FROM {known}) USING (a, b) WHERE buckets > 0"
+    newer = stored_keys(came["node"])
+    touched = [pc.is_in(stored_keys(known[side]), newer).to_numpy(zero_copy_only=False) for side in "ab"]
+    noted = known.filter(pa.array((buckets <= 0) | touched[0] | touched[1]))
+    candidates = pairs.filter(pc.and_not(pc.greater(pairs["buckets"], 0), pc.is_in(keys, known_keys)))
+    return candidates, nodes_of(noted)
+
+
+def _pairs_at(
+    connection: duckdb.DuckDBPyConnection, layer: Layer, pairs: pa.Table, came: pa.Table
+) -> pa.Table:
+    """Return the verified pairs that have a node of these pairs or of what came: (place, a, b, buckets)."""
+    nodes = pc.unique(pa.chunked_array([nodes_of(pairs), stored_keys(came["node"])]))
+    wanted = few("arriving", "node")
+    found = execute_over(
+        connection,
+        pa.table({"node": pa.ExtensionArray.from_storage(UUID, nodes)}),
+        " UNION ALL ".join(
+            f"""SELECT rowid AS place, a, b, buckets FROM state.dedup_pairs
+            WHERE layer = {layer.number} AND {side} IN {wanted}"""
+            for side in "ab"
+        ),
     ).to_arrow_table()
-    if pairs:
-        connection.execute(f"DELETE FROM {known} AND buckets <= 0")
-    return candidates
+    _places, firsts = np.unique(found["place"].to_numpy(), return_index=True)
+    return found.take(pa.array(firsts))

@@ -8,14 +8,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemma.deduplication.components import components
+from stemma.deduplication.moves import nodes_of
 from stemma.deduplication.numbers import same_numbers
-from stemma.hashing import UUID
+from stemma.hashing import UUID, stored_keys
 from stemma.resources.engine.duplicates.layers import Layer
-from stemma.resources.engine.duplicates.pending import note_nodes
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, few, load_rows
 from stemma.resources.handing import execute_over
-from stemma.resources.memo import LostError, Segments, stored_keys
+from stemma.resources.memo import LostError, Segments
 
 # Pairs whose signatures are compared together, and of those that remain, pairs whose texts are in memory together.
 COMPARED_PAIRS = 50_000
@@ -34,10 +34,11 @@ def with_texts(connection: duckdb.DuckDBPyConnection, pairs: pa.Table) -> pa.Tab
     """
     sides = [stored_keys(pairs[side]) for side in "ab"]
     nodes = pc.unique(pa.chunked_array(sides))
-    load_rows(connection, "paired", pa.table({"node": pa.ExtensionArray.from_storage(UUID, nodes)}))
-    texts = connection.execute(
+    texts = execute_over(
+        connection,
+        pa.table({"node": pa.ExtensionArray.from_storage(UUID, nodes)}),
         f"""SELECT node, min(text_hash) AS text_hash, min(body_hash) AS body_hash FROM state.dedup_documents
-        WHERE node IN {few("paired", "node")} GROUP BY node"""
+        WHERE node IN {few("arriving", "node")} GROUP BY node""",
     ).to_arrow_table()
     known = stored_keys(texts["node"])
     places = [pc.index_in(side, known) for side in sides]
@@ -83,35 +84,37 @@ def _scored(pairs: pa.Table, scores: np.ndarray | None) -> pa.Table:
 
 
 def keep_candidates(connection: duckdb.DuckDBPyConnection, layer: Layer, pairs: pa.Table) -> None:
-    """Make the candidates of a layer in the state these pairs: (a, b, buckets)."""
-    connection.execute(f"DELETE FROM {_candidates(layer)}")
-    if pairs.num_rows:
-        execute_over(
-            connection,
-            pairs,
-            f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM arriving",
-        )
+    """Add these pairs to the candidates of a layer in the state: (a, b, buckets)."""
+    execute_over(
+        connection,
+        pairs,
+        f"INSERT INTO state.dedup_candidates SELECT {layer.number}, a, b, buckets FROM arriving",
+    )
 
 
-def remember(connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Table, *, kept: bool) -> None:
+def remember(
+    connection: duckdb.DuckDBPyConnection, layer: Layer, scored: pa.Table, *, kept: bool
+) -> pa.Array:
     """Make verified pairs of the candidates with a score that reaches the threshold, and none of others.
 
     `scored` is what `measure` yields. `kept` says that the candidates stand in the state (see `keep_candidates`): these
-    are none any more then, and what another run no longer proposes, or has measured as well, is left alone. Notes which
-    nodes the verified pairs touch.
+    are none any more then, and what another run no longer proposes, or has measured as well, is left alone. Returns
+    the nodes (binary(16)) of the verified pairs.
     """
-    load_rows(connection, "verified", scored.filter(pc.greater_equal(scored["score"], layer.threshold)))
+    verified = scored.filter(pc.greater_equal(scored["score"], layer.threshold))
     if kept:
+        load_rows(connection, "verified", verified)
         load_rows(connection, "scored", scored.select(["a", "b"]))
-        connection.execute(
-            f"""CREATE OR REPLACE TEMP TABLE verified AS
-            SELECT a, b, c.buckets, score FROM verified JOIN (FROM {_candidates(layer)}) AS c USING (a, b)"""
-        )
+        verified = connection.execute(
+            f"SELECT a, b, c.buckets, score FROM verified JOIN (FROM {_candidates(layer)}) AS c USING (a, b)"
+        ).to_arrow_table()
         connection.execute(f"DELETE FROM {_candidates(layer)} AND (a, b) IN (SELECT (a, b) FROM scored)")
-    connection.execute(
-        f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, buckets, score FROM verified"
+    execute_over(
+        connection,
+        verified,
+        f"INSERT INTO state.dedup_pairs SELECT {layer.number}, a, b, buckets, score FROM arriving",
     )
-    note_nodes(connection, "verified")
+    return nodes_of(verified)
 
 
 def _candidates(layer: Layer) -> str:

@@ -1,23 +1,29 @@
-"""The documents whose families are to be solved, and the nodes that these are looked up by."""
+"""The documents whose families are to be solved."""
 
 import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from stemma.hashing import UUID
 from stemma.resources.engine.run import few
+from stemma.resources.handing import execute_over
 
 
-def note_nodes(connection: duckdb.DuckDBPyConnection, pairs: str) -> None:
-    """Add the nodes of the pairs (a, b) of a relation to those whose families are to be solved; see `note_pending`."""
-    connection.execute(f"INSERT INTO pending_nodes SELECT unnest([a, b]) FROM {pairs}")
+def note_pending(
+    connection: duckdb.DuckDBPyConnection, nodes: list[pa.Array], documents: pa.ChunkedArray | None = None
+) -> None:
+    """Add the documents of nodes (binary(16)), and others (uuid), to those whose families are to be solved.
 
-
-def forget_nodes(connection: duckdb.DuckDBPyConnection) -> None:
-    """Make pending_nodes, which has none."""
-    connection.execute("CREATE OR REPLACE TEMP TABLE pending_nodes (node UUID)")
-
-
-def note_pending(connection: duckdb.DuckDBPyConnection) -> None:
-    """Add the documents of pending_nodes to those whose families are to be solved: call it before the session ends."""
-    connection.execute(
+    Call it before the session ends.
+    """
+    wanted = pc.unique(pa.chunked_array(nodes, pa.binary(16)))
+    execute_over(
+        connection,
+        pa.table({"node": pa.ExtensionArray.from_storage(UUID, wanted)}),
         f"""INSERT INTO state.dedup_pending SELECT document_id FROM state.dedup_documents
-        WHERE node IN {few("pending_nodes", "node")}"""
+        WHERE node IN {few("arriving", "node")}""",
     )
+    if documents is not None and len(documents):
+        execute_over(
+            connection, pa.table({"document_id": documents}), "INSERT INTO state.dedup_pending FROM arriving"
+        )

@@ -2,6 +2,9 @@
 
 from collections.abc import Callable
 
+import numpy as np
+import pyarrow as pa
+
 from stemma.resources.engine.run import Run
 from stemma.resources.memo import quoted
 
@@ -10,6 +13,13 @@ def source_rank(run: Run, source: str) -> int:
     """Return the place of a source among the precious ones; all others share the last."""
     priority = run.config.deduplicate.priority
     return priority.index(source) if source in priority else len(priority)
+
+
+def source_ranks(run: Run, sources: pa.ChunkedArray) -> np.ndarray:
+    """Return the place of each source (string) among the precious ones (int64)."""
+    names = sources.combine_chunks().dictionary_encode()
+    ranks = [source_rank(run, name) for name in names.dictionary.to_pylist()]
+    return np.array(ranks, np.int64)[names.indices.to_numpy()]
 
 
 def by_priority(run: Run) -> str:

@@ -1,0 +1,67 @@
+"""Nodes, each of them what is one text after normalisation: what a change of documents does to them."""
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from stemma.deduplication.runs import differs
+from stemma.hashing import UUID, digest, halves, stored_keys
+
+
+def changed_nodes(came: pa.Table, went: pa.Table, standing: pa.Table) -> pa.Table:
+    """Return the nodes that documents come to or leave: node (uuid), was and stays (bool).
+
+    `came` and `went` have document_id and node (uuid) of the documents that come and leave, and `standing` those of
+    all documents that were of these nodes, the ones that leave among them. `was` tells whether there was a document
+    of a node, `stays` whether there is one in the end.
+    """
+    nodes = pa.concat_arrays([stored_keys(came["node"]), stored_keys(standing["node"])]).dictionary_encode()
+    codes = nodes.indices.to_numpy()
+    arrived, stood = codes[: came.num_rows], codes[came.num_rows :]
+    leaves = pc.is_in(stored_keys(standing["document_id"]), stored_keys(went["document_id"]))
+    was, stays = np.zeros(len(nodes.dictionary), bool), np.zeros(len(nodes.dictionary), bool)
+    was[stood] = True
+    stays[arrived] = True
+    stays[stood[~leaves.to_numpy(zero_copy_only=False)]] = True
+    node = pa.ExtensionArray.from_storage(UUID, nodes.dictionary)
+    return pa.table({"node": node, "was": pa.array(was), "stays": pa.array(stays)})
+
+
+def entering_nodes(came: pa.Table, changed: pa.Table) -> pa.Table:
+    """Return the nodes that documents come to: node, input_hash (uuid), source (string) and known (bool).
+
+    `came` has node, text_hash (uuid) and source of the documents that come, and `changed` is what `changed_nodes`
+    returned. input_hash is the smallest text_hash that comes, source one of theirs; `known` says that there was a
+    document of the node before.
+    """
+    nodes, texts = stored_keys(came["node"]).dictionary_encode(), halves(stored_keys(came["text_hash"]))
+    codes = nodes.indices.to_numpy()
+    order = np.lexsort((texts[:, 1], texts[:, 0], codes))
+    firsts = pa.array(order[differs(codes[order])])
+    was = changed["was"].take(pc.index_in(nodes.dictionary, stored_keys(changed["node"])))
+    return pa.table(
+        {
+            "node": pa.ExtensionArray.from_storage(UUID, nodes.dictionary),
+            "input_hash": came["text_hash"].take(firsts),
+            "source": came["source"].take(firsts),
+            "known": was,
+        }
+    )
+
+
+def scope_bits(sources: pa.ChunkedArray) -> np.ndarray:
+    """Return bits that stand for each source (string): uint64[n, 2]."""
+    names = sources.combine_chunks().dictionary_encode()
+    bits = b"".join(digest(name.encode()) for name in names.dictionary.to_pylist())
+    return np.frombuffer(bits, np.uint64).reshape(-1, 2)[names.indices.to_numpy()]
+
+
+def scoped_nodes(nodes: pa.Array, sources: pa.ChunkedArray) -> pa.Array:
+    """Return nodes (binary(16)) of one source each (string): equal texts of two sources are two nodes then."""
+    bits = np.frombuffer(nodes.buffers()[1] or b"", np.uint64, 2 * len(nodes), 16 * nodes.offset).reshape(
+        -1, 2
+    )
+    scoped = pa.py_buffer((bits ^ scope_bits(sources)).tobytes())
+    mask = nodes.is_null().to_numpy(zero_copy_only=False)
+    found = pa.Array.from_buffers(pa.binary(16), len(nodes), [None, scoped])
+    return found.take(pa.array(np.arange(len(nodes)), mask=mask))
