@@ -9,10 +9,12 @@ from collections.abc import Mapping
 
 import duckdb
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from stemma.config import SourceDuplicatesConfig
 from stemma.deduplication import families
-from stemma.hashing import key
+from stemma.deduplication.moves import nodes_of
+from stemma.hashing import UUID, key, stored_keys
 from stemma.incremental.counts import Counts
 from stemma.incremental.recipe import explain
 from stemma.incremental.stage import Stage
@@ -41,7 +43,7 @@ from stemma.resources.engine.duplicates.passages import (
     remember_passages,
     update_passages,
 )
-from stemma.resources.engine.duplicates.pending import note_pending
+from stemma.resources.engine.duplicates.pending import documents_of, note_pending
 from stemma.resources.engine.duplicates.solution import record_versions, solve_families
 from stemma.resources.engine.rowwise import Outcome, find_failed, run_stage, sample_for_audit
 from stemma.resources.engine.run import (
@@ -213,8 +215,9 @@ def _bring_index(
     candidates, nodes, gone = update_index(run, connection, planned_on, asked, whole=whole)
     for number, outcome in enumerate(outcomes):
         find_failed(connection, outcome, more=number > 0)
+    documents = documents_of(connection, [*nodes, *map(nodes_of, candidates)])
     todo = [
-        (layer, with_texts(connection, pairs))
+        (layer, with_texts(pairs, documents))
         for layer, pairs in zip(asked, candidates, strict=True)
         if pairs.num_rows
     ]
@@ -225,7 +228,11 @@ def _bring_index(
             nodes.append(remember(connection, layer, scored, kept=False))
         else:
             keep_candidates(connection, layer, pairs.select(["a", "b", "buckets"]))
-    note_pending(connection, nodes, gone)
+    is_pending = pc.is_in(stored_keys(documents["node"]), pa.concat_arrays(nodes))
+    note_pending(
+        connection,
+        pa.chunked_array([*documents.filter(is_pending)["document_id"].chunks, *gone.chunks], UUID),
+    )
     return [] if at_once else todo
 
 
@@ -282,7 +289,8 @@ def _measure(run: Run, todo: Unmeasured) -> None:
     for layer, pairs in todo:
         for scored in put_together(measure(run, layer, pairs), max(MEASURED_AT_ONCE, total // CHECKPOINTS)):
             with run.warehouse.session() as connection:
-                note_pending(connection, [remember(connection, layer, scored, kept=True)])
+                nodes = remember(connection, layer, scored, kept=True)
+                note_pending(connection, documents_of(connection, [nodes])["document_id"])
             done += scored.num_rows
             run.progress("deduplicated", done, total)
 

@@ -34,19 +34,26 @@ def entering_nodes(came: pa.Table, changed: pa.Table) -> pa.Table:
     returned. input_hash is the smallest text_hash that comes, source one of theirs; `known` says that there was a
     document of the node before.
     """
-    nodes, texts = stored_keys(came["node"]).dictionary_encode(), halves(stored_keys(came["text_hash"]))
-    codes = nodes.indices.to_numpy()
-    order = np.lexsort((texts[:, 1], texts[:, 0], codes))
-    firsts = pa.array(order[differs(codes[order])])
-    was = changed["was"].take(pc.index_in(nodes.dictionary, stored_keys(changed["node"])))
+    rows = smallest_texts(came)
+    was = changed["was"].take(pc.index_in(stored_keys(rows["node"]), stored_keys(changed["node"])))
     return pa.table(
-        {
-            "node": pa.ExtensionArray.from_storage(UUID, nodes.dictionary),
-            "input_hash": came["text_hash"].take(firsts),
-            "source": came["source"].take(firsts),
-            "known": was,
-        }
+        {"node": rows["node"], "input_hash": rows["text_hash"], "source": rows["source"], "known": was}
     )
+
+
+def smallest_texts(documents: pa.Table) -> pa.Table:
+    """Return the documents (node and text_hash: uuid) that have the smallest text_hash of those of their node."""
+    nodes = stored_keys(documents["node"]).dictionary_encode()
+    codes = nodes.indices.to_numpy()
+    chosen = np.empty(len(nodes.dictionary), np.int64)
+    chosen[codes] = np.arange(len(codes))
+    # Most nodes have one document.
+    rows = np.flatnonzero(np.bincount(codes, minlength=1)[codes] > 1)
+    texts = halves(stored_keys(documents["text_hash"].take(pa.array(rows))))
+    rows = rows[np.lexsort((texts[:, 1], texts[:, 0], codes[rows]))]
+    firsts = rows[differs(codes[rows])]
+    chosen[codes[firsts]] = firsts
+    return documents.take(pa.array(chosen))
 
 
 def scope_bits(sources: pa.ChunkedArray) -> np.ndarray:

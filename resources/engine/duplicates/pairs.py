@@ -9,11 +9,12 @@ import pyarrow.compute as pc
 
 from stemma.deduplication.components import components
 from stemma.deduplication.moves import nodes_of
+from stemma.deduplication.nodes import smallest_texts
 from stemma.deduplication.numbers import same_numbers
-from stemma.hashing import UUID, stored_keys
+from stemma.hashing import stored_keys
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.rowwise import segments_of
-from stemma.resources.engine.run import Run, few, load_rows
+from stemma.resources.engine.run import Run, load_rows
 from stemma.resources.handing import execute_over
 from stemma.resources.memo import LostError, Segments
 
@@ -25,23 +26,16 @@ VERIFIED_PAIRS = 5_000
 NUMBERED = ("near", "edit")
 
 
-def with_texts(connection: duckdb.DuckDBPyConnection, pairs: pa.Table) -> pa.Table:
-    """Return candidate pairs (a, b, buckets) with a text of each node.
+def with_texts(pairs: pa.Table, documents: pa.Table) -> pa.Table:
+    """Return candidate pairs (a, b, buckets) with a text of each node, of the documents that `documents_of` returned.
 
     Columns added: a_text, b_text (text hashes), a_body, b_body (memo keys of the texts). Texts of one node have the
     same words, so any will do; pairs that hang together come one after the other, so that a text is needed in one
     block of pairs and in no other.
     """
-    sides = [stored_keys(pairs[side]) for side in "ab"]
-    nodes = pc.unique(pa.chunked_array(sides))
-    texts = execute_over(
-        connection,
-        pa.table({"node": pa.ExtensionArray.from_storage(UUID, nodes)}),
-        f"""SELECT node, min(text_hash) AS text_hash, min(body_hash) AS body_hash FROM state.dedup_documents
-        WHERE node IN {few("arriving", "node")} GROUP BY node""",
-    ).to_arrow_table()
+    texts = smallest_texts(documents)
     known = stored_keys(texts["node"])
-    places = [pc.index_in(side, known) for side in sides]
+    places = [pc.index_in(stored_keys(pairs[side]), known) for side in "ab"]
     for name in ("text", "body"):
         for side, place in zip("ab", places, strict=True):
             pairs = pairs.append_column(f"{side}_{name}", texts[f"{name}_hash"].take(place))
