@@ -341,13 +341,15 @@ class Segments:
         """Return all keys, as binary(16)."""
         return self._retrying(lambda: _all_keys([self._mapped.index(path) for path in self.files()]))
 
-    def locate(self, connection: duckdb.DuckDBPyConnection, keys: str, into: str) -> None:
+    def locate(self, connection: duckdb.DuckDBPyConnection, keys: str, into: str) -> bool:
         """Make the table `into` (input_hash, filename, file_row_number, error, detail).
 
-        It has one row for each distinct input_hash of the relation `keys` that the memo knows.
+        It has one row for each distinct input_hash of the relation `keys` that the memo knows. Returns whether any of
+        these has failed.
         """
         places = self._located(connection, keys)
         execute_over(connection, places, f"CREATE OR REPLACE TABLE {into} AS SELECT * FROM arriving")
+        return has_failed(places)
 
     def _located(self, connection: duckdb.DuckDBPyConnection, keys: str) -> pa.Table:
         wanted = connection.execute(f"SELECT input_hash FROM {keys}").to_arrow_table()
@@ -763,6 +765,11 @@ def _bytes_of(keys: pa.Array) -> bytes:
     """Return keys (binary(16)) one after the other."""
     buffer = keys.buffers()[1]
     return b"" if buffer is None else buffer[16 * keys.offset :][: 16 * len(keys)].to_pybytes()
+
+
+def has_failed(places: pa.Table) -> bool:
+    """Tell whether any of the inputs at these places (see PLACES) has failed."""
+    return places["error"].null_count < places.num_rows
 
 
 def _all_keys(indexes: list[Index]) -> pa.ChunkedArray:

@@ -30,7 +30,7 @@ from stemma.resources.engine.run import (
 )
 from stemma.resources.engine.setup import Setup
 from stemma.resources.handing import execute_over
-from stemma.resources.memo import LostError, Segments, joined_as_written
+from stemma.resources.memo import LostError, Segments, has_failed, joined_as_written
 
 # With this dataset all are published.
 LAST = "embedded"
@@ -42,9 +42,15 @@ AUDITED_ROWS = 2
 
 @dataclass
 class Outcome:
-    """What running a stage over wanted inputs did. `located` names the table of memo places (see Segments)."""
+    """What running a stage over wanted inputs did.
+
+    Attributes:
+        located: names the table of memo places (see Segments).
+        failed: whether the error of any of these says that it has failed, now or before.
+    """
 
     located: str
+    failed: bool = False
     computed: int = 0
     failures: list[Failure] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -70,7 +76,7 @@ def plan_stage(run: Run, stage: Stage, wanted: str) -> tuple[Outcome, str, int]:
     """
     connection = run.warehouse.connection
     located, missing = f"{stage.name}_located", f"{stage.name}_missing"
-    segments_of(run, stage).locate(
+    failed = segments_of(run, stage).locate(
         connection,
         f"(SELECT input_hash FROM {wanted} UNION ALL SELECT input_hash FROM audit_sample)",
         located,
@@ -80,7 +86,7 @@ def plan_stage(run: Run, stage: Stage, wanted: str) -> tuple[Outcome, str, int]:
         f"""CREATE OR REPLACE TABLE {missing} AS SELECT DISTINCT ON (input_hash) * FROM {wanted}
         ANTI JOIN {located} USING (input_hash)""",
     )
-    return Outcome(located), missing, count
+    return Outcome(located, failed), missing, count
 
 
 def run_stage(
@@ -129,6 +135,7 @@ def run_stage(
     places = pa.concat_tables(written)
     if only_failed:
         places = places.filter(pc.is_valid(places["error"]))
+    outcome.failed |= has_failed(places)
     if segments.merge() and not only_failed:
         segments.locate(connection, wanted, outcome.located)
     elif places.num_rows:
@@ -359,6 +366,12 @@ def find_failed(
 
     `inputs` has the columns document_id and input_hash; with `more`, they are added to those found before.
     """
+    if not (outcome.failed or outcome.retryable):
+        if not more:
+            connection.execute(
+                "CREATE OR REPLACE TEMP TABLE failed (document_id UUID, error VARCHAR, detail VARCHAR)"
+            )
+        return
     found = f"SELECT input_hash, error, detail FROM {outcome.located} WHERE error IS NOT NULL"
     # What failed for a reason that may pass is not in the memo; it is reported all the same.
     if outcome.retryable:

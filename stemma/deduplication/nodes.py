@@ -65,10 +65,9 @@ def scope_bits(sources: pa.ChunkedArray) -> np.ndarray:
 
 def scoped_nodes(nodes: pa.Array, sources: pa.ChunkedArray) -> pa.Array:
     """Return nodes (binary(16)) of one source each (string): equal texts of two sources are two nodes then."""
-    bits = np.frombuffer(nodes.buffers()[1] or b"", np.uint64, 2 * len(nodes), 16 * nodes.offset).reshape(
-        -1, 2
-    )
-    scoped = pa.py_buffer((bits ^ scope_bits(sources)).tobytes())
+    data = nodes.buffers()[1] or b""
+    bits = np.frombuffer(data, np.uint64, 2 * len(nodes), 16 * nodes.offset).reshape(-1, 2)
+    scoped = pa.py_buffer(bits ^ scope_bits(sources))
     mask = nodes.is_null().to_numpy(zero_copy_only=False)
     found = pa.Array.from_buffers(pa.binary(16), len(nodes), [None, scoped])
     return found.take(pa.array(np.arange(len(nodes)), mask=mask))

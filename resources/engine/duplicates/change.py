@@ -14,7 +14,7 @@ class Difference(NamedTuple):
 
     Attributes:
         coming: the live ones that the index does not know as they are, in the order of place: see `live`, and row_hash.
-        went: the rows of state.dedup_documents of those it knows otherwise, and place, that of the row.
+        went: the rows of state.dedup_documents of those it knows otherwise.
         compared: see `compared`.
     """
 

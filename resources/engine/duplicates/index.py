@@ -137,7 +137,7 @@ def compare_documents(
     went = execute_over(
         connection,
         known.take(pa.array(stands)),
-        f"""SELECT *, rowid AS place FROM state.dedup_documents
+        f"""FROM state.dedup_documents
         WHERE {"rowid IN (SELECT place FROM arriving)" if len(stands) else "false"}""",
     ).to_arrow_table()
     return Difference(coming, went, compared(connection, made))
@@ -240,8 +240,8 @@ def _apply_documents(connection: duckdb.DuckDBPyConnection, change: Change) -> N
     if change.went.num_rows:
         execute_over(
             connection,
-            change.went.select(["place"]),
-            "DELETE FROM state.dedup_documents WHERE rowid IN (SELECT place FROM arriving)",
+            change.went.select(["document_id"]),
+            f"DELETE FROM state.dedup_documents WHERE document_id IN {few('arriving', 'document_id')}",
         )
     # In the order of cleaned: `unpaired` passes over what stands alike.
     execute_over(
