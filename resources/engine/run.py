@@ -104,9 +104,9 @@ def states(connection: duckdb.DuckDBPyConnection) -> Mapping[str, State]:
     # This is read many times a run: JSON functions and a parameter would cost three times as much.
     rows = connection.execute(
         "SELECT name, recipe, stage_recipe, version, upstream_version, state_hash, rows, run_id, detail::VARCHAR"
-        " FROM state.datasets ORDER BY name"
+        " FROM state.datasets"
     ).fetchall()
-    return _States((name, State(*facts, **json.loads(detail))) for name, *facts, detail in rows)
+    return _States((name, State(*facts, **json.loads(detail))) for name, *facts, detail in sorted(rows))
 
 
 def state_of(connection: duckdb.DuckDBPyConnection, dataset: str) -> State:

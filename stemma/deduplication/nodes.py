@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from stemma.deduplication.runs import differs
-from stemma.hashing import UUID, digest, halves, stored_keys
+from stemma.hashing import UUID, halves, key, stored_keys
 
 
 def changed_nodes(came: pa.Table, went: pa.Table, standing: pa.Table) -> pa.Table:
@@ -59,7 +59,8 @@ def smallest_texts(documents: pa.Table) -> pa.Table:
 def scope_bits(sources: pa.ChunkedArray) -> np.ndarray:
     """Return bits that stand for each source (string): uint64[n, 2]."""
     names = sources.combine_chunks().dictionary_encode()
-    bits = b"".join(digest(name.encode()) for name in names.dictionary.to_pylist())
+    # Bits that no text has: or "a" in a source named "a" would be what "b" is in one named "b".
+    bits = b"".join(key("the scope of a source", name) for name in names.dictionary.to_pylist())
     return np.frombuffer(bits, np.uint64).reshape(-1, 2)[names.indices.to_numpy()]
 
 
