@@ -51,7 +51,6 @@ from stemma.resources.engine.run import (
     State,
     finish,
     put_together,
-    remember_recipe,
     replace_errors,
     states,
 )
@@ -168,13 +167,13 @@ def _solve(
 ) -> None:
     whole = before.recipe != counts.recipe
     if run.config.deduplicate.index == "bloom":
-        decide_by_bloom(run, connection, known, counts, whole=whole)
+        documents = decide_by_bloom(run, connection, known, counts, whole=whole)
     else:
         forget_filters(connection, known)
         keeps_cuts = passage_stage(run.setup) is not None
-        solve_families(run, connection, counts, asked, whole=whole, keeps_cuts=keeps_cuts)
+        documents = solve_families(run, connection, counts, asked, whole=whole, keeps_cuts=keeps_cuts)
         update_passages(run, connection, known, counts, at_once=MEASURED_AT_ONCE)
-    record_versions(run, connection)
+    record_versions(run, connection, documents)
     replace_errors(connection, "deduplicated", live(run), "scope", "failed", run.run_id)
 
 
@@ -315,15 +314,6 @@ def _close(
     before: State,
 ) -> None:
     stages = signing_stages(run.setup)
-    remember_recipe(
-        connection,
-        "deduplicated",
-        counts.recipe,
-        lambda: {
-            **{stage.name: explain(stage) for stage in stages},
-            "settings": repr(run.config.deduplicate),
-        },
-    )
     finish(
         run,
         connection,
@@ -332,4 +322,8 @@ def _close(
         stage_recipe=" ".join(run.setup.recipe(stage) for stage in stages),
         settled=settled,
         before=before,
+        explained=lambda: {
+            **{stage.name: explain(stage) for stage in stages},
+            "settings": repr(run.config.deduplicate),
+        },
     )

@@ -19,7 +19,7 @@ from stemma.incremental.counts import Counts
 from stemma.incremental.days import ALL_DAYS, Days
 from stemma.reading import LIBRARIES, ReadError, Record, read
 from stemma.resources.engine.days import hold_back, note_days
-from stemma.resources.engine.run import Run, fetch_value, finish, load_rows, remember_recipe, state_of
+from stemma.resources.engine.run import Run, fetch_value, finish, load_rows, state_of
 from stemma.resources.engine.setup import Setup
 from stemma.resources.handing import execute_over
 from stemma.resources.looking import Found, Known, Request, Seen, read_options
@@ -658,8 +658,9 @@ def _settle(run: Run, counts: Counts, scan: _Scan) -> bool:
                 connection.execute("INSERT INTO state.listing VALUES (?)", [scan.fingerprint])
         counts.rows_in = fetch_value(connection, "SELECT count(*) FROM state.raw")
         counts.rows_reused = counts.rows_in - min(counts.rows_in, counts.rows_computed)
-        remember_recipe(connection, "raw", counts.recipe, lambda: {"reader": run.setup.code(read)})
-        finish(run, connection, counts, upstream_version=0)
+        finish(
+            run, connection, counts, upstream_version=0, explained=lambda: {"reader": run.setup.code(read)}
+        )
     bodies_of(run).merge()
     return True
 

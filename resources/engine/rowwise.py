@@ -23,7 +23,6 @@ from stemma.resources.engine.run import (
     few,
     finish,
     load_rows,
-    remember_recipe,
     replace_errors,
     state_of,
     states,
@@ -296,7 +295,7 @@ def _try_update(run: Run, dataset: RowDataset, counts: Counts) -> bool:
             counts.rows_in = counts.rows_reused = fetch_value(
                 connection, f"SELECT count(*) FROM {dataset.desired}"
             )
-            _close(run, connection, counts, dataset, upstream_version, settled=True)
+            _close(run, connection, counts, dataset, upstream_version, planned_on, settled=True)
             return True
         if dataset.name == LAST and not run.dry:
             run.warehouse.prepare()
@@ -321,7 +320,7 @@ def _try_update(run: Run, dataset: RowDataset, counts: Counts) -> bool:
             if dataset.decide is not None and now.recipe != dataset.recipe:
                 dataset.decide(run, connection, counts)
             replace_errors(connection, dataset.name, "desired", "changed", "failed", run.run_id)
-            _close(run, connection, counts, dataset, upstream_version, settled=settled)
+            _close(run, connection, counts, dataset, upstream_version, now, settled=settled)
     return True
 
 
@@ -416,12 +415,12 @@ def _close(
     counts: Counts,
     dataset: RowDataset,
     upstream_version: int,
+    before: State,
     *,
     settled: bool,
 ) -> None:
     if run.dry:
         return
-    remember_recipe(connection, dataset.name, dataset.recipe, lambda: explain(dataset.stage))
     finish(
         run,
         connection,
@@ -429,4 +428,6 @@ def _close(
         upstream_version=upstream_version,
         stage_recipe=dataset.stage_recipe(run.setup),
         settled=settled,
+        before=before,
+        explained=lambda: explain(dataset.stage),
     )

@@ -123,16 +123,20 @@ def finish(
     stage_recipe: str = "",
     settled: bool = True,
     before: State | None = None,
+    explained: Callable[[], dict[str, Any]] = dict,
 ) -> None:
     """Close a dataset's update in the session's transaction: version, state hash, the row of lineage.runs.
 
-    `before` is the dataset's bookkeeping, where it is known.
+    `before` is the dataset's bookkeeping, where it is known; `explained` tells what went into its recipe, and is asked
+    when it has another one than before: to work that out reads much code.
 
     `settled` is false when rows failed for a reason that may pass: then the next run tries them again even
     though nothing above has changed.
     """
     before = before or state_of(connection, counts.dataset)
     changed = counts.touched or before.recipe != counts.recipe
+    if before.recipe != counts.recipe:
+        _remember_recipe(connection, counts, explained)
     if changed:
         counts.rows, counts.state_hash = state_hash(connection, counts.dataset)
     else:
@@ -241,15 +245,14 @@ def replace_errors(
     )
 
 
-def remember_recipe(
-    connection: duckdb.DuckDBPyConnection, dataset: str, recipe: str, explained: Callable[[], dict[str, Any]]
+def _remember_recipe(
+    connection: duckdb.DuckDBPyConnection, counts: Counts, explained: Callable[[], dict[str, Any]]
 ) -> None:
-    """Keep what went into a recipe, once; to work that out reads much code."""
     known = "SELECT count(*) FROM state.recipes WHERE recipe = ? AND dataset = ?"
-    if not fetch_value(connection, known, [recipe, dataset]):
+    if not fetch_value(connection, known, [counts.recipe, counts.dataset]):
         connection.execute(
             "INSERT INTO state.recipes VALUES (?, ?, ?)",
-            [recipe, dataset, json.dumps(explained(), sort_keys=True)],
+            [counts.recipe, counts.dataset, json.dumps(explained(), sort_keys=True)],
         )
 
 

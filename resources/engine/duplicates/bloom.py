@@ -38,10 +38,11 @@ def bloom_recipe(setup: Setup) -> str:
 
 def decide_by_bloom(
     run: Run, connection: duckdb.DuckDBPyConnection, known: Mapping[str, str], counts: Counts, *, whole: bool
-) -> None:
+) -> pa.Table:
     """Decide on the nodes that came, one after the other by priority, and apply that to state.deduplicated.
 
     A document whose text has changed is no duplicate of what it was: it stays if it was kept. `known`: see `indexes`.
+    Returns the documents of these nodes (document_id, text_hash); replaced has those that were of them.
     """
     recipe = bloom_recipe(run.setup)
     if clear_index(connection, known, METHOD, recipe, TABLES):
@@ -59,6 +60,7 @@ def decide_by_bloom(
     )
     _ask(run, connection, counts, recipe)
     _apply(run, connection, counts, whole=whole)
+    return connection.execute("SELECT document_id, text_hash FROM touched").to_arrow_table()
 
 
 def forget_filters(connection: duckdb.DuckDBPyConnection, known: Mapping[str, str]) -> None:

@@ -38,17 +38,17 @@ def solve_families(
     *,
     whole: bool,
     keeps_cuts: bool,
-) -> None:
+) -> pa.Table:
     """Solve the families of the pending documents, or all of them, and apply their members to state.deduplicated.
 
-    `keeps_cuts` says that something may be cut from documents: that stays as long as their texts do.
+    `keeps_cuts` says that something may be cut from documents: that stays as long as their texts do. Returns the
+    documents of these families (document_id, text_hash); replaced has those that were of them.
     """
-    _load_touched(connection, ("text_hash", "cuts") if keeps_cuts else (), whole=whole)
-    documents = connection.execute("SELECT * EXCLUDE (row_hash) FROM touched").to_arrow_table()
+    documents = _touched(connection, ("text_hash", "cuts") if keeps_cuts else (), whole=whole)
     documents, asked = _with_policies(run, documents)
     solved = families(
         documents,
-        _edges(connection, layers),
+        _edges(connection, layers, documents),
         policies=asked,
         keep=run.config.deduplicate.keep,
         connect=functools.partial(_connect, run),
@@ -69,6 +69,7 @@ def solve_families(
     )
     replace_rows(connection, counts, "document_id", "fresh")
     connection.execute("DELETE FROM state.dedup_pending")
+    return documents.select(["document_id", "text_hash"])
 
 
 def _connect(run: Run, nodes: int, source: np.ndarray, target: np.ndarray) -> np.ndarray:
@@ -78,20 +79,20 @@ def _connect(run: Run, nodes: int, source: np.ndarray, target: np.ndarray) -> np
     return connected(nodes, source, target, run.executor)
 
 
-def _load_touched(connection: duckdb.DuckDBPyConnection, columns: tuple[str, ...], *, whole: bool) -> None:
-    """Make touched, what the index knows of the pending documents and of the families that they were in, or of all.
+def _touched(connection: duckdb.DuckDBPyConnection, columns: tuple[str, ...], *, whole: bool) -> pa.Table:
+    """Return what the index knows of the pending documents and of the families that they were in, or of all.
 
-    And replaced, what state.deduplicated has of them, with these `columns` beside the others.
+    And make replaced, what state.deduplicated has of them, with these `columns` beside the others.
     """
     pending = few("state.dedup_pending", "document_id")
     clusters = f"(SELECT cluster_id FROM state.deduplicated WHERE document_id IN {pending})"
     condition = "true" if whole else f"cluster_id IN {few(clusters, 'cluster_id')}"
     load_replaced(connection, "deduplicated", "document_id", condition, *columns)
     members = f"({few('replaced', 'key')} UNION ALL {pending})"
-    connection.execute(
-        f"""CREATE OR REPLACE TEMP TABLE touched AS FROM state.dedup_documents
+    return connection.execute(
+        f"""SELECT * EXCLUDE (row_hash) FROM state.dedup_documents
         WHERE {"true" if whole else f"document_id IN {members}"}"""
-    )
+    ).to_arrow_table()
 
 
 def _with_policies(run: Run, documents: pa.Table) -> tuple[pa.Table, list[Policy]]:
@@ -111,28 +112,31 @@ def _with_policies(run: Run, documents: pa.Table) -> tuple[pa.Table, list[Policy
     return documents.append_column("rank", pa.array(ranks)), distinct
 
 
-def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...]) -> pa.Table:
-    """Return the verified pairs between the nodes of touched documents: (a, b, similarity, method)."""
+def _edges(connection: duckdb.DuckDBPyConnection, layers: tuple[Layer, ...], documents: pa.Table) -> pa.Table:
+    """Return the verified pairs between the nodes of documents: (a, b, similarity, method)."""
+    nodes = few("arriving", "node")
     parts = [
-        connection.execute(
+        execute_over(
+            connection,
+            documents.select(["node"]),
             f"""SELECT a, b, score AS similarity, {quoted(layer.name)} AS method FROM state.dedup_pairs
-            WHERE layer = {layer.number}
-                AND a IN (SELECT node FROM touched) AND b IN (SELECT node FROM touched)"""
+            WHERE layer = {layer.number} AND a IN {nodes} AND b IN {nodes}""",
         ).to_arrow_table()
         for layer in layers
     ]
     return pa.concat_tables([EDGES.empty_table(), *parts])
 
 
-def record_versions(run: Run, connection: duckdb.DuckDBPyConnection) -> None:
+def record_versions(run: Run, connection: duckdb.DuckDBPyConnection, live: pa.Table) -> None:
     """Close the versions of texts that are not live any more, and open those that are new.
 
-    Only those of documents in the tables replaced (key) and touched can be; the latter has their rows of the index.
+    Only those of documents that are `live` (document_id, text_hash) or in the table replaced (key) can be.
     """
-    live = connection.execute("SELECT document_id, text_hash FROM touched").to_arrow_table()
-    known = connection.execute(
+    known = execute_over(
+        connection,
+        live.select(["document_id"]),
         f"""SELECT rowid AS place, document_id, version, text_hash, until IS NULL AS current FROM state.versions
-        WHERE document_id IN ({few("replaced", "key")} UNION ALL {few("touched", "document_id")})"""
+        WHERE document_id IN ({few("replaced", "key")} UNION ALL {few("arriving", "document_id")})""",
     ).to_arrow_table()
     ended, begun = changed_versions(live, known)
     now = quoted(str(utc_now()))
