@@ -39,7 +39,9 @@ def texts_of(segments: Segments, texts: list[str]) -> list[str]:
     return sorted(text for (text,) in found)
 
 
-def test_a_batch_holds_as_many_rows_as_fit(segments: Segments) -> None:
+def test_a_batch_holds_as_many_rows_as_fit(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memo, "BATCH_ROWS", 16_384)
+    monkeypatch.setattr(memo, "BATCH_BYTES", 8 << 20)
     short = [f"text {number}" for number in range(20_000)]
     long = [f"{number} " + "x" * 4_000_000 for number in range(5)]
     segments.append(rows(segments, short))
@@ -51,6 +53,7 @@ def test_a_batch_holds_as_many_rows_as_fit(segments: Segments) -> None:
 def test_merging_puts_small_batches_together(segments: Segments, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memo, "MERGE_SEGMENTS", 3)
     monkeypatch.setattr(memo, "BATCH_ROWS", 50)
+    monkeypatch.setattr(memo, "BATCH_BYTES", 8 << 20)
     texts = [f"text {number}" for number in range(120)]
     for start in range(0, 120, 20):
         segments.append(rows(segments, texts[start : start + 20]))
