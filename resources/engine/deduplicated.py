@@ -214,7 +214,8 @@ def _bring_index(
     candidates, nodes, gone = update_index(run, connection, planned_on, asked, whole=whole)
     for number, outcome in enumerate(outcomes):
         find_failed(connection, outcome, more=number > 0)
-    documents = documents_of(connection, [*nodes, *map(nodes_of, candidates)])
+    paired = [*nodes, *map(nodes_of, candidates)]
+    documents = documents_of(connection, paired, "node, document_id, text_hash, body_hash")
     todo = [
         (layer, with_texts(pairs, documents))
         for layer, pairs in zip(asked, candidates, strict=True)
@@ -289,7 +290,7 @@ def _measure(run: Run, todo: Unmeasured) -> None:
         for scored in put_together(measure(run, layer, pairs), max(MEASURED_AT_ONCE, total // CHECKPOINTS)):
             with run.warehouse.session() as connection:
                 nodes = remember(connection, layer, scored, kept=True)
-                note_pending(connection, documents_of(connection, [nodes])["document_id"])
+                note_pending(connection, documents_of(connection, [nodes], "document_id")["document_id"])
             done += scored.num_rows
             run.progress("deduplicated", done, total)
 

@@ -19,6 +19,7 @@ from stemma.hashing import UUID, stored_keys
 from stemma.resources.engine.duplicates.change import Change, Difference
 from stemma.resources.engine.duplicates.layers import Layer
 from stemma.resources.engine.duplicates.moves import apply_moved, find_moved
+from stemma.resources.engine.duplicates.pending import documents_of
 from stemma.resources.engine.duplicates.priority import by_priority
 from stemma.resources.engine.rowwise import segments_of
 from stemma.resources.engine.run import Run, State, fetch_value, few, load_rows, put_together
@@ -213,14 +214,8 @@ def _changed(run: Run, connection: duckdb.DuckDBPyConnection, difference: Differ
     node = pa.ExtensionArray.from_storage(UUID, pa.concat_arrays(nodes).take(pa.array(numbers)))
     place = coming.schema.get_field_index("text_hash")
     came = coming.add_column(place, "node", node).filter(node.is_valid())
-    every = pa.table(
-        {"node": pa.chunked_array([came["node"].combine_chunks(), went["node"].combine_chunks()])}
-    )
-    standing = execute_over(
-        connection,
-        every,
-        f"SELECT document_id, node FROM state.dedup_documents WHERE node IN {few('arriving', 'node')}",
-    ).to_arrow_table()
+    touched = [stored_keys(came["node"]), stored_keys(went["node"])]
+    standing = documents_of(connection, touched, "document_id, node")
     return Change(came, went, changed_nodes(came, went, standing))
 
 

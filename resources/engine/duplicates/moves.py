@@ -10,6 +10,7 @@ from stemma.deduplication.moves import flags, moved_pairs, nodes_of, pair_keys, 
 from stemma.hashing import UUID, halves, stored_keys
 from stemma.resources.engine.duplicates.change import Change
 from stemma.resources.engine.duplicates.layers import Layer
+from stemma.resources.engine.duplicates.pending import documents_of
 from stemma.resources.engine.duplicates.priority import source_ranks
 from stemma.resources.engine.run import Run, few
 from stemma.resources.handing import execute_over
@@ -120,11 +121,7 @@ def _places(
     wanted = nodes.take(pc.unique(members["member"].filter(members["ordered"])))
     if len(wanted):
         columns = ["node", "document_id", "source", "document_date", "length", "quality"]
-        stood = execute_over(
-            connection,
-            pa.table({"node": pa.ExtensionArray.from_storage(UUID, wanted)}),
-            f"SELECT {', '.join(columns)} FROM state.dedup_documents WHERE node IN {few('arriving', 'node')}",
-        ).to_arrow_table()
+        stood = documents_of(connection, [wanted], ", ".join(columns))
         came = change.came.filter(pc.is_in(stored_keys(change.came["node"]), wanted)).select(columns)
         gone = pc.is_in(stored_keys(stood["document_id"]), stored_keys(change.went["document_id"]))
         documents = pa.concat_tables([stood, came])

@@ -27,7 +27,7 @@ NUMBERED = ("near", "edit")
 
 
 def with_texts(pairs: pa.Table, documents: pa.Table) -> pa.Table:
-    """Return candidate pairs (a, b, buckets) with a text of each node, of the documents that `documents_of` returned.
+    """Return candidate pairs (a, b, buckets) with a text of each node, of `documents` (node, text_hash, body_hash).
 
     Columns added: a_text, b_text (text hashes), a_body, b_body (memo keys of the texts). Texts of one node have the
     same words, so any will do; pairs that hang together come one after the other, so that a text is needed in one

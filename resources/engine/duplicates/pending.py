@@ -1,4 +1,4 @@
-"""The documents whose families are to be solved."""
+"""The documents of nodes, and those whose families are to be solved."""
 
 import duckdb
 import pyarrow as pa
@@ -9,14 +9,13 @@ from stemma.resources.engine.run import few
 from stemma.resources.handing import execute_over
 
 
-def documents_of(connection: duckdb.DuckDBPyConnection, nodes: list[pa.Array]) -> pa.Table:
-    """Return the documents of nodes (binary(16), in parts): node, document_id, text_hash and body_hash (uuid)."""
+def documents_of(connection: duckdb.DuckDBPyConnection, nodes: list[pa.Array], columns: str) -> pa.Table:
+    """Return these columns of state.dedup_documents for the documents of nodes (binary(16), in parts)."""
     wanted = pc.unique(pa.chunked_array(nodes, pa.binary(16)))
     return execute_over(
         connection,
         pa.table({"node": pa.ExtensionArray.from_storage(UUID, wanted)}),
-        f"""SELECT node, document_id, text_hash, body_hash FROM state.dedup_documents
-        WHERE node IN {few("arriving", "node")}""",
+        f"SELECT {columns} FROM state.dedup_documents WHERE node IN {few('arriving', 'node')}",
     ).to_arrow_table()
 
 
